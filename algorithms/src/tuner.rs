@@ -1,0 +1,361 @@
+//! Chooses an algorithm, a slice and a protocol for a call: a closed form over latency, bandwidth and steps.
+//!
+//! Invariant: a choice is a pure function of the machine's numbers, the job and the bytes, so ranks that agree on
+//! those agree on the choice; and predictions never fall when bytes grow. The tuner only orders candidates:
+//! every one of them is correct, and each can be forced by name.
+
+mod work;
+
+use sohu_coll_core::Misuse;
+use sohu_coll_core::plan::Job;
+use work::Work;
+
+#[cfg(test)]
+mod tests;
+
+/// How bytes get from rank to rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fabric {
+    /// Memory that all ranks map: what one rank stages, all others read.
+    Memory,
+    /// A pipe for each pair: what goes to two ranks is sent twice.
+    Stream,
+}
+
+/// What the ranks run on, as numbers. All ranks of a communicator must use the same ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// How bytes get from rank to rank.
+    pub fabric: Fabric,
+    /// Ranks on this host, which share its cores.
+    pub size: u32,
+    /// Cores.
+    pub cores: u32,
+    /// What a call costs before its first step: arguments, the cached plan, the signature.
+    pub call_ns: f64,
+    /// What a send or a receive costs beside its bytes.
+    pub step_ns: f64,
+    /// From a peer's store, or send, until this rank sees it.
+    pub handover_ns: f64,
+    /// What it costs a core to go on with another rank.
+    pub switch_ns: f64,
+    /// Rate of one rank's copy into staging memory, or of one direction of its sockets.
+    pub copy_bytes_per_ns: f64,
+    /// Rate of one rank's fold (or copy) out of a peer's staging memory, or out of a socket's buffer.
+    pub reduce_bytes_per_ns: f64,
+    /// Rate of one rank's fold (or copy) out of a peer's registered buffer.
+    pub direct_bytes_per_ns: f64,
+    /// Last-level cache that the ranks share, in bytes; beyond it rates are those of main memory.
+    pub cache_bytes: f64,
+}
+
+// The defaults are from two vCPUs of an EPYC (Zen 5) behind one L3: minimal kernels with nothing around them,
+// and the tool's own `limits`. Other machines set the fields from measurements.
+impl Machine {
+    /// Ranks that share memory.
+    ///
+    /// # Panics
+    /// When there are no ranks or no cores.
+    pub fn shm(size: u32, cores: u32) -> Self {
+        assert!(size > 0 && cores > 0, "{size} ranks on {cores} cores");
+        Self {
+            fabric: Fabric::Memory,
+            size,
+            cores,
+            // One all-reduce of 8 bytes takes 130 ns in the best library known: 60 are the line's, two steps' the rest.
+            call_ns: 30.0,
+            step_ns: 20.0,
+            // 40-65 ns measured between cores behind one cache (260-310 between others).
+            handover_ns: 60.0,
+            // 1.5-1.7 us for a hand-over by yielding on one core.
+            switch_ns: 1_500.0,
+            // One-shot through staging: 3.0 us at 64 KiB and 24.5 at 512 KiB are 1/64 + 1/33 ns a byte, where
+            // 64 is half of what two cores copy in L2 and the rest is reading lines that are dirty in the peer's.
+            copy_bytes_per_ns: 64.0,
+            reduce_bytes_per_ns: 33.0,
+            // One-shot on buffers that both map: 1.45 us at 64 KiB (49) to 149 at 4 MiB (28); the middle.
+            direct_bytes_per_ns: 40.0,
+            cache_bytes: (32u64 << 20) as f64,
+        }
+    }
+
+    /// Ranks that talk through sockets on the loopback interface.
+    ///
+    /// # Panics
+    /// When there are no ranks or no cores.
+    pub fn tcp(size: u32, cores: u32) -> Self {
+        Self {
+            fabric: Fabric::Stream,
+            call_ns: 50.0,
+            // A send or receive system call with the loopback path behind it. Two of them and the
+            // hand-over make the 6.3 us of the best 8-byte all-reduce seen.
+            step_ns: 1_500.0,
+            handover_ns: 3_300.0,
+            // 3.2-3.5 GB/s each way at once, measured.
+            copy_bytes_per_ns: 3.4,
+            direct_bytes_per_ns: 3.4,
+            ..Self::shm(size, cores)
+        }
+    }
+
+    /// How many ranks take turns on the busiest core.
+    fn share(&self) -> f64 {
+        f64::from(self.size.div_ceil(self.cores).max(1))
+    }
+}
+
+/// The most bytes that travel inside one cache line, beside its header.
+pub const LINE_BYTES: usize = 40;
+
+/// Ranks do not come to a later round at the same moment: one or two line transfers of skew.
+const ROUND_SLACK_NS: f64 = 100.0;
+
+/// How much slower main memory is than the last-level cache: staged one-shot, 8.1 against 21.5 bytes/ns.
+const MEMORY_SLOWDOWN: f64 = 2.7;
+
+/// Part of a copy's time that it takes a fold to store what it finished into the peers' registered outputs in passing:
+/// 0.22 us for 32 KiB, where the copy takes 0.5.
+const PASSING_SHARE: f64 = 0.4;
+
+/// Part of its rate that a stream loses to each other one that comes in at the same time (part-filled
+/// segments, a poll for each). An estimate: it makes the ring win where messages are large.
+const CROWDING: f64 = 0.05;
+
+/// Slice of small staged parts: at 64 KiB two of them were best, so that the peer reads one while the other is staged.
+const SLICE_SMALL: usize = 32 << 10;
+/// Slices of middling staged parts: a quarter, so that the first wait stays short.
+const SLICE_MIDDLE: [usize; 2] = [64 << 10, 128 << 10];
+/// Slice of large staged parts: half of an L2; at 512 KiB and above this one was best, hand-overs are rare.
+const SLICE_LARGE: usize = 512 << 10;
+/// Slice of registered memory: nothing is copied, so slices only serve the passes that follow in the cache.
+const SLICE_DIRECT: usize = 256 << 10;
+/// Slice of a socket: about what its buffer holds, so that the kernel copies while the rank folds.
+const SLICE_STREAM: usize = 128 << 10;
+
+/// How a call is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// The algorithm's name.
+    pub algorithm: &'static str,
+    /// The executor's slice, in bytes.
+    pub slice: usize,
+    /// How messages travel: `line` (inside a cache line), `staged`, `direct` (registered memory), `stream`
+    /// (a socket), or `local` where there is only one rank.
+    pub protocol: &'static str,
+    /// How long the call should take, in microseconds; infinite for an algorithm that can not do it.
+    pub predicted_us: f64,
+}
+
+/// An algorithm, and why it was not chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// How it would do the call.
+    pub choice: Choice,
+    /// Why another was chosen; `None` for the one that was.
+    pub why_not: Option<String>,
+}
+
+/// Chooses among all algorithms of this crate.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuner {
+    machine: Machine,
+}
+
+/// A choice, and what its time consists of.
+#[derive(Clone, Copy)]
+struct Scored {
+    choice: Choice,
+    cost: Cost,
+    rounds: f64,
+    messages: f64,
+}
+
+/// A predicted time by what it is spent on, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Cost {
+    waiting: f64,
+    steps: f64,
+    bytes: f64,
+}
+
+impl Cost {
+    fn total(&self) -> f64 {
+        self.waiting + self.steps + self.bytes
+    }
+}
+
+impl Tuner {
+    /// A tuner for a machine.
+    pub fn new(machine: Machine) -> Self {
+        Self { machine }
+    }
+
+    /// What the tuner knows of the machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The candidate with the least predicted time. `bytes` are those of `count` elements as the collective
+    /// counts them; `registered` says that the buffers of all ranks are registered memory.
+    ///
+    /// # Panics
+    /// When no algorithm fits the job: there is one for every job of at least one rank.
+    pub fn choose(&self, job: &Job, bytes: usize, registered: bool) -> Choice {
+        self.ranked(job, bytes, registered).first().expect("some algorithm fits every job").choice
+    }
+
+    /// The choice with the algorithm forced by name.
+    ///
+    /// # Errors
+    /// [`Misuse::Algorithm`], with the names that fit the job, when this one does not.
+    pub fn forced(&self, name: &str, job: &Job, bytes: usize, registered: bool) -> Result<Choice, Misuse> {
+        let ranked = self.ranked(job, bytes, registered);
+        ranked.iter().map(|s| s.choice).find(|c| c.algorithm == name).ok_or_else(|| Misuse::Algorithm {
+            call: job.collective.name(),
+            algorithm: name.into(),
+            size: job.size,
+            known: crate::all()
+                .iter()
+                .filter(|a| a.fits(job))
+                .map(|a| a.name())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+    }
+
+    /// Every algorithm: the chosen one first, then the others by predicted time, then those that can not do the job.
+    pub fn candidates(&self, job: &Job, bytes: usize, registered: bool) -> Vec<Candidate> {
+        let ranked = self.ranked(job, bytes, registered);
+        let mut candidates: Vec<Candidate> = ranked
+            .iter()
+            .enumerate()
+            .map(|(place, s)| Candidate {
+                choice: s.choice,
+                why_not: (place > 0).then(|| slower(s, &ranked[0])),
+            })
+            .collect();
+        candidates.extend(crate::all().iter().filter(|a| !a.fits(job)).map(|a| Candidate {
+            choice: Choice {
+                algorithm: a.name(),
+                slice: SLICE_SMALL,
+                protocol: "none",
+                predicted_us: f64::INFINITY,
+            },
+            why_not: Some(format!("does not do {} on {} ranks", job.collective, job.size)),
+        }));
+        candidates
+    }
+
+    /// The algorithms that fit, best first; of equal ones the first in the crate's list.
+    fn ranked(&self, job: &Job, bytes: usize, registered: bool) -> Vec<Scored> {
+        let mut ranked: Vec<Scored> = crate::all()
+            .iter()
+            .filter(|a| a.fits(job))
+            .map(|a| self.score(a.name(), job, bytes, registered))
+            .collect();
+        ranked.sort_by(|a, b| a.cost.total().total_cmp(&b.cost.total()));
+        ranked
+    }
+
+    fn score(&self, algorithm: &'static str, job: &Job, bytes: usize, registered: bool) -> Scored {
+        let work = Work::of(algorithm, job, bytes as f64);
+        let part = work.message as usize;
+        let (cost, protocol, slice) = match self.machine.fabric {
+            _ if job.size == 1 => (self.staged(&work), "local", SLICE_LARGE),
+            Fabric::Stream => (self.stream(&work), "stream", SLICE_STREAM),
+            Fabric::Memory => {
+                let staged = (self.staged(&work), "staged", staged_slice(part));
+                let direct = (self.direct(&work), "direct", SLICE_DIRECT);
+                match registered && direct.0.total() < staged.0.total() {
+                    _ if part <= LINE_BYTES => (staged.0, "line", SLICE_SMALL),
+                    true => direct,
+                    false => staged,
+                }
+            }
+        };
+        let choice = Choice { algorithm, slice, protocol, predicted_us: cost.total() / 1e3 };
+        let sends = if self.machine.fabric == Fabric::Memory { work.writes } else { work.sends };
+        Scored { choice, cost, rounds: work.rounds, messages: sends + work.receives }
+    }
+
+    /// Through staging memory: each distinct byte is staged once, whoever reads it.
+    fn staged(&self, work: &Work) -> Cost {
+        let m = &self.machine;
+        // Bytes out of a peer's dirty lines cost the same whether they are folded or stored.
+        let bytes = (work.staged + work.kept) / m.copy_bytes_per_ns
+            + (work.folded + work.moved) / m.reduce_bytes_per_ns;
+        self.cost(work, work.writes, bytes * self.spill(work))
+    }
+
+    /// Out of registered memory: nothing is staged, but nobody may leave before all have read.
+    fn direct(&self, work: &Work) -> Cost {
+        let m = &self.machine;
+        let read = work.folded + work.moved - work.passed;
+        let bytes = read / m.direct_bytes_per_ns
+            + (work.kept + work.passed * PASSING_SHARE) / m.copy_bytes_per_ns;
+        let mut cost = self.cost(work, work.writes, bytes * self.spill(work));
+        cost.waiting += m.handover_ns + m.switch_ns * (m.share() - 1.0);
+        cost
+    }
+
+    /// Through sockets: every peer has its own copy, both directions run at once, and several at a time crowd.
+    fn stream(&self, work: &Work) -> Cost {
+        let m = &self.machine;
+        let crowd = 1.0 + CROWDING * (work.streams - 1.0).max(0.0);
+        let received = work.folded + work.moved;
+        let bytes = work.sent.max(received) * crowd / m.copy_bytes_per_ns
+            + (work.folded + work.kept) / m.reduce_bytes_per_ns;
+        self.cost(work, work.sends, bytes)
+    }
+
+    fn cost(&self, work: &Work, sends: f64, bytes: f64) -> Cost {
+        let m = &self.machine;
+        let share = m.share();
+        // Ranks of one core come to the call in turn, and every round goes around the others once more.
+        let turns = if share > 1.0 { share + (share - 1.0) * work.rounds } else { 0.0 };
+        Cost {
+            waiting: m.call_ns
+                + work.rounds * m.handover_ns
+                + (work.rounds - 1.0).max(0.0) * ROUND_SLACK_NS
+                + turns * m.switch_ns,
+            steps: (sends + work.receives) * m.step_ns * share,
+            bytes: bytes * share,
+        }
+    }
+
+    /// How much longer bytes take because the buffers of all ranks do not fit in the cache.
+    fn spill(&self, work: &Work) -> f64 {
+        let (cache, all) = (self.machine.cache_bytes, work.buffers * f64::from(self.machine.size));
+        if all <= cache { 1.0 } else { (cache + (all - cache) * MEMORY_SLOWDOWN) / all }
+    }
+}
+
+/// The slice for staged parts of `part` bytes.
+fn staged_slice(part: usize) -> usize {
+    let [low, high] = SLICE_MIDDLE;
+    match part {
+        _ if part < 4 * SLICE_SMALL => SLICE_SMALL,
+        _ if part < 4 * low => low,
+        _ if part < SLICE_LARGE => high,
+        _ => SLICE_LARGE,
+    }
+}
+
+/// Why `this` lost to `best`: what most of the difference is.
+fn slower(this: &Scored, best: &Scored) -> String {
+    let (t, b) = (&this.cost, &best.cost);
+    let (waiting, steps, bytes) = (t.waiting - b.waiting, t.steps - b.steps, t.bytes - b.bytes);
+    let name = best.choice.algorithm;
+    let by = t.total() - b.total();
+    if by <= 0.0 {
+        return format!("no faster than {name}");
+    }
+    let why = if waiting >= steps && waiting >= bytes {
+        format!("{} rounds, one after another, not {}", this.rounds, best.rounds)
+    } else if steps >= bytes {
+        format!("{} messages a rank, not {}", this.messages, best.messages)
+    } else {
+        format!("its bytes take {:.1} us, not {:.1}", t.bytes / 1e3, b.bytes / 1e3)
+    };
+    format!("{:.2} us slower than {name}: {why}", by / 1e3)
+}

@@ -1,0 +1,258 @@
+use super::*;
+use sohu_coll_core::{Collective, Rank};
+
+const SIZES: [u32; 12] = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 33];
+const BYTES: [usize; 16] = [
+    0,
+    1,
+    8,
+    40,
+    41,
+    1 << 10,
+    (4 << 10) + 12,
+    8 << 10,
+    32 << 10,
+    64 << 10,
+    256 << 10,
+    512 << 10,
+    (1 << 20) + 12,
+    4 << 20,
+    64 << 20,
+    1 << 30,
+];
+
+fn all_reduce(size: u32) -> Job {
+    Job::new(Collective::AllReduce, size)
+}
+
+fn jobs() -> impl Iterator<Item = Job> {
+    Collective::ALL.into_iter().flat_map(|collective| {
+        SIZES.into_iter().flat_map(move |size| {
+            [false, true].map(|in_place| Job {
+                root: Rank(if collective.rooted() { size / 2 } else { 0 }),
+                in_place,
+                ..Job::new(collective, size)
+            })
+        })
+    })
+}
+
+fn tuners(size: u32) -> impl Iterator<Item = Tuner> {
+    [1, 2, size.max(3)]
+        .into_iter()
+        .flat_map(move |cores| [Machine::shm(size, cores), Machine::tcp(size, cores)])
+        .map(Tuner::new)
+}
+
+/// What is chosen for all-reduce with a core per rank.
+fn chosen(machine: Machine, bytes: usize, registered: bool) -> &'static str {
+    Tuner::new(machine).choose(&all_reduce(machine.size), bytes, registered).algorithm
+}
+
+#[test]
+fn two_ranks_with_private_buffers_always_use_one_shot() {
+    for cores in [1, 2, 4] {
+        for bytes in BYTES {
+            assert_eq!(chosen(Machine::shm(2, cores), bytes, false), "one_shot", "{bytes} bytes, {cores} cores");
+        }
+    }
+}
+
+#[test]
+fn two_ranks_with_registered_buffers_change_to_two_shot_in_the_tens_of_kilobytes() {
+    for bytes in [8, 1 << 10, 8 << 10] {
+        assert_eq!(chosen(Machine::shm(2, 2), bytes, true), "one_shot", "{bytes} bytes");
+    }
+    for bytes in [64 << 10, 512 << 10, 4 << 20, 64 << 20] {
+        assert_eq!(chosen(Machine::shm(2, 2), bytes, true), "two_shot", "{bytes} bytes");
+    }
+}
+
+#[test]
+fn more_ranks_use_one_shot_for_small_and_two_shot_for_large_messages() {
+    for (size, cores) in [(3, 3), (4, 4), (8, 8), (4, 2), (8, 2)] {
+        for registered in [false, true] {
+            for bytes in [8, 512, 1 << 10] {
+                let found = chosen(Machine::shm(size, cores), bytes, registered);
+                assert_eq!(found, "one_shot", "{bytes} bytes, {size} ranks, {cores} cores");
+            }
+            for bytes in [64 << 10, 1 << 20, 64 << 20] {
+                let found = chosen(Machine::shm(size, cores), bytes, registered);
+                assert_eq!(found, "two_shot", "{bytes} bytes, {size} ranks, {cores} cores");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_ring_is_for_large_messages_over_sockets() {
+    for size in [3, 4, 8] {
+        assert_eq!(chosen(Machine::tcp(size, size), 16 << 20, false), "ring", "{size} ranks");
+        assert_ne!(chosen(Machine::tcp(size, size), 1 << 10, false), "ring", "{size} ranks");
+    }
+    for bytes in BYTES {
+        assert_eq!(chosen(Machine::tcp(2, 2), bytes, false), "one_shot", "{bytes} bytes");
+        for size in SIZES {
+            assert_ne!(chosen(Machine::shm(size, size), bytes, false), "ring", "{bytes} bytes, {size} ranks");
+        }
+    }
+}
+
+#[test]
+fn recursive_doubling_is_for_small_messages_over_sockets_of_many_ranks() {
+    for size in [8, 16, 33] {
+        assert_eq!(chosen(Machine::tcp(size, size), 8, false), "recursive_doubling", "{size} ranks");
+        assert_ne!(chosen(Machine::tcp(size, size), 64 << 20, false), "recursive_doubling", "{size} ranks");
+    }
+    for size in [2, 3, 4] {
+        assert_eq!(chosen(Machine::tcp(size, size), 8, false), "one_shot", "{size} ranks");
+    }
+}
+
+#[test]
+fn one_shot_is_for_every_other_collective_in_shared_memory() {
+    for collective in [Collective::AllGather, Collective::ReduceScatter, Collective::Broadcast] {
+        for size in [2, 3, 4] {
+            for bytes in BYTES {
+                let tuner = Tuner::new(Machine::shm(size, size));
+                let found = tuner.choose(&Job::new(collective, size), bytes, false);
+                assert_eq!(found.algorithm, "one_shot", "{collective} of {bytes} bytes on {size} ranks");
+            }
+        }
+    }
+}
+
+#[test]
+fn predictions_are_positive_and_never_fall_when_bytes_grow() {
+    for job in jobs() {
+        for tuner in tuners(job.size) {
+            for registered in [false, true] {
+                for algorithm in crate::all().iter().filter(|a| a.fits(&job)) {
+                    let mut before = 0.0;
+                    for bytes in BYTES {
+                        let name = algorithm.name();
+                        let found = tuner.forced(name, &job, bytes, registered).unwrap().predicted_us;
+                        assert!(
+                            found.is_finite() && found > 0.0 && found >= before,
+                            "{name} for {job:?}: {found} us for {bytes} bytes, {before} us for fewer"
+                        );
+                        before = found;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_choice_is_the_least_of_the_candidates_and_the_others_say_why_not() {
+    for job in jobs() {
+        for tuner in tuners(job.size) {
+            for bytes in BYTES {
+                let candidates = tuner.candidates(&job, bytes, true);
+                assert_eq!(candidates.len(), crate::all().len());
+                assert_eq!(candidates[0].choice, tuner.choose(&job, bytes, true));
+                for (place, candidate) in candidates.iter().enumerate() {
+                    assert_eq!(candidate.why_not.is_none(), place == 0, "{candidates:?}");
+                    assert!(candidate.choice.predicted_us >= candidates[0].choice.predicted_us);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_can_not_do_the_job_comes_last_and_says_so() {
+    let job = Job::new(Collective::AllGather, 4);
+    let last = Tuner::new(Machine::shm(4, 4)).candidates(&job, 64, false).pop().unwrap();
+    assert_eq!(last.choice.algorithm, "two_shot");
+    assert_eq!(last.choice.predicted_us, f64::INFINITY);
+    assert_eq!(last.why_not.as_deref(), Some("does not do all_gather on 4 ranks"));
+}
+
+#[test]
+fn a_forced_name_is_honoured() {
+    for job in jobs() {
+        let tuner = Tuner::new(Machine::shm(job.size, 2));
+        for algorithm in crate::all().iter().filter(|a| a.fits(&job)) {
+            let forced = tuner.forced(algorithm.name(), &job, 1 << 20, false).unwrap();
+            assert_eq!(forced.algorithm, algorithm.name());
+            assert!(forced.predicted_us >= tuner.choose(&job, 1 << 20, false).predicted_us);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_does_not_fit_is_refused_with_those_that_do() {
+    let tuner = Tuner::new(Machine::shm(4, 2));
+    for (name, collective, known) in [
+        ("tree", Collective::AllReduce, "one_shot, two_shot, ring, recursive_doubling"),
+        ("two_shot", Collective::ReduceScatter, "one_shot, ring, recursive_doubling"),
+        ("", Collective::Broadcast, "one_shot, two_shot, ring, recursive_doubling"),
+    ] {
+        let error = tuner.forced(name, &Job::new(collective, 4), 64, false).unwrap_err();
+        let expected = Misuse::Algorithm {
+            call: collective.name(),
+            algorithm: name.into(),
+            size: 4,
+            known: known.into(),
+        };
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn the_protocol_follows_the_bytes_and_the_memory() {
+    let protocol = |machine: Machine, bytes, registered| {
+        Tuner::new(machine).choose(&all_reduce(machine.size), bytes, registered).protocol
+    };
+    let shm = Machine::shm(2, 2);
+    assert_eq!(protocol(shm, LINE_BYTES, true), "line");
+    assert_eq!(protocol(shm, LINE_BYTES + 1, false), "staged");
+    assert_eq!(protocol(shm, 1 << 20, false), "staged");
+    assert_eq!(protocol(shm, 1 << 20, true), "direct");
+    assert_eq!(protocol(Machine::tcp(2, 2), 8, true), "stream");
+    assert_eq!(protocol(Machine::shm(1, 2), 8, false), "local");
+}
+
+#[test]
+fn staged_slices_are_those_that_were_measured_best() {
+    let slice = |bytes| Tuner::new(Machine::shm(2, 2)).choose(&all_reduce(2), bytes, false).slice;
+    for (bytes, expected) in [
+        (0, 32 << 10),
+        (64 << 10, 32 << 10),
+        ((128 << 10) - 1, 32 << 10),
+        (128 << 10, 64 << 10),
+        (256 << 10, 128 << 10),
+        ((512 << 10) - 1, 128 << 10),
+        (512 << 10, 512 << 10),
+        (64 << 20, 512 << 10),
+    ] {
+        assert_eq!(slice(bytes), expected, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn ranks_without_a_core_of_their_own_take_longer() {
+    for job in jobs().filter(|j| j.size > 2) {
+        let on = |cores| Tuner::new(Machine::shm(job.size, cores)).choose(&job, 1 << 16, false).predicted_us;
+        assert!(on(1) > on(2) && on(2) > on(job.size), "{job:?}");
+    }
+}
+
+#[test]
+fn predictions_for_two_ranks_are_near_what_minimal_kernels_were_measured_to_take() {
+    // Microseconds: staged one-shot, and two-shot on registered memory (which ends without a loan to return).
+    let near = |found: f64, measured: f64| (measured / 1.6..measured * 1.6).contains(&found);
+    let tuner = Tuner::new(Machine::shm(2, 2));
+    for (bytes, measured) in
+        [(8, 0.11), (8 << 10, 0.40), (64 << 10, 2.99), (512 << 10, 24.54), (4 << 20, 218.0), (64 << 20, 8263.0)]
+    {
+        let found = tuner.forced("one_shot", &all_reduce(2), bytes, false).unwrap().predicted_us;
+        assert!(near(found, measured), "{found} us for {bytes} bytes, not {measured}");
+    }
+    for (bytes, measured) in [(64 << 10, 1.01), (512 << 10, 9.51), (4 << 20, 105.0)] {
+        let found = tuner.forced("two_shot", &all_reduce(2), bytes, true).unwrap().predicted_us;
+        assert!(near(found, measured), "{found} us for {bytes} bytes, not {measured}");
+    }
+}

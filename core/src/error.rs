@@ -1,0 +1,234 @@
+//! Errors: a small one at the seam ([`LinkError`]), one for callers ([`Error`]).
+
+use crate::rank::Rank;
+use crate::signature::Signature;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What can go wrong on a link.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer made another call.
+    #[error("{peer} made {theirs}, this rank made {ours}")]
+    Mismatch {
+        /// Who made the other call.
+        peer: Rank,
+        /// What this rank called.
+        ours: Signature,
+        /// What the peer called.
+        theirs: Signature,
+    },
+    /// The peer's end of the link is closed.
+    #[error("the link to {peer} was closed by its side")]
+    Closed {
+        /// Whose side.
+        peer: Rank,
+    },
+    /// The peer wrote something that the protocol does not allow.
+    #[error("{peer} broke the protocol: {what}")]
+    Corrupt {
+        /// Who wrote it.
+        peer: Rank,
+        /// What was wrong with it.
+        what: &'static str,
+    },
+    /// The operating system refused something.
+    #[error("{call} for {peer} failed: {}", std::io::Error::from_raw_os_error(*.errno))]
+    System {
+        /// On whose link.
+        peer: Rank,
+        /// The system call.
+        call: &'static str,
+        /// Its error number.
+        errno: i32,
+    },
+}
+
+/// A call that can not be made, found before anything moved. The communicator stays usable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// A buffer has the wrong number of elements.
+    #[error("{call}: {buffer} has {found} elements, not {expected} ({rule})")]
+    Length {
+        /// The collective.
+        call: &'static str,
+        /// Which buffer: `input` or `output`.
+        buffer: &'static str,
+        /// How many elements it has.
+        found: u64,
+        /// How many it must have.
+        expected: u64,
+        /// Why.
+        rule: &'static str,
+    },
+    /// A root that is no rank of the communicator.
+    #[error("{call}: root {root} is not a rank of a communicator of {size}; ranks are 0..{size}")]
+    Root {
+        /// The collective.
+        call: &'static str,
+        /// The root that was given.
+        root: u32,
+        /// Ranks of the communicator.
+        size: u32,
+    },
+    /// A number of bytes that is no whole number of elements.
+    #[error("{call}: {bytes} bytes are no whole number of {dtype} elements of {element} bytes")]
+    Bytes {
+        /// The collective.
+        call: &'static str,
+        /// Bytes given.
+        bytes: usize,
+        /// Element type.
+        dtype: &'static str,
+        /// Bytes of one element.
+        element: usize,
+    },
+    /// More elements than a call can carry.
+    #[error("{call}: {count} elements are more than {max}, the most one call carries; split the buffer")]
+    Count {
+        /// The collective.
+        call: &'static str,
+        /// Elements given.
+        count: u64,
+        /// The most there may be.
+        max: u64,
+    },
+    /// An algorithm was forced that does not do this collective on this communicator.
+    #[error("{call}: algorithm {algorithm} does not do this on {size} ranks; it can be one of {known}")]
+    Algorithm {
+        /// The collective.
+        call: &'static str,
+        /// The name that was forced.
+        algorithm: String,
+        /// Ranks of the communicator.
+        size: u32,
+        /// Names that would do.
+        known: String,
+    },
+    /// A setting that makes no sense.
+    #[error("{name}={value:?}: {reason}")]
+    Setting {
+        /// The name of the setting, as its user spelled it.
+        name: String,
+        /// The value.
+        value: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// Memory for a registered buffer ran out.
+    #[error("alloc of {bytes} bytes: {reason}")]
+    Alloc {
+        /// Bytes asked for.
+        bytes: usize,
+        /// Why not, with the numbers.
+        reason: String,
+    },
+}
+
+/// What a caller of the library can be told. Every run-time variant names the rank it is about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The call can not be made; nothing moved and the communicator stays usable.
+    #[error("{0}")]
+    Misuse(#[from] Misuse),
+    /// Two ranks made different calls; no output was written on any rank.
+    #[error(
+        "mismatch: rank {} made {theirs}, rank {} made {ours}; \
+         every rank must make the same calls in the same order", .peer.0, .rank.0
+    )]
+    Mismatch {
+        /// The rank that tells.
+        rank: Rank,
+        /// What it called.
+        ours: Signature,
+        /// The other rank.
+        peer: Rank,
+        /// What that one called.
+        theirs: Signature,
+    },
+    /// Ranks that did not come to the start in time.
+    #[error(
+        "{}: {} of {size} did not come within {waited:?}; are they started, with the same job id and size?",
+        "start", list(.ranks)
+    )]
+    Missing {
+        /// Who did not come.
+        ranks: Vec<Rank>,
+        /// How many ranks there should be.
+        size: u32,
+        /// How long the others waited.
+        waited: Duration,
+    },
+    /// A rank was refused at the start, or refuses the others.
+    #[error("start: {0}")]
+    Refused(String),
+    /// A peer's process is gone.
+    #[error("lost {}: its process {how} during {during}; start the job again without it", .peer)]
+    PeerLost {
+        /// Who is gone.
+        peer: Rank,
+        /// `died`, or `left the communicator`.
+        how: &'static str,
+        /// What this rank was doing.
+        during: String,
+    },
+    /// The deadline of a call passed.
+    #[error("timeout: waited {waited:?} in {during} for {}{why}; raise the timeout if that is expected", list(.culprits))]
+    Timeout {
+        /// The ranks that kept the call from ending.
+        culprits: Vec<Rank>,
+        /// What this rank was doing.
+        during: String,
+        /// How long it waited.
+        waited: Duration,
+        /// What is known of the culprits: ` (no sign of life)`.
+        why: String,
+    },
+    /// A peer wrote something that the protocol does not allow.
+    #[error("{peer} broke the protocol: {what}; is every rank running the same build?")]
+    Corrupt {
+        /// Who.
+        peer: Rank,
+        /// What was wrong.
+        what: String,
+    },
+    /// The operating system refused something.
+    #[error("{call} failed: {}{}", std::io::Error::from_raw_os_error(*.errno), .hint)]
+    System {
+        /// The system call and what it was for.
+        call: String,
+        /// Its error number.
+        errno: i32,
+        /// What to try, or empty.
+        hint: String,
+    },
+    /// An earlier call on this communicator failed, here or on another rank.
+    #[error("the communicator is aborted: {cause}")]
+    Aborted {
+        /// The first failure.
+        cause: Arc<Error>,
+    },
+}
+
+impl Error {
+    /// The first failure, where this one only follows from it.
+    pub fn root_cause(&self) -> &Error {
+        match self {
+            Error::Aborted { cause } => cause.root_cause(),
+            other => other,
+        }
+    }
+}
+
+/// `rank 2`, `ranks 2 and 5`, `ranks 2, 5 and 7`.
+pub fn list(ranks: &[Rank]) -> String {
+    let numbers: Vec<String> = ranks.iter().map(|r| r.0.to_string()).collect();
+    match numbers.as_slice() {
+        [] => "no rank".into(),
+        [one] => format!("rank {one}"),
+        [first @ .., last] => format!("ranks {} and {last}", first.join(", ")),
+    }
+}

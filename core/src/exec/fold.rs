@@ -1,0 +1,86 @@
+//! One slice of a fold: gathers the views of its sources and runs the kernel on them.
+
+use super::bind::{Bound, BoundPass};
+use crate::error::LinkError;
+use crate::kernel;
+use crate::link::{Links, SOURCES_MAX, Window};
+use crate::rank::Rank;
+use sohu_coll_mem::{Regions, View, ViewMut};
+
+/// Folds at most `limit` bytes from byte `done` of the pass on, forwarding them to `to`. Returns how many.
+#[inline]
+pub(super) fn slice(
+    bound: &Bound,
+    pass: &BoundPass,
+    done: usize,
+    limit: usize,
+    to: &[Rank],
+    regions: &Regions<'_>,
+    links: &mut dyn Links,
+) -> Result<usize, LinkError> {
+    // Few sources are the common case, and clearing a table for the most there can be would cost
+    // more than folding a small message does.
+    match pass.locals.len() + pass.from.len() {
+        0..=2 => sized::<2>(bound, pass, done, limit, to, regions, links),
+        3..=8 => sized::<8>(bound, pass, done, limit, to, regions, links),
+        _ => sized::<SOURCES_MAX>(bound, pass, done, limit, to, regions, links),
+    }
+}
+
+#[inline]
+fn sized<const SOURCES: usize>(
+    bound: &Bound,
+    pass: &BoundPass,
+    done: usize,
+    limit: usize,
+    to: &[Rank],
+    regions: &Regions<'_>,
+    links: &mut dyn Links,
+) -> Result<usize, LinkError> {
+    let finish = (pass.finishes).then_some(bound.ranks);
+    let mut work = |window: Window<'_>| {
+        let bytes = match (window.incoming.first(), window.outgoing) {
+            (Some(view), _) => view.len(),
+            (None, Some(view)) => view.len(),
+            (None, None) => limit,
+        };
+        let mut sources = [View::EMPTY; SOURCES];
+        for (place, spot) in &pass.locals {
+            let start = spot.start + done;
+            sources[*place] = spot.region(regions).read(start..start + bytes);
+        }
+        for (place, view) in pass.from_places.iter().zip(window.incoming) {
+            sources[*place] = *view;
+        }
+        let sources = &sources[..pass.locals.len() + pass.from.len()];
+        let stored = pass.into.map(|spot| {
+            let start = spot.start + done;
+            spot.region(regions).write(start..start + bytes)
+        });
+        run(bound, sources, stored, window.outgoing, finish);
+    };
+    if pass.from.is_empty() && to.is_empty() {
+        work(Window { incoming: &[], outgoing: None });
+        return Ok(limit);
+    }
+    links.pass(&pass.from, to, limit, bound.granule, &mut work)
+}
+
+#[inline]
+fn run(
+    bound: &Bound,
+    sources: &[View<'_>],
+    stored: Option<ViewMut<'_>>,
+    outgoing: Option<ViewMut<'_>>,
+    finish: Option<u32>,
+) {
+    let (into, also) = match (stored, outgoing) {
+        (Some(stored), also) => (stored, also),
+        (None, Some(outgoing)) => (outgoing, None),
+        (None, None) => unreachable!("a pass stores or forwards: `bind` made it so"),
+    };
+    match sources {
+        [one] if finish.is_none() => kernel::copy(*one, into, also, bound.store),
+        _ => bound.kernel.fold(into, sources, also, finish, bound.store),
+    }
+}

@@ -1,0 +1,212 @@
+//! Reduction kernels: folds and copies of foreign memory at the speed of the memory.
+//!
+//! # What a fold computes
+//!
+//! The invariant: the bits of an element of the result depend on the bits of that element of the sources,
+//! on their order and on nothing else: not on where the element lies, on lengths, on alignment, or on the
+//! instructions ([`Isa`]) used. (The floating-point environment is Rust's: nearest even, subnormals kept.)
+//!
+//! - Integers are folded in their own type. Sums and products wrap; an average divides the wrapped sum,
+//!   towards zero.
+//! - `f32` and `f64` are folded in their own type, in the order of the sources.
+//! - `f16`, `bf16` and the 8-bit floats are folded in `f32`, divided there for an average, and rounded once, at
+//!   the end, to nearest even. `f16`, `bf16` and E5M2 overflow to infinity; E4M3, which has none,
+//!   saturates to 448 (OCP's "satfinite"), infinite accumulators included.
+//! - Least and greatest take -0 for less than +0, and are NaN if any source is, so that the order of the sources
+//!   cannot show in their result.
+//! - A NaN that is a result is always the same one: quiet, positive, without payload (E4M3: 0x7f, E5M2: 0x7e).
+//!   A fold of one source that does not divide moves the bits as they are.
+//!
+//! # Memory
+//!
+//! Sources may be memory that others write meanwhile: they are read through raw pointers, each element
+//! once. A fold allocates nothing.
+
+#![expect(unsafe_code, reason = "SIMD and raw views")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod copy;
+mod fold;
+mod format;
+mod fp8;
+mod integer;
+mod isa;
+mod portable;
+mod table;
+mod words;
+
+use crate::element::{DType, ReduceOp};
+use core::{fmt, ptr};
+use fold::Sink;
+use sohu_coll_mem::{View, ViewMut};
+use table::Loops;
+
+pub use isa::Isa;
+
+/// How results are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Through the caches: for what is read again soon, or is small.
+    Cached,
+    /// Past the caches: for outputs much larger than they are. Applies to `into`, not to `also`, which somebody
+    /// is waiting for. The stores are ordered before whatever the caller stores next.
+    Streaming,
+}
+
+/// One operation on one element type, with the loops chosen for this CPU. Cheap to copy; make it once a call.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    loops: Loops,
+    /// The loops of a complete average; for other operations the same as `loops`.
+    finishing: Loops,
+    dtype: DType,
+    op: ReduceOp,
+    isa: Isa,
+}
+
+impl Kernel {
+    /// The kernel with the best instructions that this CPU has.
+    pub fn new(dtype: DType, op: ReduceOp) -> Kernel {
+        Self::build(dtype, op, Isa::best())
+    }
+
+    /// The kernel with given instructions; `None` if the CPU lacks them.
+    pub fn with_isa(dtype: DType, op: ReduceOp, isa: Isa) -> Option<Kernel> {
+        isa.available().then(|| Self::build(dtype, op, isa))
+    }
+
+    fn build(dtype: DType, op: ReduceOp, isa: Isa) -> Kernel {
+        let loops = |divides| table::loops(dtype, op, divides, isa);
+        Kernel { loops: loops(false), finishing: loops(true), dtype, op, isa }
+    }
+
+    /// The type of the elements.
+    #[inline]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The operation.
+    #[inline]
+    pub fn op(&self) -> ReduceOp {
+        self.op
+    }
+
+    /// Folds the sources in order: element `i` of `into` becomes
+    /// `finish(((sources[0][i] op sources[1][i]) op sources[2][i]) ..)`, rounded once. The module says what
+    /// each type does.
+    ///
+    /// `into` and `also` are each exactly the same memory as a source, or disjoint from it, and disjoint from
+    /// each other. `also` gets the same result in the same trip. `finish` is the number of ranks, where
+    /// the result is the complete reduction: [`ReduceOp::Avg`] divides by it; other operations ignore it.
+    ///
+    /// # Panics
+    /// Without a source; if the lengths differ or are not a multiple of the element size; if an average
+    /// is divided by zero.
+    #[inline]
+    pub fn fold(
+        &self,
+        into: ViewMut<'_>,
+        sources: &[View<'_>],
+        also: Option<ViewMut<'_>>,
+        finish: Option<u32>,
+        store: Store,
+    ) {
+        let bytes = into.len();
+        check(self.dtype, bytes, sources, also);
+        let divisor = match finish {
+            Some(ranks) if self.op == ReduceOp::Avg => {
+                assert!(ranks > 0, "average over 0 ranks");
+                ranks
+            }
+            _ => 0,
+        };
+        let loops = if divisor == 0 { &self.loops } else { &self.finishing };
+        match *sources {
+            [one] if divisor == 0 => move_with(self.isa, one, into, also, store),
+            [one, two] if store == Store::Cached => {
+                let (into, also) = (into.as_mut_ptr(), pointer(also));
+                // SAFETY: all views have `bytes` bytes and do not overlap in part; `isa` is available.
+                unsafe { (loops.pair)(into, also, one.as_ptr(), two.as_ptr(), bytes, divisor) }
+            }
+            _ => {
+                let into = into.as_mut_ptr();
+                // An element must not lie across the start of the first whole line.
+                let streams = store == Store::Streaming && into.addr().is_multiple_of(self.dtype.size());
+                let sink = Sink { into, also: pointer(also), bytes, divisor, streams };
+                // SAFETY: as above.
+                unsafe { (loops.many)(&sink, sources) }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernel({} of {} with {:?})", self.op, self.dtype, self.isa)
+    }
+}
+
+#[inline]
+fn check(dtype: DType, bytes: usize, sources: &[View<'_>], also: Option<ViewMut<'_>>) {
+    assert!(!sources.is_empty(), "fold of no sources");
+    assert!(bytes.is_multiple_of(dtype.size()), "{bytes} bytes of {dtype}");
+    for source in sources {
+        assert!(source.len() == bytes, "source of {} bytes folded into {bytes}", source.len());
+    }
+    if let Some(also) = also {
+        assert!(also.len() == bytes, "second copy of {} bytes beside {bytes}", also.len());
+    }
+}
+
+#[inline]
+fn pointer(view: Option<ViewMut<'_>>) -> *mut u8 {
+    view.map_or(ptr::null_mut(), |view| view.as_mut_ptr())
+}
+
+/// Moves `from` to `into`, and to `also` in the same trip.
+///
+/// A destination is exactly the same memory as `from` (then nothing happens to it) or disjoint from it.
+///
+/// # Panics
+/// If the lengths differ.
+#[inline]
+pub fn copy(from: View<'_>, into: ViewMut<'_>, also: Option<ViewMut<'_>>, store: Store) {
+    assert!(from.len() == into.len(), "copy of {} bytes into {}", from.len(), into.len());
+    if let Some(also) = also {
+        assert!(also.len() == into.len(), "second copy of {} bytes beside {}", also.len(), into.len());
+    }
+    move_with(Isa::best(), from, into, also, store);
+}
+
+#[inline]
+fn move_with(isa: Isa, from: View<'_>, into: ViewMut<'_>, also: Option<ViewMut<'_>>, store: Store) {
+    let same = |to: &ViewMut<'_>| ptr::eq(to.as_mut_ptr(), from.as_ptr());
+    let also = also.filter(|also| !same(also));
+    let (into, also, store) = match also {
+        _ if !same(&into) => (into, pointer(also), store),
+        Some(also) => (also, ptr::null_mut(), Store::Cached),
+        None => return,
+    };
+    let job = copy::Move { from: from.as_ptr(), into: into.as_mut_ptr(), also, bytes: from.len(), store };
+    // SAFETY: all views have the same length and do not overlap in part; `isa` is available.
+    unsafe { table::copy(isa)(&job) }
+}
+
+/// Multiplies every element by `scalar`: what a pre-multiplied sum does to its input.
+///
+/// The scalar is first converted to the type that `dtype` is folded in (integers: towards zero, saturating), and
+/// the product is formed in it and then rounded as a fold's result is. `into` may be exactly the
+/// same memory as `source`, else they are disjoint.
+///
+/// # Panics
+/// If the lengths differ or are not a multiple of the element size.
+pub fn scale(dtype: DType, into: ViewMut<'_>, source: View<'_>, scalar: f64) {
+    let bytes = into.len();
+    check(dtype, bytes, &[source], None);
+    // SAFETY: both views have `bytes` bytes and do not overlap in part; the best family is available.
+    unsafe { table::scale(dtype, Isa::best())(into.as_mut_ptr(), source.as_ptr(), bytes, scalar) }
+}

@@ -1,0 +1,181 @@
+//! From a type, an operation and a family of instructions to the compiled loop.
+//!
+//! Every loop is generic and inlined into an entry here that is compiled for its family, so this is the
+//! one place where a family's presence has to be known.
+
+use super::copy::{self, Move, MoveFn};
+use super::fold::{self, ManyFn, PairFn, ScaleFn, Sink, Two};
+use super::format::{AsF32, Brain, Byte, Double, Format, Half, Operation, Single};
+use super::format::{Greatest, Least, Mean, Product, Sum};
+use super::fp8::{E4m3, E5m2};
+use super::integer::Int;
+use super::isa::{Isa, Simd};
+use super::portable::Portable;
+use crate::element::{DType, ReduceOp};
+use sohu_coll_mem::View;
+
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512};
+
+/// The loops of one operation on one type.
+#[derive(Clone, Copy)]
+pub(super) struct Loops {
+    pub(super) pair: PairFn,
+    pub(super) many: ManyFn,
+}
+
+/// A family's entries. They may be called where the family is available.
+trait Entries: Simd {
+    fn loops<F: Format<Self>, O: Operation>() -> Loops;
+    fn scale<F: Format<Self>>() -> ScaleFn;
+}
+
+macro_rules! entries {
+    ($module:ident, $family:ty, $token:expr $(, $features:literal)?) => {
+        mod $module {
+            use super::*;
+
+            /// # Safety
+            /// As [`fold::fold`], and the family is available.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn pair<F: Format<$family>, O: Operation>(
+                into: *mut u8,
+                also: *mut u8,
+                one: *const u8,
+                two: *const u8,
+                bytes: usize,
+                divisor: u32,
+            ) {
+                let sink = Sink { into, also, bytes, divisor, streams: false };
+                let token = $token;
+                // SAFETY: the caller's contract is the same.
+                unsafe { fold::fold::<$family, F, O, Two>(token, &sink, Two(one, two)) }
+            }
+
+            /// # Safety
+            /// As [`fold::fold`], and the family is available.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn many<F: Format<$family>, O: Operation>(sink: &Sink, sources: &[View<'_>]) {
+                let token = $token;
+                // SAFETY: the caller's contract is the same.
+                unsafe { fold::fold::<$family, F, O, &[View<'_>]>(token, sink, sources) }
+            }
+
+            /// # Safety
+            /// As [`fold::scale`], and the family is available.
+            $(#[target_feature(enable = $features)])?
+            unsafe fn scale<F: Format<$family>>(into: *mut u8, from: *const u8, bytes: usize, scalar: f64) {
+                let token = $token;
+                // SAFETY: the caller's contract is the same.
+                unsafe { fold::scale::<$family, F>(token, into, from, bytes, scalar) }
+            }
+
+            /// # Safety
+            /// As [`copy::copy`], and the family is available.
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn copy(job: &Move) {
+                let token = $token;
+                // SAFETY: the caller's contract is the same.
+                unsafe { copy::copy::<$family>(token, job) }
+            }
+
+            impl Entries for $family {
+                fn loops<F: Format<$family>, O: Operation>() -> Loops {
+                    Loops { pair: pair::<F, O>, many: many::<F, O> }
+                }
+                fn scale<F: Format<$family>>() -> ScaleFn {
+                    scale::<F>
+                }
+            }
+        }
+    };
+}
+
+entries!(portable, Portable, Portable);
+#[cfg(target_arch = "x86_64")]
+entries!(avx2, Avx2, {
+    // SAFETY: an entry is called only where its family is available.
+    unsafe { Avx2::assume() }
+}, "avx2,f16c");
+#[cfg(target_arch = "x86_64")]
+entries!(avx512, Avx512, {
+    // SAFETY: an entry is called only where its family is available.
+    unsafe { Avx512::assume() }
+}, "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,bmi2");
+
+/// Calls a generic function with the family's token type.
+macro_rules! for_family {
+    ($isa:expr, $function:ident($($arg:expr),*)) => {
+        match $isa {
+            Isa::Scalar => $function::<Portable>($($arg),*),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => $function::<Avx2>($($arg),*),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => $function::<Avx512>($($arg),*),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512 => unreachable!("{:?} is not available here", $isa),
+        }
+    };
+}
+
+/// Calls a generic function with the format of a type.
+macro_rules! for_format {
+    ($dtype:expr, $function:ident::<$family:ident>($($arg:expr),*)) => {
+        match $dtype {
+            DType::I8 => $function::<$family, Int<i8>>($($arg),*),
+            DType::U8 => $function::<$family, Int<u8>>($($arg),*),
+            DType::I32 => $function::<$family, Int<i32>>($($arg),*),
+            DType::U32 => $function::<$family, Int<u32>>($($arg),*),
+            DType::I64 => $function::<$family, Int<i64>>($($arg),*),
+            DType::U64 => $function::<$family, Int<u64>>($($arg),*),
+            DType::F16 => $function::<$family, AsF32<Half, 2>>($($arg),*),
+            DType::Bf16 => $function::<$family, AsF32<Brain, 2>>($($arg),*),
+            DType::F32 => $function::<$family, AsF32<Single, 1>>($($arg),*),
+            DType::F64 => $function::<$family, Double>($($arg),*),
+            DType::Fp8E4m3 => $function::<$family, AsF32<Byte<E4m3>, 4>>($($arg),*),
+            DType::Fp8E5m2 => $function::<$family, AsF32<Byte<E5m2>, 4>>($($arg),*),
+        }
+    };
+}
+
+/// The loops of `op` on `dtype`; with `divides`, those of an average that is complete.
+pub(super) fn loops(dtype: DType, op: ReduceOp, divides: bool, isa: Isa) -> Loops {
+    fn of_family<S: Entries>(dtype: DType, op: ReduceOp, divides: bool) -> Loops {
+        for_format!(dtype, of_format::<S>(op, divides))
+    }
+    fn of_format<S: Entries, F: Format<S>>(op: ReduceOp, divides: bool) -> Loops {
+        match op {
+            ReduceOp::Avg if divides => S::loops::<F, Mean>(),
+            ReduceOp::Sum | ReduceOp::Avg => S::loops::<F, Sum>(),
+            ReduceOp::Prod => S::loops::<F, Product>(),
+            ReduceOp::Min => S::loops::<F, Least>(),
+            ReduceOp::Max => S::loops::<F, Greatest>(),
+        }
+    }
+    for_family!(isa, of_family(dtype, op, divides))
+}
+
+/// The loop that multiplies `dtype` by a number.
+pub(super) fn scale(dtype: DType, isa: Isa) -> ScaleFn {
+    fn of_family<S: Entries>(dtype: DType) -> ScaleFn {
+        for_format!(dtype, of_format::<S>())
+    }
+    fn of_format<S: Entries, F: Format<S>>() -> ScaleFn {
+        S::scale::<F>()
+    }
+    for_family!(isa, of_family(dtype))
+}
+
+/// The loop that copies.
+#[inline]
+pub(super) fn copy(isa: Isa) -> MoveFn {
+    match isa {
+        Isa::Scalar => portable::copy,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::copy,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => avx512::copy,
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 | Isa::Avx512 => unreachable!("{isa:?} is not available here"),
+    }
+}

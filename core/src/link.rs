@@ -1,0 +1,192 @@
+//! The seam between the executor and a transport: all of one rank's links over that transport.
+//!
+//! A link is a reliable, ordered pipe of bytes to one peer, in both directions. Links come in a
+//! bundle because a transport shares work between them: one staged copy serves every reader, one
+//! system call serves every socket. Everything is polled; nothing blocks; how bytes move (inside a
+//! cache line, through staging, out of a lent buffer, into a posted one, through a socket) is decided here
+//! and seen by nobody else.
+
+use crate::error::LinkError;
+use crate::rank::Rank;
+use crate::signature::Signature;
+use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
+
+/// What a link is like, as numbers, so that choosing an algorithm is arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkCaps {
+    /// One-way time of a minimal message, in nanoseconds.
+    pub latency_ns: f64,
+    /// Bytes per nanosecond (GB/s) of one direction, for large messages.
+    pub bytes_per_ns: f64,
+    /// The most bytes that travel with their own header (no second trip to fetch them).
+    pub inline_bytes: usize,
+    /// The most bytes in flight before the peer must take some.
+    pub window_bytes: usize,
+    /// Whether memory of this rank can be lent to the peer and posted for it ([`Links::lend`], [`Links::post`]).
+    pub lends: bool,
+}
+
+/// The span came back: there was no room, or the link moves such bytes better by a copy.
+#[derive(Debug)]
+pub struct Refused<S>(pub S);
+
+/// What one [`Links::pass`] sees: the next bytes from every source, in the order they were named, and
+/// room for as many bytes towards the destinations. All have the same length.
+pub struct Window<'a> {
+    /// The bytes that came, one view for each rank of `from`.
+    pub incoming: &'a [View<'a>],
+    /// Where to write the bytes that go to every rank of `to`; `None` when `to` is empty.
+    pub outgoing: Option<ViewMut<'a>>,
+}
+
+/// The links from one rank to its peers over one transport.
+///
+/// Contract, each line a test in `transports/conformance`:
+/// - bytes of one call arrive once, in order, whatever the sizes of the pieces on either side;
+/// - no method blocks; a method that can move nothing returns 0 (or [`Refused`]) and changes nothing;
+/// - [`begin`](Links::begin) starts a call: stream positions in both directions start from 0, and the
+///   signature goes to every peer ahead of the call's first byte;
+/// - no byte of a call is handed over before the peer's signature for it was compared: a difference is
+///   [`LinkError::Mismatch`] and the bytes stay where they are;
+/// - a rank may begin its next call while peers are still in the last one: bytes of different calls never mix;
+/// - a lent span is dropped when the peer has consumed its last byte, or when the links fail;
+/// - after an error every method returns an error;
+/// - words from a peer are bounded before they are used: garbage is [`LinkError::Corrupt`], never a crash.
+pub trait Links: Send {
+    /// The transport's name: `shm`, `tcp`.
+    fn transport(&self) -> &'static str;
+
+    /// This rank.
+    fn rank(&self) -> Rank;
+
+    /// How many ranks there are, this one included.
+    fn size(&self) -> u32;
+
+    /// What the link to `peer` is like.
+    fn caps(&self, peer: Rank) -> LinkCaps;
+
+    /// Starts a call. The bytes of the call before must all have been sent and received, and
+    /// [`settled`](Links::settled) must have said so.
+    ///
+    /// # Errors
+    /// When the links have failed.
+    fn begin(&mut self, call: &Signature) -> Result<(), LinkError>;
+
+    /// Sees to it that every peer gets this call's signature (those to which bytes went have it already),
+    /// and says whether every peer's signature has come and equals ours. Cheap to call again.
+    ///
+    /// # Errors
+    /// [`LinkError::Mismatch`] names the peer that made another call.
+    fn verify(&mut self) -> Result<bool, LinkError>;
+
+    /// Takes as many of `bytes` as there is room for now, for every rank of `to`: all of them get the
+    /// same bytes. Returns how many; the rest are offered again later. The bytes are copied before it returns.
+    ///
+    /// # Errors
+    /// When a peer is gone or broke the protocol.
+    fn send(&mut self, to: &[Rank], bytes: View<'_>) -> Result<usize, LinkError>;
+
+    /// Moves the next bytes from `from` into `into`, as many as have come and fit. Returns how many.
+    ///
+    /// # Errors
+    /// When the peer is gone, broke the protocol, or made another call.
+    fn recv(&mut self, from: Rank, into: ViewMut<'_>) -> Result<usize, LinkError>;
+
+    /// One trip over memory: hands `work` the next bytes from each rank of `from` and room for as many
+    /// towards every rank of `to`, at most `limit` bytes and a multiple of `granule`; what `work` saw is
+    /// then consumed and what it wrote is sent. Calls `work` at most once; returns how many bytes (0 when some
+    /// source has none yet or some destination no room; `work` was not called then).
+    /// `limit` is a multiple of `granule`. `from` has at most [`SOURCES_MAX`] ranks.
+    ///
+    /// # Errors
+    /// As for [`send`](Links::send) and [`recv`](Links::recv).
+    fn pass(
+        &mut self,
+        from: &[Rank],
+        to: &[Rank],
+        limit: usize,
+        granule: usize,
+        work: &mut dyn FnMut(Window<'_>),
+    ) -> Result<usize, LinkError>;
+
+    /// Lends memory to every rank of `to`: they read the bytes in place, in stream order. The span
+    /// is dropped once all have. Counts in full at once; [`settled`](Links::settled) tells of the return.
+    ///
+    /// # Errors
+    /// The span comes back where it can not be lent (not reachable by the peer, too small, no room, or the
+    /// peer has posted memory to write into): then [`send`](Links::send) moves it.
+    fn lend(&mut self, to: &[Rank], span: ReadSpan) -> Result<(), Refused<ReadSpan>> {
+        let _ = to;
+        Err(Refused(span))
+    }
+
+    /// Offers memory to `from`: it may write the bytes of this call's stream from position `at` on straight
+    /// into the span. [`recv`](Links::recv) must still be called, with views of the same memory, and
+    /// returns without copying for bytes that came so.
+    ///
+    /// # Errors
+    /// The span comes back where it can not be posted: then `recv` copies.
+    fn post(&mut self, from: Rank, at: u64, span: WriteSpan) -> Result<(), Refused<WriteSpan>> {
+        let _ = (from, at);
+        Err(Refused(span))
+    }
+
+    /// How many bytes `to` has posted memory for, at this call's present position towards it: a
+    /// [`pass`](Links::pass) to it alone writes straight there.
+    fn posted(&self, to: Rank) -> usize {
+        let _ = to;
+        0
+    }
+
+    /// The peers whose signature for this call has not come yet: whom [`verify`](Links::verify) waits for.
+    fn unverified(&self) -> Vec<Rank> {
+        Vec::new()
+    }
+
+    /// Gives back every span at once, whatever peers may still do with the bytes. Called when a
+    /// call has failed; the links are not used again but for this and to be dropped.
+    fn abandon(&mut self) {}
+
+    /// Pushes on what is under way: flushes buffers, returns credits, ends loans.
+    /// Returns whether anything moved.
+    ///
+    /// # Errors
+    /// As for [`send`](Links::send) and [`recv`](Links::recv).
+    fn poll(&mut self) -> Result<bool, LinkError>;
+
+    /// Whether the call can return to its caller: nothing lent or posted is still out, and everything sent has
+    /// left this rank's private memory or will without its help.
+    fn settled(&mut self) -> Result<bool, LinkError>;
+
+    /// Wakes peers that may be asleep waiting for what was sent. Called when this rank is about to wait
+    /// for long, or leaves the call.
+    fn ring(&mut self) {}
+
+    /// Looks for signs that a peer broke the protocol which moving bytes would not meet. For the slow
+    /// path of a wait.
+    ///
+    /// # Errors
+    /// [`LinkError::Corrupt`] names the peer.
+    fn check(&mut self) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    /// Says where this rank sleeps, if the transport can wake it: see [`Sleep`].
+    fn sleeper(&mut self) -> Option<&mut dyn Sleep> {
+        None
+    }
+}
+
+/// The most ranks one pass takes from at once.
+pub const SOURCES_MAX: usize = 64;
+
+/// A place to sleep until a peer rings.
+pub trait Sleep {
+    /// Sleeps until a peer rings, `nanos` pass, or at once when something came since `prepare`.
+    /// The caller polls its links between `prepare` and `sleep`.
+    fn sleep(&mut self, nanos: u64);
+    /// Announces that this rank is about to sleep.
+    fn prepare(&mut self);
+    /// Takes the announcement back.
+    fn cancel(&mut self);
+}

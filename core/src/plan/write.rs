@@ -1,0 +1,206 @@
+//! Writes programs: five verbs in textbook order.
+//!
+//! The author says what happens to which chunks; which step waits for which is derived, so a hazard can not
+//! be forgotten. Panics here are bugs of an algorithm, and say where it wrote the step.
+
+use super::memory::{Access, Direction, Hazards, overlap, place};
+use super::{Action, Buffer, Chunks, Job, Program, Step};
+use crate::rank::{ChannelId, Rank};
+use crate::signature::Collective;
+use core::panic::Location;
+
+/// Collects the steps of one rank.
+#[derive(Debug)]
+pub struct Writer {
+    job: Job,
+    rank: Rank,
+    chunks: u32,
+    steps: Vec<Step>,
+}
+
+impl Writer {
+    /// A writer for `rank`'s part in `job`, over a logical vector of `chunks` chunks.
+    ///
+    /// # Panics
+    /// When there is no such rank, or the chunks can not be dealt out evenly to the blocks of a collective
+    /// that has them.
+    pub fn new(job: Job, rank: Rank, chunks: u32) -> Self {
+        assert!(rank.0 < job.size && job.root.0 < job.size, "{rank} and root {} of {}", job.root.0, job.size);
+        assert!(chunks > 0 && (!blocked(&job) || chunks.is_multiple_of(job.size)), "{chunks} chunks for {job:?}");
+        Self { job, rank, chunks, steps: Vec::new() }
+    }
+
+    /// Whose steps are written.
+    pub fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> u32 {
+        self.job.size
+    }
+
+    /// How many chunks the logical vector has.
+    pub fn chunks(&self) -> u32 {
+        self.chunks
+    }
+
+    /// `into` becomes `from`. Writes nothing where both are the same memory (in place).
+    ///
+    /// # Panics
+    /// When a run is empty, outside its buffer, or overlaps the other in part.
+    #[track_caller]
+    pub fn copy(&mut self, from: Chunks, into: Chunks) {
+        if place(&self.job, from) != place(&self.job, into) {
+            self.push(Action::Copy { from, into });
+        }
+    }
+
+    /// `into` becomes `into` op `from`.
+    ///
+    /// # Panics
+    /// When a run is empty, outside its buffer, or overlaps the other.
+    #[track_caller]
+    pub fn reduce(&mut self, from: Chunks, into: Chunks) {
+        self.push(Action::Reduce { from, into });
+    }
+
+    /// `from` goes to `peer`.
+    ///
+    /// # Panics
+    /// When the run is empty or outside its buffer, or the peer is no other rank.
+    #[track_caller]
+    pub fn send(&mut self, from: Chunks, peer: Rank) {
+        self.push(Action::Send { from, peer });
+    }
+
+    /// `into` becomes what `peer` sent.
+    ///
+    /// # Panics
+    /// When the run is empty or outside its buffer, or the peer is no other rank.
+    #[track_caller]
+    pub fn recv(&mut self, into: Chunks, peer: Rank) {
+        self.push(Action::Recv { into, peer });
+    }
+
+    /// `into` becomes `into` op what `peer` sent.
+    ///
+    /// # Panics
+    /// When the run is empty or outside its buffer, or the peer is no other rank.
+    #[track_caller]
+    pub fn recv_reduce(&mut self, into: Chunks, peer: Rank) {
+        self.push(Action::RecvReduce { into, peer });
+    }
+
+    /// Says that `chunks` now hold the finished reduction of all ranks: an average divides in the step
+    /// that wrote them.
+    ///
+    /// # Panics
+    /// When no step wrote exactly these chunks last.
+    #[track_caller]
+    pub fn finishes(&mut self, chunks: Chunks) {
+        let placed = place(&self.job, chunks);
+        let job = self.job;
+        let writer = self.steps.iter_mut().rev().find(|step| {
+            written(&step.action).is_some_and(|into| overlap(place(&job, into), placed))
+        });
+        match writer {
+            Some(step) if written(&step.action).is_some_and(|into| place(&job, into) == placed) => {
+                step.finishes = true;
+            }
+            _ => panic!("{}: no step wrote exactly {chunks:?} last", self.rank),
+        }
+    }
+
+    /// The program, with its dependencies.
+    pub fn finish(self) -> Program {
+        let Self { job, rank, chunks, mut steps } = self;
+        let mut hazards = Hazards::default();
+        let mut scratch_chunks = 0;
+        for (index, step) in (0..).zip(&mut steps) {
+            step.after = hazards.note(index, &access(&job, step));
+            for run in runs(&step.action).into_iter().flatten().filter(|c| c.buffer == Buffer::Scratch) {
+                scratch_chunks = scratch_chunks.max(run.first + run.count);
+            }
+        }
+        Program { job, rank, chunks, steps, scratch_chunks }
+    }
+
+    #[track_caller]
+    fn push(&mut self, action: Action) {
+        let [from, into] = runs(&action);
+        for run in [from, into].into_iter().flatten() {
+            let range = held(&self.job, self.rank, self.chunks, run.buffer);
+            let inside = run.first >= range.start && run.first + run.count <= range.end;
+            assert!(run.count > 0 && inside, "{}: {action:?} is not within {range:?}", self.rank);
+        }
+        if let (Some(from), Some(into)) = (from, into) {
+            let apart = !overlap(place(&self.job, from), place(&self.job, into));
+            assert!(apart && from.count == into.count, "{}: {action:?} needs two equal runs apart", self.rank);
+        }
+        if let Some(peer) = peer(&action) {
+            assert!(peer != self.rank && peer.0 < self.job.size, "{}: {action:?} needs a peer", self.rank);
+        }
+        self.steps.push(Step {
+            action,
+            channel: ChannelId::default(),
+            finishes: false,
+            after: Vec::new(),
+            written_at: Location::caller(),
+        });
+    }
+}
+
+/// Whether the logical vector is made of one block for each rank.
+pub(super) fn blocked(job: &Job) -> bool {
+    matches!(job.collective, Collective::AllGather | Collective::ReduceScatter)
+}
+
+/// Which chunks of `buffer` a rank has.
+pub(super) fn held(job: &Job, rank: Rank, chunks: u32, buffer: Buffer) -> core::ops::Range<u32> {
+    let per_block = chunks / job.size;
+    let own = rank.0 * per_block..(rank.0 + 1) * per_block;
+    match (job.collective, buffer) {
+        (Collective::AllGather, Buffer::Input) | (Collective::ReduceScatter, Buffer::Output) => own,
+        _ => 0..chunks,
+    }
+}
+
+/// The run that an action writes.
+pub(super) fn written(action: &Action) -> Option<Chunks> {
+    runs(action)[1]
+}
+
+/// The runs that an action names: what it moves from, what it moves into.
+pub(super) fn runs(action: &Action) -> [Option<Chunks>; 2] {
+    match *action {
+        Action::Copy { from, into } | Action::Reduce { from, into } => [Some(from), Some(into)],
+        Action::Send { from, .. } => [Some(from), None],
+        Action::Recv { into, .. } | Action::RecvReduce { into, .. } => [None, Some(into)],
+    }
+}
+
+/// The peer of an action.
+pub(super) fn peer(action: &Action) -> Option<Rank> {
+    match *action {
+        Action::Send { peer, .. } | Action::Recv { peer, .. } | Action::RecvReduce { peer, .. } => Some(peer),
+        Action::Copy { .. } | Action::Reduce { .. } => None,
+    }
+}
+
+/// The first step whose dependencies are not those that follow from what it and the steps before touch.
+pub(super) fn first_wrong_edge(program: &Program) -> Option<u32> {
+    let mut hazards = Hazards::default();
+    (0..).zip(&program.steps).find(|(i, s)| hazards.note(*i, &access(&program.job, s)) != s.after).map(|(i, _)| i)
+}
+
+fn access(job: &Job, step: &Step) -> Access {
+    let [from, into] = runs(&step.action).map(|run| run.map(|c| place(job, c)));
+    let mut access = Access { reads: from.into_iter().collect(), write: into, lanes: Vec::new() };
+    if matches!(step.action, Action::Reduce { .. } | Action::RecvReduce { .. }) {
+        access.reads.extend(into);
+    }
+    let direction = if from.is_some() { Direction::Out } else { Direction::In };
+    access.lanes.extend(peer(&step.action).map(|peer| (peer, step.channel, direction)));
+    access
+}

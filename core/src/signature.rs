@@ -1,0 +1,133 @@
+//! What a rank says about a call before it sends any of its bytes.
+
+use crate::element::{DType, ReduceOp};
+use crate::rank::Rank;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// A collective operation, named as in NCCL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Collective {
+    /// Every rank ends with the reduction of all inputs.
+    AllReduce = 1,
+    /// Rank r ends with block r of the reduction of all inputs.
+    ReduceScatter = 2,
+    /// Every rank ends with all inputs, in rank order.
+    AllGather = 3,
+    /// Every rank ends with the root's input.
+    Broadcast = 4,
+}
+
+impl Collective {
+    /// Every collective there is.
+    pub const ALL: [Collective; 4] =
+        [Self::AllReduce, Self::ReduceScatter, Self::AllGather, Self::Broadcast];
+
+    /// The name users type and read: `all_reduce`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AllReduce => "all_reduce",
+            Self::ReduceScatter => "reduce_scatter",
+            Self::AllGather => "all_gather",
+            Self::Broadcast => "broadcast",
+        }
+    }
+
+    /// Whether the operation combines elements, so that an op matters.
+    pub fn reduces(self) -> bool {
+        matches!(self, Self::AllReduce | Self::ReduceScatter)
+    }
+
+    /// Whether one rank is special.
+    pub fn rooted(self) -> bool {
+        matches!(self, Self::Broadcast)
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| *c as u8 == code)
+    }
+}
+
+impl fmt::Display for Collective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One call as its rank made it. Every rank of a call must have made the same one; the
+/// signature travels in the first header of the call on every link and is compared before any user
+/// byte is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Signature {
+    /// Which collective.
+    pub collective: Collective,
+    /// Element type.
+    pub dtype: DType,
+    /// Reduction; `Sum` where the collective does not reduce.
+    pub op: ReduceOp,
+    /// The algorithm's number in the library's table, so that two ranks tuned differently are caught.
+    pub algorithm: u8,
+    /// The root; rank 0 where there is none. At most `u16::MAX`.
+    pub root: Rank,
+    /// Elements, as NCCL counts them for this collective. Less than 2^48.
+    pub count: u64,
+    /// How many calls this communicator made before, modulo 2^32.
+    pub sequence: u32,
+}
+
+impl Signature {
+    /// The greatest count that a signature can carry.
+    pub const COUNT_MAX: u64 = (1 << 48) - 1;
+
+    /// A signature for the time before the first call. Never sent.
+    pub fn none() -> Self {
+        Self {
+            collective: Collective::AllReduce,
+            dtype: DType::I8,
+            op: ReduceOp::Sum,
+            algorithm: 0,
+            root: Rank(0),
+            count: 0,
+            sequence: u32::MAX,
+        }
+    }
+
+    /// The signature as two words: `collective | dtype | op | algorithm | sequence`, `count | root`.
+    #[inline]
+    pub fn to_words(&self) -> [u64; 2] {
+        let kinds = u64::from(self.collective as u8)
+            | u64::from(self.dtype as u8) << 8
+            | u64::from(self.op as u8) << 16
+            | u64::from(self.algorithm) << 24
+            | u64::from(self.sequence) << 32;
+        [kinds, (self.count & Self::COUNT_MAX) | u64::from(self.root.0) << 48]
+    }
+
+    /// Reads what a peer wrote. `None` when the words name no collective, type or operation.
+    pub fn from_words(words: [u64; 2]) -> Option<Self> {
+        let byte = |shift: u32| (words[0] >> shift) as u8;
+        Some(Self {
+            collective: Collective::from_code(byte(0))?,
+            dtype: DType::from_code(byte(8))?,
+            op: ReduceOp::from_code(byte(16))?,
+            algorithm: byte(24),
+            sequence: (words[0] >> 32) as u32,
+            count: words[1] & Self::COUNT_MAX,
+            root: Rank((words[1] >> 48) as u32),
+        })
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "call {} {} {}[{}]", self.sequence, self.collective, self.dtype, self.count)?;
+        if self.collective.reduces() {
+            write!(f, " {}", self.op)?;
+        }
+        if self.collective.rooted() {
+            write!(f, " root {}", self.root.0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,319 @@
+//! The kernels against plain arithmetic, on every instruction set that this CPU has.
+
+#[path = "kernel/reference.rs"]
+mod reference;
+
+use float8::{F8E4M3, F8E5M2};
+use proptest::prelude::*;
+use reference::{Bits, expected, narrow_e4m3, narrow_e5m2};
+use sohu_coll_core::kernel::{self, Isa, Kernel, Store};
+use sohu_coll_core::{DType, ReduceOp};
+use sohu_coll_mem::{View, ViewMut};
+
+const GUARD: usize = 80;
+const FILL: u8 = 0xa5;
+
+/// Bytes at a chosen distance from a multiple of 64, between guards.
+struct Buffer {
+    bytes: Vec<u8>,
+    at: usize,
+    len: usize,
+}
+
+impl Buffer {
+    fn new(len: usize, offset: usize) -> Self {
+        let mut bytes = vec![FILL; len + 2 * GUARD + 64];
+        let at = GUARD + bytes[GUARD..].as_mut_ptr().align_offset(64) + offset % 16;
+        Self { bytes, at, len }
+    }
+    fn of(content: &[u8], offset: usize) -> Self {
+        let mut buffer = Self::new(content.len(), offset);
+        buffer.bytes[buffer.at..][..content.len()].copy_from_slice(content);
+        buffer
+    }
+    fn view(&self) -> View<'_> {
+        View::from(self.content())
+    }
+    fn view_mut(&mut self) -> ViewMut<'_> {
+        ViewMut::from(&mut self.bytes[self.at..self.at + self.len])
+    }
+    fn content(&self) -> &[u8] {
+        &self.bytes[self.at..self.at + self.len]
+    }
+    fn assert_guards(&self) {
+        let (before, rest) = self.bytes.split_at(self.at);
+        assert!(before.iter().chain(&rest[self.len..]).all(|&byte| byte == FILL), "wrote outside the view");
+    }
+}
+
+fn views(sources: &[Buffer]) -> Vec<View<'_>> {
+    sources.iter().map(Buffer::view).collect()
+}
+
+fn kernels(dtype: DType, op: ReduceOp) -> impl Iterator<Item = (Isa, Kernel)> {
+    Isa::ALL.into_iter().filter_map(move |isa| Some((isa, Kernel::with_isa(dtype, op, isa)?)))
+}
+
+/// The result of one fold of one element vector on the best instruction set.
+fn fold(dtype: DType, op: ReduceOp, sources: &[&[u8]], finish: Option<u32>) -> Vec<u8> {
+    let mut into = Buffer::new(sources[0].len(), 0);
+    let sources: Vec<View<'_>> = sources.iter().map(|&source| View::from(source)).collect();
+    Kernel::new(dtype, op).fold(into.view_mut(), &sources, None, finish, Store::Cached);
+    into.content().to_vec()
+}
+
+/// Folds out of place, with and without a second copy, and in place of each source; all must be `expected`.
+fn assert_folds(kernel: Kernel, sources: &[Buffer], finish: Option<u32>, expected: &[u8], what: &str) {
+    for store in [Store::Cached, Store::Streaming] {
+        for with_also in [false, true] {
+            let mut into = Buffer::new(expected.len(), sources[0].at);
+            let mut also = Buffer::new(expected.len(), 5);
+            let second = with_also.then(|| also.view_mut());
+            kernel.fold(into.view_mut(), &views(sources), second, finish, store);
+            assert_eq!(into.content(), expected, "{what}, {store:?}");
+            into.assert_guards();
+            also.assert_guards();
+            if with_also {
+                assert_eq!(also.content(), expected, "second copy: {what}, {store:?}");
+            }
+        }
+        for place in 0..sources.len() {
+            let mut own = Buffer::of(sources[place].content(), sources[place].at);
+            let into = own.view_mut();
+            let mut list = views(sources);
+            list[place] = into.as_view();
+            kernel.fold(into, &list, None, finish, store);
+            assert_eq!(own.content(), expected, "in place of {place}: {what}, {store:?}");
+            own.assert_guards();
+        }
+    }
+}
+
+fn every_size(dtype: DType) {
+    let mut bits = Bits::new(dtype as u64);
+    for count in [0, 1, 3, 7, 15, 16, 17, 63, 64, 65, 1000, 4097] {
+        for source_count in [1, 2, 3, 5] {
+            let contents: Vec<Vec<u8>> = (0..source_count).map(|_| bits.elements(dtype, count)).collect();
+            for op in ReduceOp::ALL {
+                for finish in [None, Some(3)] {
+                    if finish.is_some() && op != ReduceOp::Avg {
+                        continue;
+                    }
+                    let expected = expected(dtype, op, &contents, finish);
+                    for offset in [0, 1, 8] {
+                        let sources: Vec<Buffer> = contents
+                            .iter()
+                            .enumerate()
+                            .map(|(index, content)| Buffer::of(content, offset * (index + 1)))
+                            .collect();
+                        for (isa, kernel) in kernels(dtype, op) {
+                            let what = format!("{op} of {source_count} x {count} {dtype} + {offset}, {isa:?}");
+                            assert_folds(kernel, &sources, finish, &expected, &what);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+macro_rules! every_size_of {
+    ($($test:ident: $dtype:ident,)*) => {$(
+        #[test]
+        fn $test() {
+            every_size(DType::$dtype);
+        }
+    )*};
+}
+
+every_size_of! {
+    i8_folds_like_the_reference: I8,
+    u8_folds_like_the_reference: U8,
+    i32_folds_like_the_reference: I32,
+    u32_folds_like_the_reference: U32,
+    i64_folds_like_the_reference: I64,
+    u64_folds_like_the_reference: U64,
+    f16_folds_like_the_reference: F16,
+    bf16_folds_like_the_reference: Bf16,
+    f32_folds_like_the_reference: F32,
+    f64_folds_like_the_reference: F64,
+    e4m3_folds_like_the_reference: Fp8E4m3,
+    e5m2_folds_like_the_reference: Fp8E5m2,
+}
+
+#[test]
+fn every_pair_of_bytes_of_an_8_bit_float_folds_like_the_float8_crate_decodes() {
+    let one: Vec<u8> = (0..=u16::MAX).map(|pair| pair as u8).collect();
+    let two: Vec<u8> = (0..=u16::MAX).map(|pair| (pair >> 8) as u8).collect();
+    let e4m3 = |byte| F8E4M3::from_bits(byte).to_f32();
+    let e5m2 = |byte| F8E5M2::from_bits(byte).to_f32();
+    for (op, apply) in [
+        (ReduceOp::Sum, (|a, b| a + b) as fn(f32, f32) -> f32),
+        (ReduceOp::Prod, |a, b| a * b),
+    ] {
+        let want: Vec<u8> = one.iter().zip(&two).map(|(&a, &b)| narrow_e4m3(apply(e4m3(a), e4m3(b)))).collect();
+        assert_eq!(fold(DType::Fp8E4m3, op, &[&one, &two], None), want, "e4m3 {op}");
+        let want: Vec<u8> = one.iter().zip(&two).map(|(&a, &b)| narrow_e5m2(apply(e5m2(a), e5m2(b)))).collect();
+        assert_eq!(fold(DType::Fp8E5m2, op, &[&one, &two], None), want, "e5m2 {op}");
+    }
+}
+
+#[test]
+fn every_number_of_a_narrow_type_survives_widening_and_rounding() {
+    for dtype in [DType::F16, DType::Bf16, DType::Fp8E4m3, DType::Fp8E5m2] {
+        let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for (isa, kernel) in kernels(dtype, ReduceOp::Avg) {
+            let mut into = Buffer::new(all.len(), 0);
+            kernel.fold(into.view_mut(), &[View::from(&all[..])], None, Some(1), Store::Cached);
+            let size = dtype.size();
+            for (from, into) in all.chunks(size).zip(into.content().chunks(size)) {
+                let nan = reference::is_nan(dtype, from);
+                let want = if nan { reference::canonical_nan(dtype) } else { from.to_vec() };
+                assert_eq!(into, want, "{from:?} as {dtype} with {isa:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wide_product_of_e4m3_saturates_and_of_e5m2_is_infinite() {
+    // 448 and 57344, forty times: far beyond f32.
+    for (dtype, greatest, want) in [(DType::Fp8E4m3, 0x7e, 0x7e), (DType::Fp8E5m2, 0x7b, 0x7c)] {
+        let source = vec![greatest; 67];
+        let sources: Vec<&[u8]> = vec![&source; 40];
+        assert_eq!(fold(dtype, ReduceOp::Prod, &sources, None), vec![want; 67], "{dtype}");
+    }
+}
+
+#[test]
+fn a_half_sum_of_several_sources_rounds_once() {
+    // Each 2^-12 alone is lost beside 1; together they are a step of f16.
+    let one = half::f16::from_f32(1.0).to_le_bytes();
+    let small = half::f16::from_f32(1.0 / 4096.0).to_le_bytes();
+    let sum = fold(DType::F16, ReduceOp::Sum, &[&one, &small, &small, &small, &small], None);
+    assert_eq!(sum, half::f16::from_f32(1.0 + 1.0 / 1024.0).to_le_bytes());
+}
+
+#[test]
+fn hundred_sources_fold_in_order() {
+    let mut bits = Bits::new(100);
+    for dtype in [DType::F32, DType::Bf16, DType::Fp8E4m3] {
+        let contents: Vec<Vec<u8>> = (0..100).map(|_| bits.elements(dtype, 333)).collect();
+        let sources: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+        for op in [ReduceOp::Sum, ReduceOp::Max] {
+            assert_eq!(fold(dtype, op, &sources, None), expected(dtype, op, &contents, None), "{op} of {dtype}");
+        }
+    }
+}
+
+#[test]
+fn one_source_moves_as_it_is_even_if_it_is_a_nan() {
+    let source = 0x7f80_0001_u32.to_le_bytes();
+    assert_eq!(fold(DType::F32, ReduceOp::Sum, &[&source], Some(4)), source);
+}
+
+#[test]
+fn copies_reach_both_destinations_and_nothing_else() {
+    let mut bits = Bits::new(7);
+    for len in (0..=300).chain([511, 512, 513, 1023, 1024, 1025, 4096, 70_001]) {
+        let content = bits.elements(DType::U8, len);
+        for (offset, store) in [(0, Store::Cached), (3, Store::Cached), (0, Store::Streaming), (5, Store::Streaming)] {
+            let (mut into, mut also) = (Buffer::new(len, offset), Buffer::new(len, offset + 2));
+            kernel::copy(View::from(&content[..]), into.view_mut(), Some(also.view_mut()), store);
+            assert_eq!(into.content(), content, "{len} bytes, {store:?}");
+            assert_eq!(also.content(), content, "{len} bytes, {store:?}");
+            let mut alone = Buffer::new(len, offset);
+            kernel::copy(View::from(&content[..]), alone.view_mut(), None, store);
+            assert_eq!(alone.content(), content, "{len} bytes, {store:?}");
+            [&into, &also, &alone].map(Buffer::assert_guards);
+        }
+    }
+}
+
+#[test]
+fn a_copy_onto_itself_still_reaches_the_second_destination() {
+    let content: Vec<u8> = (0..100).collect();
+    let (mut own, mut also) = (Buffer::of(&content, 1), Buffer::new(100, 2));
+    let into = own.view_mut();
+    kernel::copy(into.as_view(), into, Some(also.view_mut()), Store::Streaming);
+    kernel::copy(into.as_view(), into, None, Store::Cached);
+    assert_eq!(also.content(), content);
+    assert_eq!(own.content(), content);
+}
+
+#[test]
+fn scaling_multiplies_in_the_type_of_the_fold() {
+    let mut bits = Bits::new(11);
+    for dtype in DType::ALL {
+        for count in [0, 1, 17, 1000] {
+            let content = bits.elements(dtype, count);
+            // A number that every type holds, so the pre-multiplied sum is a product of two elements.
+            let three = reference::three(dtype).repeat(count);
+            let want = expected(dtype, ReduceOp::Prod, &[content.clone(), three], None);
+            let mut into = Buffer::new(content.len(), 3);
+            kernel::scale(dtype, into.view_mut(), View::from(&content[..]), 3.0);
+            assert_eq!(into.content(), want, "{count} {dtype}");
+            into.assert_guards();
+            let mut own = Buffer::of(&content, 0);
+            let place = own.view_mut();
+            kernel::scale(dtype, place, place.as_view(), 3.0);
+            assert_eq!(own.content(), want, "{count} {dtype} in place");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "source of 4 bytes folded into 8")]
+fn sources_of_another_length_are_refused() {
+    fold(DType::F32, ReduceOp::Sum, &[&[0; 8], &[0; 4]], None);
+}
+
+#[test]
+#[should_panic(expected = "6 bytes of float")]
+fn a_split_element_is_refused() {
+    fold(DType::F32, ReduceOp::Sum, &[&[0; 6], &[0; 6]], None);
+}
+
+#[test]
+#[should_panic(expected = "fold of no sources")]
+fn no_sources_are_refused() {
+    let mut into = Buffer::new(4, 0);
+    Kernel::new(DType::F32, ReduceOp::Sum).fold(into.view_mut(), &[], None, None, Store::Cached);
+}
+
+proptest! {
+    #[test]
+    fn random_bits_fold_to_the_same_bits_everywhere(
+        (dtype, op) in (prop::sample::select(&DType::ALL), prop::sample::select(&ReduceOp::ALL)),
+        count in 0_usize..700,
+        source_count in 2_usize..7,
+        seed: u64,
+        finish in prop::option::of(1_u32..400),
+        streaming: bool,
+    ) {
+        let mut bits = Bits::new(seed);
+        let contents: Vec<Vec<u8>> = (0..source_count).map(|_| bits.elements(dtype, count)).collect();
+        let want = expected(dtype, op, &contents, finish);
+        let store = if streaming { Store::Streaming } else { Store::Cached };
+        for (isa, kernel) in kernels(dtype, op) {
+            let sources: Vec<Buffer> =
+                contents.iter().enumerate().map(|(index, bytes)| Buffer::of(bytes, index)).collect();
+            let mut into = Buffer::new(want.len(), seed as usize);
+            kernel.fold(into.view_mut(), &views(&sources), None, finish, store);
+            prop_assert_eq!(into.content(), &want, "{:?}", isa);
+        }
+    }
+
+    #[test]
+    fn least_and_greatest_do_not_show_the_order_of_the_sources(
+        dtype in prop::sample::select(&DType::ALL),
+        count in 1_usize..100,
+        seed: u64,
+    ) {
+        let mut bits = Bits::new(seed);
+        let (one, two) = (bits.elements(dtype, count), bits.elements(dtype, count));
+        for op in [ReduceOp::Min, ReduceOp::Max] {
+            prop_assert_eq!(fold(dtype, op, &[&one, &two], None), fold(dtype, op, &[&two, &one], None));
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Memory lent to the library for one call, and the spans of it that are out with a link.
+//!
+//! A [`Region`] is a buffer of the caller's, for the length of one call. The executor works on it through
+//! views. A link that moves bytes later than it was told to (a peer reads them in place, a peer writes into
+//! them, a kernel does) gets an owned span instead, and the [`Ledger`] remembers which bytes are out until
+//! the span is dropped. Invariant: nobody writes bytes that are lent, nobody touches bytes that are posted,
+//! and a call does not return to its caller while a span is out ([`scope`]).
+
+use crate::view::{View, ViewMut};
+use crate::words::{AtomicUsize, Ordering};
+use core::ops::Range;
+use std::sync::Arc;
+
+/// The most spans that can be out at once. A full ledger is back-pressure, not an error.
+pub const SPANS_MAX: usize = 64;
+
+/// Which bytes of this process are out with a link: lent (a peer may read them) or posted (a peer may
+/// write them). One for a communicator; spans keep it alive.
+#[derive(Debug)]
+pub struct Ledger {
+    /// How many spans are out. Checked first: while it is 0, and it nearly always is, nothing else is read.
+    out: AtomicUsize,
+    spans: [Entry; SPANS_MAX],
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// First byte, as an address; 0 when the entry is free.
+    start: AtomicUsize,
+    end: AtomicUsize,
+    /// 1 when the peer writes.
+    posted: AtomicUsize,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { out: AtomicUsize::new(0), spans: core::array::from_fn(|_| Entry::default()) }
+    }
+}
+
+impl Ledger {
+    /// A ledger with nothing out.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// How many spans are out.
+    #[inline]
+    pub fn out(&self) -> usize {
+        // Pairs with the Release in `give_back`: what the holder of the span read is read before we go on.
+        self.out.load(Ordering::Acquire)
+    }
+
+    /// Whether some of `len` bytes at `start` are out: posted ones, and lent ones too when `also_lent`.
+    #[inline]
+    fn touches(&self, start: usize, len: usize, also_lent: bool) -> bool {
+        self.out() != 0 && self.find(start, len, also_lent)
+    }
+
+    #[cold]
+    fn find(&self, start: usize, len: usize, also_lent: bool) -> bool {
+        self.spans.iter().any(|span| {
+            // Pairs with the Release in `give_back`: a free entry means its holder is done with the bytes.
+            let first = span.start.load(Ordering::Acquire);
+            first != 0
+                && first < start + len
+                && start < span.end.load(Ordering::Relaxed)
+                && (also_lent || span.posted.load(Ordering::Relaxed) == 1)
+        })
+    }
+
+    /// Books the bytes. Only the thread that runs the call books, so a free entry stays free until it is taken.
+    fn book(&self, start: usize, len: usize, posted: bool) -> Option<usize> {
+        if len == 0 || self.touches(start, len, posted) {
+            return None;
+        }
+        let index = self.spans.iter().position(|span| {
+            // Pairs with the Release in `give_back`: the entry's last holder is done with it.
+            span.start.load(Ordering::Acquire) == 0
+        })?;
+        let span = &self.spans[index];
+        span.end.store(start + len, Ordering::Relaxed);
+        span.posted.store(usize::from(posted), Ordering::Relaxed);
+        span.start.store(start, Ordering::Relaxed);
+        self.out.fetch_add(1, Ordering::Relaxed);
+        Some(index)
+    }
+
+    fn give_back(&self, index: usize) {
+        // Pairs with the Acquire in `find` and `book`: the holder's accesses come before the entry is free.
+        self.spans[index].start.store(0, Ordering::Release);
+        // Pairs with the Acquire in `out`.
+        self.out.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Bytes lent to a link: a peer may read them until the span is dropped.
+#[derive(Debug)]
+pub struct ReadSpan {
+    base: *const u8,
+    len: usize,
+    ledger: Arc<Ledger>,
+    entry: usize,
+}
+
+// SAFETY: the span only carries the address; the bytes stay valid until it is dropped (`scope`), on any thread.
+unsafe impl Send for ReadSpan {}
+
+impl ReadSpan {
+    /// Where the bytes are.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.base
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none (never: an empty span cannot be lent).
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes.
+    pub fn view(&self) -> View<'_> {
+        // SAFETY: `scope` keeps the bytes mapped until this span is dropped.
+        unsafe { View::from_raw(self.base, self.len) }
+    }
+}
+
+impl Drop for ReadSpan {
+    fn drop(&mut self) {
+        self.ledger.give_back(self.entry);
+    }
+}
+
+/// Bytes posted with a link: a peer may write them until the span is dropped.
+#[derive(Debug)]
+pub struct WriteSpan {
+    base: *mut u8,
+    len: usize,
+    ledger: Arc<Ledger>,
+    entry: usize,
+}
+
+// SAFETY: as for `ReadSpan`.
+unsafe impl Send for WriteSpan {}
+
+impl WriteSpan {
+    /// Where the bytes are.
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// How many bytes are still posted.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether all have landed.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes.
+    pub fn view(&self) -> ViewMut<'_> {
+        // SAFETY: `scope` keeps the bytes mapped until this span is dropped.
+        unsafe { ViewMut::from_raw(self.base, self.len) }
+    }
+
+    /// The first `count` bytes have landed: they may be read and written again by this rank.
+    ///
+    /// # Panics
+    /// When fewer are posted.
+    pub fn landed(&mut self, count: usize) {
+        assert!(count <= self.len, "{count} of {} posted bytes landed", self.len);
+        self.base = self.base.wrapping_add(count);
+        self.len -= count;
+        let entry = &self.ledger.spans[self.entry];
+        if self.len > 0 {
+            entry.start.store(self.base.addr(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for WriteSpan {
+    fn drop(&mut self) {
+        self.ledger.give_back(self.entry);
+    }
+}
+
+/// One buffer of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Region<'a> {
+    base: *mut u8,
+    len: usize,
+    writable: bool,
+    ledger: &'a Arc<Ledger>,
+}
+
+impl<'a> Region<'a> {
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the buffer is.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.base
+    }
+
+    #[inline]
+    #[track_caller]
+    fn at(&self, range: &Range<usize>) -> (*mut u8, usize) {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "{range:?} of a buffer of {} bytes",
+            self.len
+        );
+        (self.base.wrapping_add(range.start), range.end - range.start)
+    }
+
+    /// The bytes at `range`, to read now.
+    ///
+    /// # Panics
+    /// When they lie outside the buffer, or a peer may be writing them (a bug: the plan orders the two).
+    #[inline]
+    #[track_caller]
+    pub fn read(&self, range: Range<usize>) -> View<'a> {
+        let (base, len) = self.at(&range);
+        assert!(!self.ledger.touches(base.addr(), len, false), "read of bytes {range:?} that are posted");
+        // SAFETY: the buffer is mapped for 'a (`scope`) and `at` bounded the range.
+        unsafe { View::from_raw(base, len) }
+    }
+
+    /// Whether the bytes at `range` may be written now: no span of them is out.
+    #[inline]
+    pub fn is_free(&self, range: Range<usize>) -> bool {
+        let (base, len) = self.at(&range);
+        !self.ledger.touches(base.addr(), len, true)
+    }
+
+    /// The bytes at `range`, to write now.
+    ///
+    /// # Panics
+    /// When they lie outside the buffer, the buffer is only an input, or a span of them is out.
+    #[inline]
+    #[track_caller]
+    pub fn write(&self, range: Range<usize>) -> ViewMut<'a> {
+        let (base, len) = self.at(&range);
+        assert!(self.writable, "write to bytes {range:?} of an input");
+        assert!(!self.ledger.touches(base.addr(), len, true), "write to bytes {range:?} while a span is out");
+        // SAFETY: the buffer is mapped and writable for 'a (`scope`) and `at` bounded the range.
+        unsafe { ViewMut::from_raw(base, len) }
+    }
+
+    /// Where posted bytes have landed: the bytes at `range`, to pass to `recv` for memory that is posted
+    /// or free. Only the link that holds the span writes there before it gives the bytes back.
+    ///
+    /// # Panics
+    /// When they lie outside the buffer, or the buffer is only an input.
+    #[inline]
+    #[track_caller]
+    pub fn landing(&self, range: Range<usize>) -> ViewMut<'a> {
+        let (base, len) = self.at(&range);
+        assert!(self.writable, "write to bytes {range:?} of an input");
+        // SAFETY: as in `write`; the link tells posted bytes by their address and does not write them twice.
+        unsafe { ViewMut::from_raw(base, len) }
+    }
+
+    /// Lends the bytes at `range`. `None` when the ledger is full, the range is empty, or the bytes are posted.
+    #[track_caller]
+    pub fn lend(&self, range: Range<usize>) -> Option<ReadSpan> {
+        let (base, len) = self.at(&range);
+        let entry = self.ledger.book(base.addr(), len, false)?;
+        Some(ReadSpan { base, len, ledger: self.ledger.clone(), entry })
+    }
+
+    /// Posts the bytes at `range`. `None` when the ledger is full, the range is empty, some of the bytes are
+    /// out, or the buffer is only an input.
+    #[track_caller]
+    pub fn post(&self, range: Range<usize>) -> Option<WriteSpan> {
+        let (base, len) = self.at(&range);
+        if !self.writable {
+            return None;
+        }
+        let entry = self.ledger.book(base.addr(), len, true)?;
+        Some(WriteSpan { base, len, ledger: self.ledger.clone(), entry })
+    }
+}
+
+/// The buffers of one call.
+#[derive(Clone, Copy, Debug)]
+pub struct Regions<'a> {
+    /// What the caller gives; the output's own region where the call is in place.
+    pub input: Region<'a>,
+    /// What the caller gets.
+    pub output: Region<'a>,
+    /// Memory of the library's own.
+    pub scratch: Region<'a>,
+}
+
+/// The caller's side of [`scope`]: two buffers, or one that is both.
+#[derive(Debug)]
+pub enum Loan<'a> {
+    /// Input and output are apart.
+    Apart {
+        /// What the caller gives.
+        input: &'a [u8],
+        /// What the caller gets.
+        output: &'a mut [u8],
+    },
+    /// One buffer holds both: `input` and `output` are ranges of it.
+    Shared {
+        /// The buffer.
+        buffer: &'a mut [u8],
+        /// Which bytes are the input.
+        input: Range<usize>,
+        /// Which bytes are the output.
+        output: Range<usize>,
+    },
+}
+
+struct Closed<'a>(&'a Ledger);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        if self.0.out() != 0 {
+            // Returning would let the caller free memory that a peer or a kernel may still use.
+            eprintln!("sohu-coll: {} spans are out at the end of a call; this is a bug", self.0.out());
+            std::process::abort();
+        }
+    }
+}
+
+/// Lends the buffers of one call for as long as `work` runs. Whoever took a span must have dropped it by
+/// then, also when `work` fails.
+///
+/// # Panics
+/// When a range of a shared buffer lies outside it.
+///
+/// Aborts the process when a span is still out at the end: going on would be unsound, waiting would hang.
+pub fn scope<R>(
+    ledger: &Arc<Ledger>,
+    loan: Loan<'_>,
+    scratch: &mut [u8],
+    work: impl FnOnce(&Regions<'_>) -> R,
+) -> R {
+    let closed = Closed(ledger);
+    let region = |base: *mut u8, len, writable| Region { base, len, writable, ledger };
+    let scratch = region(scratch.as_mut_ptr(), scratch.len(), true);
+    let regions = match loan {
+        Loan::Apart { input, output } => Regions {
+            input: region(input.as_ptr().cast_mut(), input.len(), false),
+            output: region(output.as_mut_ptr(), output.len(), true),
+            scratch,
+        },
+        Loan::Shared { buffer, input, output } => {
+            let (base, len) = (buffer.as_mut_ptr(), buffer.len());
+            assert!(input.end <= len && output.end <= len, "{input:?} and {output:?} of {len} bytes");
+            Regions {
+                input: region(base.wrapping_add(input.start), input.len(), true),
+                output: region(base.wrapping_add(output.start), output.len(), true),
+                scratch,
+            }
+        }
+    };
+    let result = work(&regions);
+    drop(closed);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with<R>(work: impl FnOnce(&Regions<'_>) -> R) -> R {
+        let (input, mut output) = (vec![1u8; 64], vec![0u8; 64]);
+        let loan = Loan::Apart { input: &input, output: &mut output };
+        scope(&Ledger::new(), loan, &mut [], work)
+    }
+
+    #[test]
+    fn lent_bytes_are_not_free_until_the_span_is_back() {
+        with(|regions| {
+            let span = regions.output.lend(0..32).expect("an empty ledger has room");
+            assert!(!regions.output.is_free(31..33));
+            assert!(regions.output.is_free(32..64));
+            regions.output.read(0..64);
+            drop(span);
+            assert!(regions.output.is_free(0..64));
+        });
+    }
+
+    #[test]
+    fn posted_bytes_come_back_as_they_land() {
+        with(|regions| {
+            let mut span = regions.output.post(0..32).expect("an empty ledger has room");
+            assert!(regions.output.lend(0..8).is_none());
+            span.landed(16);
+            regions.output.read(0..16);
+            assert!(regions.output.is_free(0..16));
+            assert!(!regions.output.is_free(16..17));
+            span.landed(16);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "while a span is out")]
+    fn write_to_lent_bytes_is_a_bug() {
+        with(|regions| {
+            let _span = regions.output.lend(0..32);
+            regions.output.write(0..1);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "of an input")]
+    fn write_to_an_input_is_a_bug() {
+        with(|regions| {
+            regions.input.write(0..1);
+        });
+    }
+
+    #[test]
+    fn a_full_ledger_lends_no_more_and_recovers() {
+        let mut output = vec![0u8; SPANS_MAX + 1];
+        let loan = Loan::Apart { input: &[], output: &mut output };
+        scope(&Ledger::new(), loan, &mut [], |regions| {
+            let mut spans: Vec<_> = (0..SPANS_MAX).map(|i| regions.output.lend(i..i + 1)).collect();
+            assert!(spans.iter().all(Option::is_some));
+            assert!(regions.output.lend(SPANS_MAX..SPANS_MAX + 1).is_none());
+            spans.pop();
+            assert!(regions.output.lend(SPANS_MAX..SPANS_MAX + 1).is_some());
+        });
+    }
+}

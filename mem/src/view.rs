@@ -1,0 +1,187 @@
+//! Views of bytes: pointers with a length and a lifetime, and no promise that the bytes stand still.
+//!
+//! A `&[u8]` tells the compiler that nobody writes the bytes while it lives. That is false for memory
+//! another process has mapped, and false inside one call where input and output may be the same buffer.
+//! A view only promises that its bytes stay mapped and may be read (or written) for its lifetime;
+//! what is read may be torn or stale if a peer breaks the protocol, and is never used as a length or an
+//! address without being bounded.
+
+use core::marker::PhantomData;
+use core::ops::Range;
+
+/// Bytes that may be read, and may change while they are.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    base: *const u8,
+    len: usize,
+    lives: PhantomData<&'a [core::cell::Cell<u8>]>,
+}
+
+/// Bytes that may be read and written, and may be seen by others meanwhile.
+#[derive(Clone, Copy)]
+pub struct ViewMut<'a> {
+    base: *mut u8,
+    len: usize,
+    lives: PhantomData<&'a [core::cell::Cell<u8>]>,
+}
+
+impl<'a> View<'a> {
+    /// A view of `len` bytes at `base`.
+    ///
+    /// # Safety
+    /// The bytes must stay mapped and readable for `'a`, and no `&mut` to them may be used meanwhile.
+    #[inline]
+    pub unsafe fn from_raw(base: *const u8, len: usize) -> Self {
+        Self { base, len, lives: PhantomData }
+    }
+
+    /// A view of nothing.
+    pub const EMPTY: View<'static> =
+        View { base: core::ptr::without_provenance(64), len: 0, lives: PhantomData };
+
+    /// How many bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the bytes are.
+    #[inline]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.base
+    }
+
+    /// The part of the view at `range`, in bytes.
+    ///
+    /// # Panics
+    /// When `range` does not lie inside the view.
+    #[inline]
+    #[track_caller]
+    pub fn slice(&self, range: Range<usize>) -> View<'a> {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "{range:?} of a view of {} bytes",
+            self.len
+        );
+        View { base: self.base.wrapping_add(range.start), len: range.end - range.start, lives: PhantomData }
+    }
+
+    /// The first `len` bytes.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    #[inline]
+    #[track_caller]
+    pub fn first(&self, len: usize) -> View<'a> {
+        self.slice(0..len)
+    }
+
+    /// Copies the bytes into `into`, which may overlap.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    #[inline]
+    #[track_caller]
+    pub fn copy_to(&self, into: ViewMut<'_>) {
+        assert!(self.len == into.len, "copy of {} bytes into {}", self.len, into.len);
+        // SAFETY: both views are mapped for `len` bytes by their invariant, and `copy` allows overlap.
+        unsafe { core::ptr::copy(self.base, into.base, self.len) };
+    }
+}
+
+impl<'a> ViewMut<'a> {
+    /// A view of `len` bytes at `base`.
+    ///
+    /// # Safety
+    /// The bytes must stay mapped, readable and writable for `'a`, and no reference to them may be used
+    /// meanwhile but by code that expects them to change.
+    #[inline]
+    pub unsafe fn from_raw(base: *mut u8, len: usize) -> Self {
+        Self { base, len, lives: PhantomData }
+    }
+
+    /// A view of nothing.
+    pub const EMPTY: ViewMut<'static> =
+        ViewMut { base: core::ptr::without_provenance_mut(64), len: 0, lives: PhantomData };
+
+    /// How many bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the bytes are.
+    #[inline]
+    pub fn as_mut_ptr(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// The same bytes, to read.
+    #[inline]
+    pub fn as_view(&self) -> View<'a> {
+        View { base: self.base, len: self.len, lives: PhantomData }
+    }
+
+    /// The part of the view at `range`, in bytes.
+    ///
+    /// # Panics
+    /// When `range` does not lie inside the view.
+    #[inline]
+    #[track_caller]
+    pub fn slice(&self, range: Range<usize>) -> ViewMut<'a> {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "{range:?} of a view of {} bytes",
+            self.len
+        );
+        ViewMut { base: self.base.wrapping_add(range.start), len: range.end - range.start, lives: PhantomData }
+    }
+
+    /// The first `len` bytes.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    #[inline]
+    #[track_caller]
+    pub fn first(&self, len: usize) -> ViewMut<'a> {
+        self.slice(0..len)
+    }
+}
+
+impl<'a> From<&'a [u8]> for View<'a> {
+    #[inline]
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { base: bytes.as_ptr(), len: bytes.len(), lives: PhantomData }
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for ViewMut<'a> {
+    #[inline]
+    fn from(bytes: &'a mut [u8]) -> Self {
+        Self { base: bytes.as_mut_ptr(), len: bytes.len(), lives: PhantomData }
+    }
+}
+
+impl core::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "View({} bytes at {:p})", self.len, self.base)
+    }
+}
+
+impl core::fmt::Debug for ViewMut<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ViewMut({} bytes at {:p})", self.len, self.base)
+    }
+}

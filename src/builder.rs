@@ -1,0 +1,165 @@
+//! Building a communicator: who this rank is, and how the job wants it.
+
+use crate::bootstrap::{self, HostFacts, Place, UniqueId};
+use crate::communicator::Communicator;
+use crate::config::Config;
+use crate::connect::Fabric;
+use crate::plans::Plans;
+use crate::{discover, launch};
+use sohu_coll_algorithms::tuner::{Machine, Tuner};
+use sohu_coll_core::{Error, Misuse};
+use sohu_coll_mem::doorbell::Patience;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long to wait for ranks to come, and for a call to end, unless told otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Address space of a rank's registered memory unless told otherwise. Only what is allocated takes memory.
+const HEAP_BYTES: usize = 64 << 30;
+
+/// Polls of shared memory before the core is yielded, with a core for each rank: some 20 us, about as long as
+/// a peer's share of a large slice takes, and less than waking a sleeper does.
+const SPINS_SHM: u32 = 1_000;
+
+/// Polls of sockets before the core is yielded: each is system calls, so fewer make up the same time.
+const SPINS_TCP: u32 = 50;
+
+/// Yields before a rank sleeps: about a millisecond where nobody else wants the core.
+const YIELDS: u32 = 2_000;
+
+/// What connects the ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransportKind {
+    /// Shared memory: all ranks are on this host.
+    #[default]
+    Shm,
+    /// TCP over the loopback interface.
+    Tcp,
+}
+
+/// Settings of a communicator that is to be.
+#[derive(Debug, Default)]
+pub struct Builder {
+    rank: Option<u32>,
+    size: Option<u32>,
+    id: Option<UniqueId>,
+    timeout: Option<Duration>,
+    transport: Option<TransportKind>,
+    algorithm: Option<String>,
+    heap_bytes: Option<usize>,
+}
+
+impl Builder {
+    /// This rank, `0..size`.
+    pub fn rank(mut self, rank: u32) -> Self {
+        self.rank = Some(rank);
+        self
+    }
+
+    /// How many ranks the job has.
+    pub fn size(mut self, size: u32) -> Self {
+        self.size = Some(size);
+        self
+    }
+
+    /// What the ranks of the job have in common: made once, by [`UniqueId::new`], and shipped to all.
+    pub fn id(mut self, id: &UniqueId) -> Self {
+        self.id = Some(id.clone());
+        self
+    }
+
+    /// How long to wait for ranks to come, and for each call to end. 30 seconds unless set.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// What connects the ranks. Shared memory unless set.
+    pub fn transport(mut self, transport: TransportKind) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Uses one algorithm for all calls, by name: `one_shot`, `two_shot`, `ring`, `recursive_doubling`.
+    pub fn algorithm(mut self, name: &str) -> Self {
+        self.algorithm = Some(name.into());
+        self
+    }
+
+    /// Address space for registered memory, in bytes; only what is allocated takes memory. 64 GiB unless set.
+    /// Must be the same on every rank.
+    pub fn heap_bytes(mut self, bytes: usize) -> Self {
+        self.heap_bytes = Some(bytes);
+        self
+    }
+
+    /// Takes what was not set yet from the environment: rank, size and job from the launcher's variables,
+    /// settings from `SOHU_COLL_*`.
+    ///
+    /// # Errors
+    /// [`Misuse::Setting`] names a variable that makes no sense; [`Error::Refused`] says what was looked for when
+    /// no launcher's variables are there.
+    pub fn from_env(mut self) -> Result<Self, Error> {
+        let config = Config::from_env()?;
+        if config.launched {
+            launch::die_with_parent();
+        }
+        if self.rank.is_none() || self.size.is_none() || self.id.is_none() {
+            let found = discover::discover(&config)?;
+            self.rank = self.rank.or(Some(found.rank));
+            self.size = self.size.or(Some(found.size));
+            self.id = self.id.or(Some(found.id));
+        }
+        self.timeout = self.timeout.or(config.timeout);
+        self.transport = self.transport.or(config.transport);
+        self.algorithm = self.algorithm.or(config.algorithm);
+        self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
+        Ok(self)
+    }
+
+    /// Joins the job: returns when every rank has come and is linked.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] names the ranks that did not come within the timeout; [`Error::Refused`] says which ranks
+    /// disagree about the job; [`Misuse::Setting`] names what was not set or makes no sense.
+    pub fn build(self) -> Result<Communicator, Error> {
+        let timeout = self.timeout.unwrap_or(TIMEOUT);
+        let missing = |name: &str, what: &str| {
+            let reason = format!("{what}; set it, or take it from a launcher by from_env");
+            Error::from(Misuse::Setting { name: name.into(), value: String::new(), reason })
+        };
+        let rank = self.rank.ok_or_else(|| missing("rank", "this rank's number is not known"))?;
+        let size = self.size.ok_or_else(|| missing("size", "the number of ranks is not known"))?;
+        if rank >= size {
+            let reason = format!("ranks of a job of {size} are 0..{size}");
+            return Err(Misuse::Setting { name: "rank".into(), value: rank.to_string(), reason }.into());
+        }
+        let id = match self.id {
+            Some(id) => id,
+            None if size == 1 => UniqueId::new()?,
+            None => return Err(missing("id", "the job's unique id is not known")),
+        };
+        let deadline = Instant::now() + timeout;
+        let facts = HostFacts::of_this_process();
+        let mut mesh = bootstrap::join(Place { rank, size }, &id, timeout, facts)?;
+        let cores: BTreeSet<u32> = mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
+        let kind = self.transport.unwrap_or_default();
+        let heap_bytes = self.heap_bytes.unwrap_or(HEAP_BYTES);
+        let fabric = Fabric::connect(kind, &mut mesh, heap_bytes, deadline)?;
+        let crowded = size as usize > cores.len();
+        let spins = match (crowded, kind) {
+            (true, _) => 0,
+            (false, TransportKind::Shm) => SPINS_SHM,
+            (false, TransportKind::Tcp) => SPINS_TCP,
+        };
+        let machine = match kind {
+            TransportKind::Shm => Machine::shm(size, cores.len() as u32),
+            TransportKind::Tcp => Machine::tcp(size, cores.len() as u32),
+        };
+        let rank = sohu_coll_core::Rank(rank);
+        let plans = Plans::new(rank, size, Tuner::new(machine), self.algorithm);
+        let patience = Patience::new(spins, YIELDS);
+        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, timeout, patience))
+    }
+}

@@ -1,0 +1,160 @@
+//! Links between all ranks: makes them over the chosen transport, and is the one place that knows which it is.
+
+use crate::bootstrap::Mesh;
+use crate::buffer::Buffer;
+use crate::builder::TransportKind;
+use sohu_coll_core::link::Links;
+use sohu_coll_core::{Element, Error, Rank};
+use sohu_coll_shm::{Layout, Segment, ShmError, ShmLinks};
+use sohu_coll_tcp::{Listener, TcpLinks};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Bytes of staging ring of one rank: a slice of 512 KiB twice over, so that one is filled while the other is
+/// read, and no more than a core's share of cache; see docs/measurements.
+const STAGING_BYTES: usize = 1 << 20;
+
+/// The links, whichever transport they go over.
+#[derive(Debug)]
+pub(crate) enum Fabric {
+    Shm(Box<ShmLinks>),
+    Tcp(Box<TcpLinks>),
+}
+
+impl Fabric {
+    /// Links this rank with all others. `heap_bytes` is the address space of its registered memory.
+    ///
+    /// # Errors
+    /// Names the rank whose link could not be made, and why.
+    pub(crate) fn connect(
+        kind: TransportKind,
+        mesh: &mut Mesh,
+        heap_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        match kind {
+            TransportKind::Shm => Self::shm(mesh, heap_bytes, deadline),
+            TransportKind::Tcp => Self::tcp(mesh, deadline),
+        }
+    }
+
+    fn shm(mesh: &mut Mesh, heap_bytes: usize, deadline: Instant) -> Result<Self, Error> {
+        let (rank, size) = (mesh.rank(), mesh.size());
+        if size > Layout::RANKS_MAX {
+            let most = Layout::RANKS_MAX;
+            return Err(Error::Refused(format!(
+                "shared memory connects at most {most} ranks, not {size}; use the tcp transport"
+            )));
+        }
+        let segment = Segment::create(Layout::new(size, STAGING_BYTES, heap_bytes)).map_err(failed)?;
+        // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
+        let length = (segment.layout().len() as u64).to_le_bytes();
+        let theirs = mesh.swap(&length, Some(segment.fd()), deadline)?;
+        for (peer, (blob, _)) in theirs.iter().enumerate() {
+            if peer != rank.index() && *blob != length {
+                return Err(Error::Refused(format!(
+                    "rank {peer} has a segment of another length; is SOHU_COLL_HEAP the same on every rank"
+                )));
+            }
+        }
+        let fds: Vec<Option<&OwnedFd>> = theirs.iter().map(|(_, fd)| fd.as_ref()).collect();
+        let fds: Vec<_> = fds.into_iter().map(|fd| fd.map(AsFd::as_fd)).collect();
+        let links = ShmLinks::join(rank, segment, &fds).map_err(|(peer, error)| match error {
+            ShmError::Hostile(what) => Error::Corrupt { peer, what },
+            other => failed(other),
+        })?;
+        // No rank goes on before all have mapped everything: a rank that fails to is told of here.
+        mesh.swap(&[], None, deadline)?;
+        Ok(Self::Shm(Box::new(links)))
+    }
+
+    fn tcp(mesh: &mut Mesh, deadline: Instant) -> Result<Self, Error> {
+        let (rank, size) = (mesh.rank(), mesh.size());
+        let listener = Listener::bind(IpAddr::V4(Ipv4Addr::LOCALHOST)).map_err(|error| Error::System {
+            call: "listen on 127.0.0.1".into(),
+            errno: error.raw_os_error().unwrap_or(0),
+            hint: String::new(),
+        })?;
+        let own = listener.address().to_string();
+        let theirs = mesh.swap(own.as_bytes(), None, deadline)?;
+        let mut addresses = Vec::with_capacity(size as usize);
+        for (peer, (blob, _)) in (0..).zip(&theirs) {
+            let text = if peer == rank.0 { own.as_bytes() } else { blob };
+            let address = core::str::from_utf8(text).ok().and_then(|text| text.parse::<SocketAddr>().ok());
+            addresses.push(address.ok_or_else(|| Error::Corrupt {
+                peer: Rank(peer),
+                what: "it sent something else than its address".into(),
+            })?);
+        }
+        let (secret, job) = (mesh.secret(), mesh.job());
+        let links = TcpLinks::join(rank, size, listener, &addresses, secret, job, deadline);
+        let links = links.map_err(|error| Error::Refused(format!("connecting over tcp: {error}")))?;
+        mesh.swap(&[], None, deadline)?;
+        Ok(Self::Tcp(Box::new(links)))
+    }
+
+    #[inline]
+    pub(crate) fn links(&mut self) -> &mut dyn Links {
+        match self {
+            Self::Shm(links) => &mut **links,
+            Self::Tcp(links) => &mut **links,
+        }
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        match self {
+            Self::Shm(links) => links.size(),
+            Self::Tcp(links) => links.size(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Shm(links) => links.transport(),
+            Self::Tcp(links) => links.transport(),
+        }
+    }
+
+    /// Whether `bytes` lie in registered memory.
+    #[inline]
+    pub(crate) fn is_registered(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Shm(links) => links.is_registered(bytes.as_ptr(), bytes.len()),
+            Self::Tcp(_) => false,
+        }
+    }
+
+    /// Registered memory, where there is such a thing.
+    pub(crate) fn alloc<T: Element>(&self, bytes: usize) -> Result<Buffer<T>, String> {
+        match self {
+            Self::Shm(links) => links.alloc(bytes).map(Buffer::registered),
+            Self::Tcp(_) => Ok(Buffer::private(bytes)),
+        }
+    }
+
+    pub(crate) fn handover_ns(&mut self, rounds: u64) -> Option<f64> {
+        match self {
+            Self::Shm(links) => links.handover_ns(rounds),
+            Self::Tcp(_) => None,
+        }
+    }
+
+    pub(crate) fn wake_ns(&mut self, rounds: u64) -> Option<f64> {
+        match self {
+            Self::Shm(links) => links.wake_ns(rounds),
+            Self::Tcp(_) => None,
+        }
+    }
+}
+
+fn failed(error: ShmError) -> Error {
+    match error {
+        ShmError::System { call, bytes, errno } => Error::System {
+            call: format!("{call} for a shared segment of {bytes} bytes"),
+            errno,
+            hint: "; is there memory, and does ulimit -v allow it".into(),
+        },
+        ShmError::Hostile(what) => Error::Refused(what),
+    }
+}

@@ -1,0 +1,200 @@
+//! The one wait of the library: drives an executor until its call is done, a peer is gone, the communicator is
+//! aborted, or the deadline passes.
+//!
+//! While bytes move nothing else is looked at. A rank that has waited for some microseconds yields its core;
+//! from then on it reads the clock, and about once a millisecond the control sockets; after about a
+//! millisecond it sleeps on its doorbell, for at most [`NAP`].
+
+use crate::control::{Control, Status};
+use sohu_coll_core::error::{LinkError, list};
+use sohu_coll_core::exec::{Executor, Progress};
+use sohu_coll_core::link::Links;
+use sohu_coll_core::{Error, Rank, Signature};
+use sohu_coll_mem::Regions;
+use sohu_coll_mem::doorbell::{Patience, Pause};
+use std::time::{Duration, Instant};
+
+/// Between looks at the control sockets. A death is reported within this and [`NAP`]; a look costs a
+/// system call.
+const CONTROL_EVERY: Duration = Duration::from_millis(1);
+
+/// The longest sleep. Bytes end it at once, through the doorbell; news on the control sockets do not.
+const NAP: Duration = Duration::from_millis(10);
+
+/// How long a rank whose link was cut waits to hear why, before it takes the peer at the other end for
+/// dead: the peer may have left because a third rank died, and has said so.
+const EXPLAIN: Duration = Duration::from_millis(100);
+
+/// How long a rank at its deadline waits for signs of life.
+const PROBE: Duration = Duration::from_millis(150);
+
+/// What a call needs besides its executor.
+pub(crate) struct Driver<'a> {
+    pub(crate) links: &'a mut dyn Links,
+    pub(crate) control: &'a mut Control,
+    pub(crate) timeout: Duration,
+    pub(crate) patience: Patience,
+    pub(crate) call: Signature,
+}
+
+/// The clock of one wait, started when it becomes long.
+struct Watch {
+    begun: Instant,
+    looked: Instant,
+}
+
+impl Driver<'_> {
+    /// Drives the call to its end.
+    ///
+    /// # Errors
+    /// Whatever ended it otherwise, with the culprit that the ranks agree on where they can.
+    #[inline]
+    pub(crate) fn run(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Error> {
+        let mut watch = None;
+        loop {
+            match executor.poll(regions, self.links) {
+                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::Moved) => self.patience.reset(),
+                Ok(Progress::Idle) => match self.patience.next() {
+                    Pause::Spin => core::hint::spin_loop(),
+                    Pause::Yield => {
+                        self.look(&mut watch, executor)?;
+                        std::thread::yield_now();
+                    }
+                    Pause::Sleep => {
+                        self.look(&mut watch, executor)?;
+                        if self.sleep(executor, regions)? {
+                            return Ok(());
+                        }
+                    }
+                },
+                Err(error) => return Err(self.explain(error, executor)),
+            }
+        }
+    }
+
+    /// Sleeps until something may have come. Says whether the call ended before it could.
+    #[cold]
+    fn sleep(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<bool, Error> {
+        let Some(bell) = self.links.sleeper() else {
+            std::thread::yield_now();
+            return Ok(false);
+        };
+        bell.prepare();
+        // What came before the announcement rang no bell: look once more.
+        let progress = executor.poll(regions, self.links);
+        let Some(bell) = self.links.sleeper() else { return Ok(false) };
+        match progress {
+            Ok(Progress::Idle) => bell.sleep(NAP.as_nanos() as u64),
+            Ok(Progress::Moved) => {
+                bell.cancel();
+                self.patience.reset();
+            }
+            Ok(Progress::Done) => {
+                bell.cancel();
+                return Ok(true);
+            }
+            Err(error) => {
+                bell.cancel();
+                return Err(self.explain(error, executor));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks at the clock, and when it is time at everything that can end a wait.
+    #[cold]
+    fn look(&mut self, watch: &mut Option<Watch>, executor: &Executor) -> Result<(), Error> {
+        let now = Instant::now();
+        let Some(watch) = watch else {
+            // This rank is about to wait for long: who sleeps must hear of what was sent.
+            self.links.ring();
+            *watch = Some(Watch { begun: now, looked: now });
+            return Ok(());
+        };
+        if now - watch.looked < CONTROL_EVERY {
+            return Ok(());
+        }
+        watch.looked = now;
+        let status = self.status(executor);
+        self.control.poll(&status).map_err(told)?;
+        if let Err(error) = self.links.check() {
+            return Err(self.explain(error, executor));
+        }
+        if now - watch.begun >= self.timeout {
+            return Err(self.timed_out(executor, now - watch.begun));
+        }
+        Ok(())
+    }
+
+    fn status(&self, executor: &Executor) -> Status {
+        let waiting_on = match self.links.unverified().first() {
+            Some(rank) => Some(*rank),
+            None => executor.waiting_for().and_then(|(peers, _)| peers.first().copied()),
+        };
+        Status { sequence: self.call.sequence, in_call: true, waiting_on }
+    }
+
+    fn during(&self, executor: &Executor) -> String {
+        let missing = self.links.unverified();
+        if !missing.is_empty() {
+            return format!("{} (waiting for {} to make the call)", self.call, list(&missing));
+        }
+        match executor.waiting_for() {
+            Some((_, at)) => format!("{} ({at})", self.call),
+            None => self.call.to_string(),
+        }
+    }
+
+    /// The error of a call that took too long. Whoever gives no sign of life is named; if all do, the ranks
+    /// this one waits for, or the one that those wait for in turn.
+    fn timed_out(&mut self, executor: &Executor, waited: Duration) -> Error {
+        let during = self.during(executor);
+        let status = self.status(executor);
+        let answers = self.control.probe(PROBE, &status);
+        let silent: Vec<Rank> = answers.iter().filter(|(_, a)| a.is_none()).map(|(rank, _)| *rank).collect();
+        let behind = |status: &Status| status.sequence != self.call.sequence || !status.in_call;
+        let (culprits, why) = if !silent.is_empty() {
+            (silent, ", which give no sign of life (stopped, or busy outside the library)")
+        } else {
+            let late = answers.iter().filter(|(_, a)| a.as_ref().is_some_and(behind));
+            let late: Vec<Rank> = late.map(|(rank, _)| *rank).collect();
+            if late.is_empty() {
+                let direct = executor.waiting_for().map(|(peers, _)| peers).unwrap_or_default();
+                (direct, ", which are alive and in the same call")
+            } else {
+                (late, ", which are in another call")
+            }
+        };
+        Error::Timeout { culprits, during, waited, why: why.into() }
+    }
+
+    /// Turns what a link reports into what the caller is told: the root cause, if a peer tells it in time.
+    fn explain(&mut self, error: LinkError, executor: &Executor) -> Error {
+        let rank = self.links.rank();
+        match error {
+            LinkError::Mismatch { peer, ours, theirs } => Error::Mismatch { rank, ours, peer, theirs },
+            LinkError::Corrupt { peer, what } => Error::Corrupt { peer, what: what.into() },
+            LinkError::Closed { peer } => {
+                let status = self.status(executor);
+                let until = Instant::now() + EXPLAIN;
+                while Instant::now() < until {
+                    if let Err(error) = self.control.poll(&status) {
+                        return told(error);
+                    }
+                    std::thread::yield_now();
+                }
+                Error::PeerLost { peer, how: "closed its link", during: self.during(executor) }
+            }
+            LinkError::System { peer, call, errno } => {
+                Error::System { call: format!("{call} on the link to {peer}"), errno, hint: String::new() }
+            }
+            other => Error::Refused(other.to_string()),
+        }
+    }
+}
+
+/// What a peer reported is the failure itself for a call that it ends, not the echo of one.
+fn told(error: Error) -> Error {
+    error.root_cause().clone()
+}

@@ -1,0 +1,50 @@
+//! What a call would do, and why.
+
+use crate::plans::{Plans, Shape};
+use sohu_coll_core::Error;
+
+/// One way to do a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The algorithm.
+    pub algorithm: &'static str,
+    /// Predicted time, in microseconds.
+    pub predicted_us: f64,
+    /// Why it was not chosen; `None` for the one that was.
+    pub why_not: Option<String>,
+}
+
+/// What was chosen for a call, and what it was chosen from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// The algorithm.
+    pub algorithm: &'static str,
+    /// How bytes move: `line`, `staged`, `direct` or `stream`.
+    pub protocol: &'static str,
+    /// The most bytes that move in one trip.
+    pub slice: usize,
+    /// Predicted time, in microseconds.
+    pub predicted_us: f64,
+    /// Everything there was to choose from.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Explanation {
+    pub(crate) fn of(plans: &Plans, shape: &Shape, size: u32) -> Result<Self, Error> {
+        let choice = plans.choose(shape)?;
+        let job = shape.job(size);
+        let all = plans.tuner().candidates(&job, shape.bytes(size), shape.registered());
+        let candidates = all.into_iter().map(|candidate| Candidate {
+            algorithm: candidate.choice.algorithm,
+            predicted_us: candidate.choice.predicted_us,
+            why_not: candidate.why_not,
+        });
+        Ok(Self {
+            algorithm: choice.algorithm,
+            protocol: choice.protocol,
+            slice: choice.slice,
+            predicted_us: choice.predicted_us,
+            candidates: candidates.collect(),
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! sohu-coll: collective communication for accelerator fabrics.
+//!
+//! Ranks (processes) form a [`Communicator`] and call collectives on it: every rank makes the same calls
+//! in the same order, each with its own buffers. Calls are blocking and are driven by the caller's thread.
+//!
+//! ```no_run
+//! use sohu_coll::{Communicator, ReduceOp};
+//!
+//! # fn main() -> Result<(), sohu_coll::Error> {
+//! // Started by `sohu-coll run -n 4 -- program`, torchrun, mpiexec or srun: they say who we are.
+//! let mut comm = Communicator::from_env()?;
+//! let mine = vec![comm.rank() as f32; 1024];
+//! let mut sum = vec![0f32; 1024];
+//! comm.all_reduce(&mine, &mut sum, ReduceOp::Sum)?;
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod bootstrap;
+mod buffer;
+mod builder;
+mod communicator;
+mod config;
+mod connect;
+mod control;
+mod discover;
+mod drive;
+mod explain;
+pub mod launch;
+pub mod limits;
+mod plans;
+
+pub use bootstrap::UniqueId;
+pub use buffer::Buffer;
+pub use builder::{Builder, TransportKind};
+pub use communicator::{Buffers, Communicator, Request};
+pub use explain::{Candidate, Explanation};
+pub use half::{bf16, f16};
+pub use sohu_coll_core::element::{E4m3, E5m2};
+pub use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};

@@ -1,0 +1,166 @@
+//! The bound programs of a communicator: planned once for each shape of call, then found again.
+
+use sohu_coll_algorithms as algorithms;
+use sohu_coll_algorithms::tuner::{Choice, Tuner};
+use sohu_coll_core::exec::{Binding, Bound, Executor};
+use sohu_coll_core::kernel::{Kernel, Store};
+use sohu_coll_core::plan::{Extents, Job, fuse::fuse};
+use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The most shapes that are kept. An inference step makes a few dozen; beyond this the oldest goes.
+const PLANS_MAX: usize = 512;
+
+/// Outputs from this size on are stored past the cache: they would not be found there when they are read.
+/// Twice the last-level cache's share of a core on the machines measured; see docs/measurements.
+const STREAM_FROM: usize = 16 << 20;
+
+/// Set in a signature's algorithm where the call's buffers are registered.
+const REGISTERED: u8 = 0x80;
+
+/// Everything of a call that decides what is done, and not to which bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shape {
+    pub(crate) collective: Collective,
+    pub(crate) dtype: DType,
+    pub(crate) op: ReduceOp,
+    pub(crate) root: Rank,
+    pub(crate) count: usize,
+    pub(crate) in_place: bool,
+    pub(crate) input_registered: bool,
+    pub(crate) output_registered: bool,
+}
+
+impl Shape {
+    /// The job without its bytes.
+    pub(crate) fn job(&self, size: u32) -> Job {
+        Job { root: self.root, in_place: self.in_place, ..Job::new(self.collective, size) }
+    }
+
+    /// Bytes of the vector that the collective works on: the whole of it where ranks hold blocks.
+    pub(crate) fn bytes(&self, size: u32) -> usize {
+        let blocks = match self.collective {
+            Collective::AllGather | Collective::ReduceScatter => size as usize,
+            Collective::AllReduce | Collective::Broadcast => 1,
+        };
+        self.count * self.dtype.size() * blocks
+    }
+
+    /// Whether ranks plan for registered memory. All must say the same, so a broadcast asks only for what
+    /// every rank has: its output.
+    pub(crate) fn registered(&self) -> bool {
+        self.output_registered && (self.input_registered || self.collective == Collective::Broadcast)
+    }
+}
+
+/// One planned call.
+pub(crate) struct Plan {
+    pub(crate) executor: Executor,
+    /// The call's signature, but for its sequence.
+    pub(crate) signature: Signature,
+}
+
+/// All plans of a communicator.
+pub(crate) struct Plans {
+    rank: Rank,
+    size: u32,
+    tuner: Tuner,
+    forced: Option<String>,
+    plans: Vec<(Shape, Plan)>,
+    places: HashMap<Shape, usize>,
+    last: usize,
+    oldest: usize,
+}
+
+impl Plans {
+    pub(crate) fn new(rank: Rank, size: u32, tuner: Tuner, forced: Option<String>) -> Self {
+        Self { rank, size, tuner, forced, plans: Vec::new(), places: HashMap::new(), last: 0, oldest: 0 }
+    }
+
+    pub(crate) fn tuner(&self) -> &Tuner {
+        &self.tuner
+    }
+
+    /// What is done for calls of this shape.
+    ///
+    /// # Errors
+    /// When an algorithm was forced that can not do it.
+    pub(crate) fn choose(&self, shape: &Shape) -> Result<Choice, Error> {
+        let job = shape.job(self.size);
+        let bytes = shape.bytes(self.size);
+        self.tuner.choose_forced(&job, bytes, shape.registered(), self.forced.as_deref()).map_err(|known| {
+            Error::Misuse(Misuse::Algorithm {
+                call: shape.collective.name(),
+                algorithm: self.forced.clone().unwrap_or_default(),
+                size: self.size,
+                known: known.join(", "),
+            })
+        })
+    }
+
+    /// The plan for calls of this shape, made now if there is none.
+    ///
+    /// # Errors
+    /// When an algorithm was forced that can not do it.
+    #[inline]
+    pub(crate) fn find(&mut self, shape: &Shape) -> Result<&mut Plan, Error> {
+        // Repeated calls of one shape are what inference does; a comparison beats hashing the shape.
+        if self.plans.get(self.last).is_none_or(|(last, _)| last != shape) {
+            self.last = match self.places.get(shape) {
+                Some(place) => *place,
+                None => self.add(shape)?,
+            };
+        }
+        Ok(&mut self.plans[self.last].1)
+    }
+
+    #[cold]
+    fn add(&mut self, shape: &Shape) -> Result<usize, Error> {
+        let plan = self.plan(shape)?;
+        let place = if self.plans.len() < PLANS_MAX {
+            self.plans.push((*shape, plan));
+            self.plans.len() - 1
+        } else {
+            let place = self.oldest;
+            self.oldest = (self.oldest + 1) % PLANS_MAX;
+            self.places.remove(&self.plans[place].0);
+            self.plans[place] = (*shape, plan);
+            place
+        };
+        self.places.insert(*shape, place);
+        Ok(place)
+    }
+
+    fn plan(&self, shape: &Shape) -> Result<Plan, Error> {
+        let choice = self.choose(shape)?;
+        let job = Job { pieces: choice.pieces, ..shape.job(self.size) };
+        let (number, algorithm) = algorithms::numbered(choice.algorithm)
+            .expect("the tuner chooses among the algorithms that there are");
+        let program = algorithms::program(algorithm, &job, self.rank);
+        let element = shape.dtype.size();
+        let extents = Extents::bind(&program, shape.count, element);
+        let streams = shape.bytes(self.size) >= STREAM_FROM;
+        let binding = Binding {
+            kernel: Kernel::new(shape.dtype, shape.op),
+            element,
+            slice: choice.slice,
+            store: if streams { Store::Streaming } else { Store::Cached },
+            input_registered: shape.input_registered,
+            output_registered: shape.output_registered,
+        };
+        let bound = Bound::new(&program, &fuse(&program), &extents, &binding);
+        Ok(Plan {
+            executor: Executor::new(Arc::new(bound)),
+            signature: Signature {
+                collective: shape.collective,
+                dtype: shape.dtype,
+                op: shape.op,
+                algorithm: number | if shape.registered() { REGISTERED } else { 0 },
+                root: shape.root,
+                count: shape.count as u64,
+                sequence: 0,
+            },
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! The physical limit of a call: no implementation on this machine can be faster.
+//!
+//! A call's ranks must hand at least one cache line over, and together they must move some bytes. So
+//!
+//! ```text
+//! limit = max( L,  copied / C  +  folded / F )
+//! ```
+//!
+//! with L the one-way hand-over of a cache line between two ranks; C and F the rates at which all ranks at once, each
+//! on its own core and in its own memory, copy bytes and fold two inputs into one output (bytes of one input per
+//! second, ranks summed), both with the better kind of store, read off the measured levels at the size of the call. What
+//! n ranks must copy and fold at least, all of them together, for a call of S bytes (B = S / n is one block):
+//!
+//! | collective, buffers | copied | folded |
+//! |---|---|---|
+//! | all-reduce, private | 2 (n-1) S: into staging, results out of it | (n-1) S |
+//! | all-reduce, registered | n S: each rank reads a block of every input and writes a block of every output | - |
+//! | reduce-scatter, private | (n-1) S: into staging | (n-1) S |
+//! | reduce-scatter, registered | - | (n-1) S |
+//! | all-gather, private | n B + n (n-1) B: into staging, out of it, and n B more out of place | - |
+//! | all-gather, registered | n (n-1) B, and n B more out of place | - |
+//! | broadcast, private | n S: into staging, out of it | - |
+//! | broadcast, registered | (n-1) S | - |
+//!
+//! Reading what another core has just written is slower than reading one's own memory, so 100 % is out of reach.
+
+use crate::geometry::Shape;
+use crate::pattern::Place;
+use sohu_coll::Collective;
+
+/// Rates of all ranks together at one size of buffer, in GB/s.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Level {
+    /// Bytes of one buffer.
+    pub(crate) bytes: usize,
+    /// Copying with ordinary stores, then with stores past the caches.
+    pub(crate) copy: [f64; 2],
+    /// Folding two inputs, with the same two stores.
+    pub(crate) fold: [f64; 2],
+}
+
+/// What all ranks must do together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Work {
+    copied: f64,
+    folded: f64,
+}
+
+/// The least time of a call in microseconds; NaN where nothing was measured.
+pub(crate) fn limit_us(
+    levels: &[Level],
+    handover_ns: f64,
+    shape: &Shape,
+    place: Place,
+    registered: bool,
+) -> f64 {
+    if levels.is_empty() || shape.ranks < 2 {
+        return f64::NAN;
+    }
+    let work = work(shape, place, registered);
+    let at = shape.bytes() as f64;
+    let moving = work.copied / rate(levels, at, |l| l.copy) + work.folded / rate(levels, at, |l| l.fold);
+    // A hand-over that could not be measured limits nothing: `max` passes over NaN.
+    moving.max(handover_ns) / 1e3
+}
+
+fn work(shape: &Shape, place: Place, registered: bool) -> Work {
+    let ranks = f64::from(shape.ranks);
+    let others = ranks - 1.0;
+    let whole = shape.bytes() as f64;
+    let own = if place == Place::Apart { whole } else { 0.0 };
+    let (copied, folded) = match (shape.collective, registered) {
+        (Collective::AllReduce, false) => (2.0 * others * whole, others * whole),
+        (Collective::AllReduce, true) => (ranks * whole, 0.0),
+        (Collective::ReduceScatter, false) => (others * whole, others * whole),
+        (Collective::ReduceScatter, true) => (0.0, others * whole),
+        (Collective::AllGather, false) => (whole + others * whole + own, 0.0),
+        (Collective::AllGather, true) => (others * whole + own, 0.0),
+        (Collective::Broadcast, false) => (ranks * whole, 0.0),
+        (Collective::Broadcast, true) => (others * whole, 0.0),
+    };
+    Work { copied, folded }
+}
+
+/// The better rate of the two stores at `bytes`, between the two levels around it on a logarithmic scale. GB/s are bytes
+/// per nanosecond.
+fn rate(levels: &[Level], bytes: f64, of: impl Fn(&Level) -> [f64; 2]) -> f64 {
+    let best = |level: &Level| of(level).into_iter().fold(0.0, f64::max);
+    let above = levels.iter().position(|level| level.bytes as f64 >= bytes).unwrap_or(levels.len());
+    match (above.checked_sub(1).and_then(|below| levels.get(below)), levels.get(above)) {
+        (Some(low), Some(high)) => {
+            let span = (high.bytes as f64 / low.bytes as f64).ln();
+            let way = (bytes / low.bytes as f64).ln() / span;
+            best(low) + (best(high) - best(low)) * way
+        }
+        (Some(only), None) | (None, Some(only)) => best(only),
+        (None, None) => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sohu_coll::{DType, ReduceOp};
+
+    const LEVELS: [Level; 2] = [
+        Level { bytes: 1 << 20, copy: [100.0, 10.0], fold: [50.0, 5.0] },
+        Level { bytes: 1 << 24, copy: [10.0, 20.0], fold: [5.0, 10.0] },
+    ];
+
+    fn shape(collective: Collective, ranks: u32, bytes: u64) -> Shape {
+        Shape::new((collective, DType::F32, ReduceOp::Sum, 0), ranks, bytes)
+    }
+
+    #[test]
+    fn small_calls_are_limited_by_the_hand_over() {
+        let small = shape(Collective::AllReduce, 2, 8);
+        assert_eq!(limit_us(&LEVELS, 60.0, &small, Place::Apart, false), 0.06);
+    }
+
+    #[test]
+    fn large_calls_are_limited_by_memory() {
+        let large = shape(Collective::AllReduce, 2, 1 << 24);
+        let bytes = f64::from(1 << 24);
+        // Private: 2 S copied at 20, S folded at 10; registered: 2 S copied.
+        assert_eq!(limit_us(&LEVELS, 60.0, &large, Place::Apart, false), (bytes / 10.0 + bytes / 10.0) / 1e3);
+        assert_eq!(limit_us(&LEVELS, 60.0, &large, Place::Apart, true), bytes / 10.0 / 1e3);
+    }
+
+    #[test]
+    fn rates_between_levels_lie_between_theirs() {
+        let middle = f64::from(1 << 22);
+        assert!((rate(&LEVELS, middle, |l| l.copy) - 60.0).abs() < 1e-9);
+        for (bytes, gbps) in [(1.0, 100.0), (f64::from(1 << 20), 100.0), (f64::from(1 << 24), 20.0), (1e12, 20.0)] {
+            assert_eq!(rate(&LEVELS, bytes, |l| l.copy), gbps);
+        }
+    }
+
+    #[test]
+    fn an_all_gather_in_place_copies_its_own_block_less() {
+        let gather = shape(Collective::AllGather, 4, 4096);
+        assert_eq!(work(&gather, Place::Apart, true), Work { copied: 4.0 * 4096.0, folded: 0.0 });
+        assert_eq!(work(&gather, Place::InPlace, true), Work { copied: 3.0 * 4096.0, folded: 0.0 });
+    }
+
+    #[test]
+    fn nothing_measured_and_one_rank_have_no_limit() {
+        assert!(limit_us(&[], 60.0, &shape(Collective::AllReduce, 2, 8), Place::Apart, false).is_nan());
+        assert!(limit_us(&LEVELS, 60.0, &shape(Collective::AllReduce, 1, 8), Place::Apart, false).is_nan());
+    }
+
+    #[test]
+    fn a_hand_over_that_was_not_measured_limits_nothing() {
+        let small = shape(Collective::Broadcast, 2, 1000);
+        assert_eq!(limit_us(&LEVELS, f64::NAN, &small, Place::Apart, true), 0.01);
+    }
+}

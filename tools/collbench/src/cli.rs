@@ -1,0 +1,258 @@
+//! The command line of `sohu-collbench`: the flags of nccl-tests with their letters and meanings, and a few of its own.
+
+use crate::parse::{self, Choice};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sohu_coll::{Collective, DType, ReduceOp, TransportKind};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  sohu-collbench all_reduce --ranks 2 -b 8 -e 64M -f 4
+  sohu-collbench all_gather --ranks 4 -b 1K -e 1M -f 2 -d bfloat16 --explain
+  sohu-collbench limits --ranks 2
+  sohu-coll run -n 2 --no-prefix -- sohu-collbench all_reduce -b 1M -e 1M -n 100
+
+Under the names all_reduce_perf, reduce_scatter_perf, all_gather_perf and broadcast_perf (a link, say) the collective is
+left out: all_reduce_perf --ranks 2 -b 8 -e 64M -f 4
+
+Exit codes: 0 well, 1 wrong data, 2 wrong command line, 4 timeout, 5 the host or a rank failed, 130 Ctrl-C.";
+
+/// Bandwidth and latency of collectives, in the manner of nccl-tests, and the limits of the machine.
+#[derive(Debug, Parser)]
+#[command(name = "sohu-collbench", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to measure.
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+/// What there is to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Every rank ends with the reduction of all inputs
+    #[command(name = "all_reduce", aliases = ["all_reduce_perf", "allreduce", "all-reduce"])]
+    AllReduce(Flags),
+    /// Rank r ends with block r of the reduction of all inputs
+    #[command(name = "reduce_scatter", aliases = ["reduce_scatter_perf", "reducescatter", "reduce-scatter"])]
+    ReduceScatter(Flags),
+    /// Every rank ends with all inputs
+    #[command(name = "all_gather", aliases = ["all_gather_perf", "allgather", "all-gather"])]
+    AllGather(Flags),
+    /// Every rank ends with the root's input
+    #[command(name = "broadcast", aliases = ["broadcast_perf", "bcast"])]
+    Broadcast(Flags),
+    /// What the machine can do at best: copy and reduce bandwidth, hand-over of a cache line, wake of a sleeper
+    #[command(name = "limits")]
+    Limits(LimitFlags),
+}
+
+impl Task {
+    /// The collective to measure, and how.
+    ///
+    /// # Panics
+    /// For `limits`, which measures none.
+    pub(crate) fn collective(&self) -> (Collective, &Flags) {
+        match self {
+            Self::AllReduce(flags) => (Collective::AllReduce, flags),
+            Self::ReduceScatter(flags) => (Collective::ReduceScatter, flags),
+            Self::AllGather(flags) => (Collective::AllGather, flags),
+            Self::Broadcast(flags) => (Collective::Broadcast, flags),
+            Self::Limits(_) => unreachable!("limits measures no collective"),
+        }
+    }
+}
+
+/// What every measurement needs.
+#[derive(Args, Debug)]
+pub(crate) struct Common {
+    /// Start this many ranks here, on this host; without it, be one rank of a job that a launcher started
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) ranks: Option<u32>,
+    /// How ranks reach each other
+    #[arg(long, value_enum)]
+    pub(crate) transport: Option<Transport>,
+    /// Force an algorithm by its name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) algo: Option<String>,
+    /// The most time for the start and for each call, and about the most for the whole job: 30, 30s, 500ms
+    #[arg(short = 'T', long = "timeout", value_name = "TIME", value_parser = parse::time)]
+    pub(crate) timeout: Option<Duration>,
+    /// Do not bind rank r to core r (counted round)
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+    /// One JSON line per measurement on stdout instead of the table
+    #[arg(long)]
+    pub(crate) jsonl: bool,
+    /// A number for each JSON line, to tell repetitions apart
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) rep: u32,
+    /// Write a report to this file; if there is one, to FILE.0, FILE.1, ...
+    #[arg(short = 'J', long = "output_file", value_name = "FILE")]
+    pub(crate) output_file: Option<PathBuf>,
+    /// Set for the ranks that --ranks starts.
+    #[arg(long, hide = true)]
+    pub(crate) launched: bool,
+}
+
+/// How a collective is measured.
+#[derive(Args, Debug)]
+#[command(next_line_help = false)]
+pub(crate) struct Flags {
+    /// What every measurement needs.
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Smallest size: 8, 64K, 1M, 1G
+    #[arg(short = 'b', long = "minbytes", value_name = "SIZE", value_parser = parse::size, default_value = "32M")]
+    pub(crate) min: u64,
+    /// Greatest size [default: 32M, or the smallest if that is more]
+    #[arg(short = 'e', long = "maxbytes", value_name = "SIZE", value_parser = parse::size)]
+    pub(crate) max: Option<u64>,
+    /// Add this much from size to size
+    #[arg(short = 'i', long = "stepbytes", value_name = "SIZE", value_parser = parse::size, default_value = "1M")]
+    pub(crate) step: u64,
+    /// Multiply by this from size to size, instead
+    #[arg(short = 'f', long = "stepfactor", value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) factor: Option<u64>,
+    /// sum, prod, min, max, avg or all
+    #[arg(short = 'o', long = "op", value_parser = parse::op, default_value = "sum")]
+    pub(crate) op: Choice<ReduceOp>,
+    /// int8, uint8, int32, uint32, int64, uint64, half, bfloat16, float, double, f8e4m3, f8e5m2 or all
+    #[arg(short = 'd', long = "datatype", value_name = "TYPE", value_parser = parse::dtype, default_value = "float")]
+    pub(crate) dtype: Choice<DType>,
+    /// The root's rank, or all
+    #[arg(short = 'r', long = "root", value_parser = parse::root, default_value = "0")]
+    pub(crate) root: Choice<u32>,
+    /// Timed calls per loop [default: as many as --budget takes, 4 to 5000; nccl-tests: 20]
+    #[arg(short = 'n', long = "iters", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) iters: Option<u32>,
+    /// Untimed calls first [default: with -n 1, else 20, 3 or 1 by size]
+    #[arg(short = 'w', long = "warmup_iters", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub(crate) warmup: Option<u32>,
+    /// Seconds that each timed loop fills, where -n gives no number of calls
+    #[arg(long, value_name = "SECONDS", value_parser = parse::seconds, default_value = "0.12")]
+    pub(crate) budget: f64,
+    /// Measure the whole series this often; 0 = until stopped
+    #[arg(short = 'N', long = "run_cycles", value_name = "N", default_value_t = 1)]
+    pub(crate) cycles: u32,
+    /// How the time column combines the ranks: 0 = rank 0, 1 = mean, 2 = least, 3 = greatest
+    #[arg(short = 'a', long = "average", value_name = "0-3", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub(crate) average: u8,
+    /// Check every element this often before timing, and once after; 0 = never
+    #[arg(short = 'c', long = "check", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) check: u32,
+    /// 1 = buffers registered with the communicator, 0 = private ones
+    #[arg(short = 'R', long = "local_register", value_name = "0|1", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) register: u8,
+    /// Start buffers this many bytes after a cache line
+    #[arg(short = 'u', long = "unalign", value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=4096))]
+    pub(crate) unalign: u32,
+    /// 1 = show least, greatest, p99 and spread of single calls
+    #[arg(short = 'I', long = "per_iter_timing", value_name = "0|1", num_args = 0..=1, default_value_t = 0, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) per_iter: u8,
+    /// Show algorithm, protocol, predicted time, percentage of the physical limit, cache-line hand-over and state
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The name of the library in JSON lines
+    #[arg(long, value_name = "NAME", default_value = "sohu")]
+    pub(crate) peer_name: String,
+    /// Flags of nccl-tests that make no difference here, or are refused.
+    #[command(flatten)]
+    pub(crate) refused: Refused,
+}
+
+/// Flags of nccl-tests that this bench knows and takes only at the value that changes nothing.
+#[derive(Args, Debug)]
+#[expect(dead_code, reason = "parsed only to be refused")]
+#[command(next_help_heading = "Flags of nccl-tests, taken only at these values")]
+pub(crate) struct Refused {
+    /// Threads per process
+    #[arg(short = 't', long = "nthreads", value_name = "1", value_parser = only("1", "a process is one rank; start more with --ranks"), default_value = "1")]
+    nthreads: String,
+    /// Ranks per thread
+    #[arg(short = 'g', long = "ngpus", value_name = "1", value_parser = only("1", "a process is one rank; start more with --ranks"), default_value = "1")]
+    ngpus: String,
+    /// Calls per timed call
+    #[arg(short = 'm', long = "agg_iters", value_name = "1", value_parser = only("1", "grouped calls are not supported yet"), default_value = "1")]
+    agg_iters: String,
+    /// Wait after each call
+    #[arg(short = 'z', long = "blocking", value_name = "0", value_parser = only("0", "every call here blocks; single calls behind a barrier come with -I 1"), default_value = "0", hide = true)]
+    blocking: String,
+    /// Parallel start
+    #[arg(short = 'p', long = "parallel_init", value_name = "0", value_parser = only("0", "a process is one rank"), default_value = "0", hide = true)]
+    parallel_init: String,
+    /// Graph launches
+    #[arg(short = 'G', long = "cudagraph", value_name = "0", value_parser = only("0", "there is no graph to launch"), default_value = "0", hide = true)]
+    graph: String,
+    /// CPU time
+    #[arg(short = 'C', long = "report_cputime", value_name = "0", value_parser = only("0", "calls run on the caller's thread, so their time is CPU time"), default_value = "0", hide = true)]
+    cputime: String,
+    /// Null stream
+    #[arg(short = 'y', long = "stream_null", value_name = "0", value_parser = only("0", "there are no streams"), default_value = "0", hide = true)]
+    stream_null: String,
+    /// Thread-array policy
+    #[arg(short = 'x', long = "cta_policy", value_name = "0", value_parser = only("0", "there is no device"), default_value = "0", hide = true)]
+    cta_policy: String,
+    /// Device implementation
+    #[arg(short = 'D', long = "device_implementation", value_name = "0", value_parser = only("0", "there is no device"), default_value = "0", hide = true)]
+    device: String,
+    /// Timestamps
+    #[arg(short = 'S', long = "report_timestamps", value_name = "0", value_parser = only("0", "timestamps are not supported yet; the report of -J has start and end"), default_value = "0", hide = true)]
+    timestamps: String,
+    /// Memory report
+    #[arg(short = 'M', long = "memory", value_name = "0", value_parser = only("0", "the memory report is not supported yet"), default_value = "0", hide = true)]
+    memory: String,
+    /// Calls to leave out
+    #[arg(short = 'K', long = "per_iter_skip", value_name = "0", value_parser = only("0", "skipping is not supported yet; more warm-up is -w"), default_value = "0", hide = true)]
+    skip: String,
+}
+
+/// A parser that takes one value and says why it takes no other.
+fn only(value: &'static str, why: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+    move |text| if text == value { Ok(text.into()) } else { Err(format!("only {value} is supported: {why}")) }
+}
+
+/// How limits are measured.
+#[derive(Args, Debug)]
+pub(crate) struct LimitFlags {
+    /// What every measurement needs.
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Seconds that each measurement takes
+    #[arg(long, value_name = "SECONDS", value_parser = parse::seconds, default_value = "0.1")]
+    pub(crate) seconds: f64,
+}
+
+/// How ranks reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// Shared memory
+    Shm,
+    /// Sockets on loopback
+    Tcp,
+}
+
+impl Transport {
+    /// The library's word for it.
+    pub(crate) fn kind(self) -> TransportKind {
+        match self {
+            Self::Shm => TransportKind::Shm,
+            Self::Tcp => TransportKind::Tcp,
+        }
+    }
+}
+
+/// The command line, with the collective put in where the program's own name gives it: `all_reduce_perf`.
+pub(crate) fn arguments(mut given: Vec<OsString>) -> Vec<OsString> {
+    let name = given.first().map(PathBuf::from).and_then(|path| path.file_name().map(OsString::from));
+    let collective = name.as_ref().and_then(|name| name.to_str()?.strip_suffix("_perf"));
+    if let Some(collective) = collective.filter(|name| Collective::ALL.iter().any(|c| c.name() == *name)) {
+        given.insert(1, collective.into());
+    }
+    given
+}
+
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+use super::*;
+
+fn parse(line: &str) -> Result<Task, clap::Error> {
+    let given = line.split_whitespace().map(OsString::from).collect();
+    Cli::try_parse_from(arguments(given)).map(|cli| cli.task)
+}
+
+fn flags(line: &str) -> Flags {
+    match parse(line).expect(line) {
+        Task::AllReduce(flags) | Task::ReduceScatter(flags) => flags,
+        Task::AllGather(flags) | Task::Broadcast(flags) => flags,
+        Task::Limits(_) => panic!("{line} is no collective"),
+    }
+}
+
+#[test]
+fn the_definition_of_the_command_line_is_sound() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn defaults_are_those_of_nccl_tests() {
+    let flags = flags("sohu-collbench all_reduce");
+    assert_eq!((flags.min, flags.max, flags.step, flags.factor), (32 << 20, None, 1 << 20, None));
+    assert_eq!((flags.average, flags.check, flags.cycles, flags.register), (1, 1, 1, 0));
+    assert_eq!((flags.op, flags.dtype), (Choice::One(ReduceOp::Sum), Choice::One(DType::F32)));
+    assert_eq!((flags.root, flags.iters, flags.warmup), (Choice::One(0), None, None));
+}
+
+#[test]
+fn letters_of_nccl_tests_mean_what_they_mean_there() {
+    let flags = flags(
+        "sohu-collbench broadcast -b 8 -e 128M -f 2 -n 20 -w 5 -c 1 -d half -o max -r 1 -t 1 -g 1 -a 3 -T 60 -u 3 -m 1 \
+         -N 2 -I 1 -R 1 -z 0 -J out.json",
+    );
+    assert_eq!((flags.min, flags.max, flags.factor), (8, Some(128 << 20), Some(2)));
+    assert_eq!((flags.iters, flags.warmup, flags.average, flags.unalign), (Some(20), Some(5), 3, 3));
+    assert_eq!((flags.dtype, flags.op), (Choice::One(DType::F16), Choice::One(ReduceOp::Max)));
+    assert_eq!((flags.root, flags.cycles, flags.per_iter, flags.register), (Choice::One(1), 2, 1, 1));
+    assert_eq!(flags.common.timeout, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn per_iteration_times_need_no_value() {
+    assert_eq!(flags("sohu-collbench all_reduce -I -n 5").per_iter, 1);
+}
+
+#[test]
+fn the_programs_name_gives_the_collective() {
+    for (line, collective) in [
+        ("all_reduce_perf -b 8", Collective::AllReduce),
+        ("/usr/bin/reduce_scatter_perf -b 8", Collective::ReduceScatter),
+        ("./all_gather_perf", Collective::AllGather),
+        ("broadcast_perf --ranks 2", Collective::Broadcast),
+        ("sohu-collbench allreduce", Collective::AllReduce),
+        ("sohu-collbench all_gather_perf", Collective::AllGather),
+        ("sohu-collbench bcast", Collective::Broadcast),
+    ] {
+        assert_eq!(parse(line).expect(line).collective().0, collective, "{line}");
+    }
+}
+
+#[test]
+fn what_is_not_known_exits_with_2_and_a_suggestion() {
+    for (line, why) in [
+        ("sohu-collbench all_redcue", "all_reduce"),
+        ("sohu-collbench all_reduce --rank 2", "--ranks"),
+        ("sohu-collbench all_reduce -d flaot", "did you mean float?"),
+        ("sohu-collbench all_reduce -o summ", "did you mean sum?"),
+        ("sohu-collbench all_reduce -b 8X", "sizes are 8, 64K, 1M, 1G"),
+        ("sohu-collbench all_reduce -t 2", "only 1 is supported: a process is one rank; start more with --ranks"),
+        ("sohu-collbench all_reduce -g 4", "only 1 is supported: a process is one rank; start more with --ranks"),
+        ("sohu-collbench all_reduce -m 8", "grouped calls are not supported yet"),
+        ("sohu-collbench all_reduce -G 1", "there is no graph to launch"),
+        ("sohu-collbench all_reduce -f 1", "2.."),
+        ("sohu-collbench all_reduce -n 0", "1..=1000000"),
+        ("sohu-collbench all_reduce -a 4", "0..=3"),
+        ("sohu-collbench all_reduce -R 2", "0..=1"),
+        ("sohu-collbench all_reduce --ranks 0", "1..=1024"),
+        ("sohu-collbench all_reduce --transport rdma", "shm"),
+        ("sohu-collbench all_reduce --budget 0", "a number of seconds"),
+        ("sohu-collbench all_reduce -T soon", "a time is 30, 30s or 500ms"),
+        ("sohu-collbench all_reduce 8", "unexpected argument"),
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(why), "{line}: {error}");
+    }
+}

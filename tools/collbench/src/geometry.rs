@@ -1,0 +1,199 @@
+//! What one row measures: how many elements each rank gives and gets, and how its bandwidths are computed. The rules are
+//! those of nccl-tests.
+
+use sohu_coll::{Collective, DType, ReduceOp};
+use std::ops::Range;
+
+/// One row's call, the same on every rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Which collective.
+    pub(crate) collective: Collective,
+    /// Element type.
+    pub(crate) dtype: DType,
+    /// Reduction; `Sum` where there is none.
+    pub(crate) op: ReduceOp,
+    /// The root; 0 where there is none.
+    pub(crate) root: u32,
+    /// How many ranks.
+    pub(crate) ranks: u32,
+    /// The size that was asked for, in bytes.
+    pub(crate) asked: u64,
+    /// Elements as the call counts them: for gathers and scatters, those of one block.
+    pub(crate) count: usize,
+}
+
+impl Shape {
+    /// The call whose greater buffer has `asked` bytes, rounded down to what divides among the ranks, but at least an
+    /// element for each.
+    pub(crate) fn new(
+        (collective, dtype, op, root): (Collective, DType, ReduceOp, u32),
+        ranks: u32,
+        asked: u64,
+    ) -> Self {
+        let elements = asked as usize / dtype.size();
+        let count = match collective {
+            Collective::AllReduce | Collective::Broadcast => elements,
+            Collective::ReduceScatter | Collective::AllGather => (elements / ranks as usize).max(1),
+        };
+        Self { collective, dtype, op, root, ranks, asked, count }
+    }
+
+    /// Elements of a rank's input.
+    pub(crate) fn input_count(&self) -> usize {
+        match self.collective {
+            Collective::ReduceScatter => self.count * self.ranks as usize,
+            _ => self.count,
+        }
+    }
+
+    /// Elements of a rank's output.
+    pub(crate) fn output_count(&self) -> usize {
+        match self.collective {
+            Collective::AllGather => self.count * self.ranks as usize,
+            _ => self.count,
+        }
+    }
+
+    /// Bytes of a rank's input.
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.input_count() * self.dtype.size()
+    }
+
+    /// Bytes of a rank's output.
+    pub(crate) fn output_bytes(&self) -> usize {
+        self.output_count() * self.dtype.size()
+    }
+
+    /// Bytes of the greater of the two: the size column, and the buffer of an in-place call.
+    pub(crate) fn bytes(&self) -> usize {
+        self.input_bytes().max(self.output_bytes())
+    }
+
+    /// Where the input of `rank` lies in the buffer of an in-place call, in bytes.
+    pub(crate) fn input_in_place(&self, rank: u32) -> Range<usize> {
+        match self.collective {
+            Collective::AllGather => self.block(rank),
+            _ => 0..self.input_bytes(),
+        }
+    }
+
+    /// Where the output of `rank` lies in the buffer of an in-place call, in bytes.
+    pub(crate) fn output_in_place(&self, rank: u32) -> Range<usize> {
+        match self.collective {
+            Collective::ReduceScatter => self.block(rank),
+            _ => 0..self.output_bytes(),
+        }
+    }
+
+    fn block(&self, rank: u32) -> Range<usize> {
+        let bytes = self.count * self.dtype.size();
+        rank as usize * bytes..(rank as usize + 1) * bytes
+    }
+
+    /// Bytes over time, in GB/s (1e9 bytes per second).
+    pub(crate) fn algbw(&self, time_us: f64) -> f64 {
+        self.bytes() as f64 / time_us / 1e3
+    }
+
+    /// The same, times what makes it comparable with the bandwidth of a wire, whatever the collective.
+    pub(crate) fn busbw(&self, time_us: f64) -> f64 {
+        let others = f64::from(self.ranks - 1);
+        let factor = match self.collective {
+            Collective::AllReduce => 2.0 * others / f64::from(self.ranks),
+            Collective::ReduceScatter | Collective::AllGather => others / f64::from(self.ranks),
+            Collective::Broadcast => 1.0,
+        };
+        self.algbw(time_us) * factor
+    }
+
+    /// The operation in the table: `none` where there is none.
+    pub(crate) fn op_name(&self) -> &'static str {
+        if self.collective.reduces() { self.op.name() } else { "none" }
+    }
+
+    /// The root in the table: -1 where there is none.
+    pub(crate) fn root_number(&self) -> i64 {
+        if self.collective.rooted() { i64::from(self.root) } else { -1 }
+    }
+}
+
+/// The sizes from `min` to `max`, each `step` more than the one before, or `factor` times it.
+pub(crate) fn sizes(min: u64, max: u64, step: u64, factor: Option<u64>) -> Vec<u64> {
+    let next = |size: &u64| match factor {
+        Some(factor) => size.checked_mul(factor),
+        None => size.checked_add(step).filter(|next| next > size),
+    };
+    std::iter::successors(Some(min), next).take_while(|size| *size <= max).take(SIZES_MAX + 1).collect()
+}
+
+/// The most sizes of one run.
+pub(crate) const SIZES_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(collective: Collective, ranks: u32, asked: u64) -> Shape {
+        Shape::new((collective, DType::F32, ReduceOp::Sum, 0), ranks, asked)
+    }
+
+    #[test]
+    fn size_is_the_whole_buffer_and_count_is_per_rank() {
+        for (collective, count, input, output) in [
+            (Collective::AllReduce, 256, 1024, 1024),
+            (Collective::Broadcast, 256, 1024, 1024),
+            (Collective::AllGather, 64, 256, 1024),
+            (Collective::ReduceScatter, 64, 1024, 256),
+        ] {
+            let shape = shape(collective, 4, 1024);
+            assert_eq!((shape.count, shape.input_bytes(), shape.output_bytes()), (count, input, output));
+            assert_eq!(shape.bytes(), 1024);
+        }
+    }
+
+    #[test]
+    fn sizes_round_down_to_whole_elements_but_every_rank_gets_one() {
+        assert_eq!(shape(Collective::AllReduce, 3, 11).count, 2);
+        assert_eq!(shape(Collective::AllGather, 3, 31).bytes(), 24);
+        assert_eq!(shape(Collective::AllGather, 3, 4).bytes(), 12);
+    }
+
+    #[test]
+    fn in_place_blocks_follow_the_rank() {
+        assert_eq!(shape(Collective::AllGather, 4, 1024).input_in_place(2), 512..768);
+        assert_eq!(shape(Collective::AllGather, 4, 1024).output_in_place(2), 0..1024);
+        assert_eq!(shape(Collective::ReduceScatter, 4, 1024).output_in_place(3), 768..1024);
+        assert_eq!(shape(Collective::AllReduce, 4, 1024).input_in_place(3), 0..1024);
+    }
+
+    #[test]
+    fn bandwidths_use_the_factors_of_nccl_tests() {
+        for (collective, factor) in [
+            (Collective::AllReduce, 1.5),
+            (Collective::ReduceScatter, 0.75),
+            (Collective::AllGather, 0.75),
+            (Collective::Broadcast, 1.0),
+        ] {
+            let shape = shape(collective, 4, 8_000);
+            assert_eq!(shape.algbw(8.0), 1.0);
+            assert_eq!(shape.busbw(8.0), factor);
+        }
+    }
+
+    #[test]
+    fn one_rank_moves_nothing_over_a_wire() {
+        assert_eq!(shape(Collective::AllReduce, 1, 8_000).busbw(8.0), 0.0);
+    }
+
+    #[test]
+    fn sizes_are_added_or_multiplied_up_to_the_greatest() {
+        assert_eq!(sizes(8, 40, 0, Some(2)), [8, 16, 32]);
+        assert_eq!(sizes(8, 32, 0, Some(2)), [8, 16, 32]);
+        assert_eq!(sizes(8, 20, 5, None), [8, 13, 18]);
+        assert_eq!(sizes(8, 8, 0, None), [8]);
+        assert_eq!(sizes(9, 8, 1, None), [0; 0]);
+        assert_eq!(sizes(1 << 40, u64::MAX, 0, Some(1 << 40)), [1 << 40]);
+        assert_eq!(sizes(0, u64::MAX, 1, None).len(), SIZES_MAX + 1);
+    }
+}

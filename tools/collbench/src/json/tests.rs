@@ -1,0 +1,94 @@
+use super::*;
+use crate::geometry::Shape;
+use crate::measure::Explained;
+use serde_json::Value;
+
+fn half(handover_ns: f64) -> Half {
+    Half {
+        wrong: Some(0),
+        time_us: 2.0,
+        bulk_us: 2.5,
+        iterations_us: vec![3.0, 1.0, 2.0],
+        handover_ns,
+        limit_us: 0.5,
+        explained: Explained { algorithm: "two_shot".into(), protocol: "staged".into(), predicted_us: 1.5 },
+    }
+}
+
+fn row(handover_ns: f64) -> Row {
+    let shape = Shape::new((Collective::AllReduce, DType::F32, ReduceOp::Sum, 0), 2, 1026);
+    Row { shape, halves: [half(handover_ns), half(40.0)] }
+}
+
+fn entry(row: &Row, all_times: bool) -> Value {
+    serde_json::to_value(Entry::of(row, "all_reduce_perf", all_times)).expect("an entry is JSON")
+}
+
+#[test]
+fn a_row_has_the_keys_of_nccl_tests_and_ours() {
+    let entry = entry(&row(60.0), false);
+    for key in ["size", "count", "type", "redop", "root", "out_of_place", "in_place", "out_of_place_per_iter",
+        "in_place_per_iter", "actual_iterations", "experiment_name", "handover_ns", "state", "algorithm", "protocol",
+        "predicted_us", "limit_pct"]
+    {
+        assert!(entry.get(key).is_some(), "{key}");
+    }
+    for key in ["time", "alg_bw", "bus_bw", "nwrong", "med_us", "min_us", "p99_us", "bulk_us"] {
+        assert!(entry["in_place"].get(key).is_some(), "{key}");
+    }
+    for key in ["skipped_iterations", "min_us", "max_us", "avg_us", "p50_us", "p95_us", "p99_us", "stdev_us", "cv_pct"] {
+        assert!(entry["out_of_place_per_iter"].get(key).is_some(), "{key}");
+    }
+    assert_eq!(entry["root"], "    -1");
+    assert_eq!((&entry["size"], &entry["state"]), (&Value::from(1024), &Value::from("near")));
+    assert_eq!(entry["limit_pct"], 25.0);
+}
+
+#[test]
+fn single_times_are_there_when_asked_for() {
+    assert!(entry(&row(60.0), false)["in_place_per_iter"].get("times_us").is_none());
+    assert_eq!(entry(&row(60.0), true)["in_place_per_iter"]["times_us"], serde_json::json!([3.0, 1.0, 2.0]));
+}
+
+#[test]
+fn a_number_that_is_none_is_the_text_nan() {
+    let mut row = row(f64::NAN);
+    row.halves[1].handover_ns = f64::NAN;
+    let entry = entry(&row, false);
+    assert_eq!((&entry["handover_ns"], &entry["state"]), (&Value::from("nan"), &Value::from("-")));
+}
+
+#[test]
+fn a_line_has_the_keys_of_the_peers_benchmark() {
+    let origin = Origin { peer: "sohu", mode: "shm", rep: 3 };
+    assert_eq!(
+        line(&row(59.6), origin),
+        "{\"peer\":\"sohu\",\"mode\":\"shm\",\"coll\":\"allreduce\",\"ranks\":2,\"size\":1026,\"bytes\":1024,\"iters\":3,\
+         \"min_us\":1.000,\"med_us\":2.000,\"p99_us\":3.000,\"bulk_us\":2.500,\"algbw\":0.5120,\"busbw\":0.5120,\
+         \"wrong\":0,\"pp_ns\":60,\"rep\":3}"
+    );
+    assert!(line(&row(f64::NAN), origin).contains("\"pp_ns\":-1,"));
+}
+
+#[test]
+fn lines_name_other_types_and_operations() {
+    let mut row = row(60.0);
+    row.shape.dtype = DType::Bf16;
+    assert_eq!(short_name(&row), "allreduce_bf16");
+    row.shape.op = ReduceOp::Max;
+    row.shape.dtype = DType::F64;
+    assert_eq!(short_name(&row), "allreduce_double_max");
+    row.shape.collective = Collective::Broadcast;
+    assert_eq!(short_name(&row), "bcast_double");
+}
+
+#[test]
+fn an_earlier_report_is_not_overwritten() {
+    let folder = std::env::temp_dir().join(format!("sohu-collbench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("out.json");
+    let names: Vec<PathBuf> = (0..3).map(|_| create(&path).expect("a file").0).collect();
+    assert_eq!(names, [path.clone(), folder.join("out.json.0"), folder.join("out.json.1")]);
+    assert!(create(&folder.join("no/such/folder")).is_err());
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+}

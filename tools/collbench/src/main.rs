@@ -1,0 +1,108 @@
+//! `sohu-collbench`: bandwidth and latency of collectives, in the manner of nccl-tests, and the limits of the machine.
+//!
+//! Invariant: no row is printed whose data was not checked on every rank, before and after it was timed (unless `-c 0`
+//! asked for that), and rank 0 alone prints.
+
+mod bound;
+mod cli;
+mod failure;
+mod format;
+mod geometry;
+mod host;
+mod json;
+mod limits;
+mod measure;
+mod memory;
+mod parse;
+mod pattern;
+mod stats;
+mod sweep;
+
+use clap::Parser;
+use cli::{Cli, Common, Task};
+use failure::Failure;
+use sohu_coll::Communicator;
+use sohu_coll::launch::{Ended, Launch, Output};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How much later than the communicator's deadline the whole job's is, so that the error that names a rank comes first.
+const SLACK: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let arguments = cli::arguments(std::env::args_os().collect());
+    let task = Cli::parse_from(&arguments).task;
+    let done = match &task {
+        Task::Limits(options) => start(&options.common, &arguments, |comm| limits::run(comm, options)),
+        sweep => {
+            let (collective, flags) = sweep.collective();
+            sweep::Plan::new(collective, flags)
+                .and_then(|plan| start(&flags.common, &arguments, |comm| sweep::run(comm, &plan)))
+        }
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("sohu-collbench: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Does `work` as one rank of a job, or starts the job's ranks when `--ranks` asks for it.
+fn start(
+    common: &Common,
+    arguments: &[OsString],
+    work: impl FnOnce(&mut Communicator) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    if let (Some(ranks), false) = (common.ranks, common.launched) {
+        return launch(ranks, common, arguments);
+    }
+    if common.launched {
+        sohu_coll::launch::die_with_parent();
+    }
+    if let Some(timeout) = common.timeout {
+        host::end_after(timeout + SLACK);
+    }
+    let mut comm = join(common)?;
+    if !common.no_pin {
+        host::pin(comm.rank());
+    }
+    let rank = comm.rank();
+    work(&mut comm).map_err(|failure| failure.on(rank))
+}
+
+/// Starts this program again, once for each rank.
+fn launch(ranks: u32, common: &Common, arguments: &[OsString]) -> Result<u8, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::Environment(format!("where this program is can not be told: {error}")))?;
+    let again = arguments.iter().skip(1).cloned().chain([OsString::from("--launched")]);
+    let mut launch = Launch::new(program, again).ranks(ranks).output(Output::Raw);
+    if let Some(timeout) = common.timeout {
+        // The ranks end themselves first; this ends those that can not.
+        launch = launch.timeout(timeout + 2 * SLACK);
+    }
+    let ended = launch.run()?;
+    // A rank that exits with a code has said why.
+    if !matches!(ended, Ended::Well | Ended::Exited { .. }) {
+        eprintln!("sohu-collbench: {ended}");
+    }
+    Ok(ended.code())
+}
+
+/// Makes the communicator from the launcher's environment and the flags.
+fn join(common: &Common) -> Result<Communicator, Failure> {
+    let mut builder =
+        Communicator::builder().from_env().map_err(|error| Failure::alone(error, common.launched))?;
+    if let Some(transport) = common.transport {
+        builder = builder.transport(transport.kind());
+    }
+    if let Some(algorithm) = &common.algo {
+        builder = builder.algorithm(algorithm);
+    }
+    if let Some(timeout) = common.timeout {
+        builder = builder.timeout(timeout);
+    }
+    Ok(builder.build()?)
+}

@@ -1,0 +1,162 @@
+use super::*;
+
+fn shape(collective: Collective, dtype: DType, op: ReduceOp, ranks: u32, asked: u64) -> Shape {
+    Shape::new((collective, dtype, op, 0), ranks, asked)
+}
+
+/// What the bits of a float of at most 16 bits mean.
+fn decode_small(bits: u16, exponent_bits: u32, mantissa_bits: u32) -> f64 {
+    let bias = (1 << (exponent_bits - 1)) - 1;
+    let sign = if bits >> (exponent_bits + mantissa_bits) & 1 == 1 { -1.0 } else { 1.0 };
+    let exponent = i32::from(bits >> mantissa_bits & ((1 << exponent_bits) - 1));
+    let mantissa = f64::from(bits & ((1 << mantissa_bits) - 1)) / f64::from(1 << mantissa_bits);
+    match exponent {
+        0 => sign * mantissa * f64::from(1 - bias).exp2(),
+        _ => sign * (1.0 + mantissa) * f64::from(exponent - bias).exp2(),
+    }
+}
+
+fn decode(dtype: DType, bytes: &[u8]) -> f64 {
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |word, b| word << 8 | u64::from(*b));
+    let bits = word(bytes);
+    match dtype {
+        DType::I8 => f64::from(bits as u8 as i8),
+        DType::I32 => f64::from(bits as u32 as i32),
+        DType::I64 => bits as i64 as f64,
+        DType::U8 | DType::U32 | DType::U64 => bits as f64,
+        DType::F32 => f64::from(f32::from_bits(bits as u32)),
+        DType::F64 => f64::from_bits(bits),
+        DType::F16 => decode_small(bits as u16, 5, 10),
+        DType::Bf16 => decode_small(bits as u16, 8, 7),
+        DType::Fp8E4m3 => decode_small(bits as u16, 4, 3),
+        DType::Fp8E5m2 => decode_small(bits as u16, 5, 2),
+    }
+}
+
+fn survives(dtype: DType, value: f64) -> bool {
+    let mut bytes = Vec::new();
+    encode(dtype, value, &mut bytes);
+    bytes.len() == dtype.size() && decode(dtype, &bytes) == value
+}
+
+#[test]
+fn every_partial_result_is_exact_in_every_type() {
+    for dtype in DType::ALL {
+        for op in ReduceOp::ALL {
+            for ranks in [1, 2, 3, 5, 7, 8, 33, 300] {
+                let shape = shape(Collective::AllReduce, dtype, op, ranks, 64);
+                for j in (0..PERIOD).step_by(7) {
+                    let values: Vec<f64> = (0..ranks).map(|rank| value(&shape, rank, j)).collect();
+                    let fold = |parts: &[f64]| match op {
+                        ReduceOp::Sum | ReduceOp::Avg => parts.iter().sum::<f64>(),
+                        ReduceOp::Prod => parts.iter().product(),
+                        ReduceOp::Min | ReduceOp::Max => parts.iter().copied().fold(parts[0], f64::max),
+                    };
+                    for cut in 0..values.len() {
+                        for part in [&values[..=cut], &values[cut..], &values[cut..=cut]] {
+                            assert!(survives(dtype, fold(part)), "{dtype} {op} {ranks} ranks, entry {j}: {part:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_differ_between_ranks() {
+    for op in ReduceOp::ALL {
+        for dtype in DType::ALL {
+            let shape = shape(Collective::AllReduce, dtype, op, 2, 4096);
+            let (mine, theirs) = (Table::of_rank(&shape, 0), Table::of_rank(&shape, 1));
+            assert_ne!(mine.bytes, theirs.bytes, "{dtype} {op}");
+            assert_ne!(mine.bytes, Table::reduced(&shape).bytes, "{dtype} {op}");
+        }
+    }
+}
+
+#[test]
+fn small_floats_round_to_the_nearest_even() {
+    for (value, bits) in [(1.0, 0x38), (0.0, 0), (-2.0, 0xc0), (17.0, 0x58), (19.0, 0x5a), (15.9, 0x58), (0.015_625, 0x08)] {
+        assert_eq!(small_float(value, 4, 3), bits, "{value}");
+    }
+    for (value, bits) in [(1.0, 0x3c00), (2048.0, 0x6800), (-1.5, 0xbe00)] {
+        assert_eq!(small_float(value, 5, 10), bits, "{value}");
+    }
+    assert_eq!(small_float(1.0, 8, 7), 0x3f80);
+    assert_eq!(small_float(2.0_f64.powi(-16), 5, 2), 0x01);
+}
+
+/// The output of a collective, computed from every rank's input.
+fn reference(shape: &Shape, place: Place, rank: u32) -> Vec<u8> {
+    let inputs: Vec<Vec<u8>> = (0..shape.ranks)
+        .map(|r| {
+            let (mut input, mut output) = (vec![0; shape.input_bytes()], vec![0; shape.bytes()]);
+            let pattern = Pattern::new(*shape, r);
+            match place {
+                Place::Apart => pattern.fill(place, &mut input, &mut output[..shape.output_bytes()]),
+                Place::InPlace => pattern.fill(place, &mut input, &mut output),
+            }
+            match place {
+                Place::Apart => input,
+                Place::InPlace => output[shape.input_in_place(r)].to_vec(),
+            }
+        })
+        .collect();
+    let element = shape.dtype.size();
+    let sum = |at: usize| {
+        let parts = inputs.iter().map(|input| decode(shape.dtype, &input[at * element..][..element]));
+        let mut bytes = Vec::new();
+        encode(shape.dtype, parts.sum(), &mut bytes);
+        bytes
+    };
+    let first = rank as usize * shape.count;
+    match shape.collective {
+        Collective::AllReduce => (0..shape.count).flat_map(sum).collect(),
+        Collective::ReduceScatter => (first..first + shape.count).flat_map(sum).collect(),
+        Collective::AllGather => inputs.concat(),
+        Collective::Broadcast => inputs[shape.root as usize].clone(),
+    }
+}
+
+#[test]
+fn a_right_result_has_no_wrong_element_and_an_untouched_one_is_all_wrong() {
+    for collective in Collective::ALL {
+        for ranks in [1, 2, 3, 5] {
+            for count in [1, 3, 1020, 1021, 1022, 4099] {
+                let shape = shape(collective, DType::F32, ReduceOp::Sum, ranks, count * 4 * u64::from(ranks));
+                let rank = ranks - 1;
+                let pattern = Pattern::new(shape, rank);
+                for place in [Place::Apart, Place::InPlace] {
+                    let mut input = vec![0; shape.input_bytes()];
+                    let mut output = match place {
+                        Place::Apart => vec![0; shape.output_bytes()],
+                        Place::InPlace => vec![0; shape.bytes()],
+                    };
+                    pattern.fill(place, &mut input, &mut output);
+                    if place == Place::Apart {
+                        assert_eq!(pattern.wrong(place, &output), shape.output_count() as u64, "{shape:?}");
+                    }
+                    let range = match place {
+                        Place::Apart => 0..shape.output_bytes(),
+                        Place::InPlace => shape.output_in_place(rank),
+                    };
+                    output[range.clone()].copy_from_slice(&reference(&shape, place, rank));
+                    assert_eq!(pattern.wrong(place, &output), 0, "{shape:?} {place:?}");
+                    output[range.end - 1] ^= 1;
+                    assert_eq!(pattern.wrong(place, &output), 1, "{shape:?} {place:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_buffer_shifted_by_one_period_is_seen() {
+    let table = Table::of_bytes(0, DType::F32);
+    let mut bytes = vec![0; 4 * PERIOD * 8];
+    table.lay(0, &mut bytes);
+    assert_eq!(table.differences(0, &bytes), 0);
+    let shifted = &bytes[4 * PERIOD..];
+    assert!(table.differences(0, shifted) > 6 * PERIOD as u64);
+}

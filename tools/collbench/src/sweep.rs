@@ -1,0 +1,311 @@
+//! A series of rows: every chosen type, operation and root at every size, printed by rank 0.
+
+use crate::cli::Flags;
+use crate::failure::{Failure, WRONG};
+use crate::format::{self, Columns};
+use crate::geometry::{self, SIZES_MAX, Shape};
+use crate::json::{self, Origin, truth};
+use crate::measure::{Bench, ITERATIONS, Row};
+use crate::{host, limits};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sohu_coll::{Collective, Communicator, DType, Error, ReduceOp};
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// A series that makes sense.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    collective: Collective,
+    flags: &'a Flags,
+    max: u64,
+    sizes: Vec<u64>,
+}
+
+impl<'a> Plan<'a> {
+    /// The series that the flags ask for.
+    ///
+    /// # Errors
+    /// What makes no sense, with what would.
+    pub(crate) fn new(collective: Collective, flags: &'a Flags) -> Result<Self, Failure> {
+        let usage = |text: String| Err(Failure::Usage(text));
+        let min = flags.min;
+        let max = flags.max.unwrap_or_else(|| min.max(32 << 20));
+        if min > max {
+            return usage(format!("-b {min} is more than -e {max}; the smallest size comes first"));
+        }
+        if flags.factor.is_none() && flags.step == 0 && min < max {
+            return usage("-i 0 never gets from -b to -e; give -i 1M, or -f 2 to multiply".into());
+        }
+        let widest = flags.dtype.of(DType::ALL).into_iter().max_by_key(|dtype| dtype.size());
+        if let Some(dtype) = widest.filter(|dtype| min < dtype.size() as u64) {
+            let least = dtype.size();
+            return usage(format!(
+                "size {min} is below one {dtype} element ({least} bytes); give -b {least} or more"
+            ));
+        }
+        if let (crate::parse::Choice::One(root), Some(ranks)) = (flags.root, flags.common.ranks)
+            && root >= ranks
+        {
+            return usage(no_such_root(root, ranks));
+        }
+        let sizes = geometry::sizes(min, max, flags.step, flags.factor);
+        if sizes.len() > SIZES_MAX {
+            return usage(format!("-b, -e and -i make more than {SIZES_MAX} sizes; give -f 2, or a greater -i"));
+        }
+        Ok(Self { collective, flags, max, sizes })
+    }
+
+    /// What nccl-tests calls the program.
+    fn program(&self) -> String {
+        format!("{}_perf", self.collective)
+    }
+
+    fn shapes(&self, ranks: u32) -> Vec<Shape> {
+        let collective = self.collective;
+        let ops = match collective.reduces() {
+            true => self.flags.op.of(ReduceOp::ALL),
+            false => vec![ReduceOp::Sum],
+        };
+        let roots = if collective.rooted() { self.flags.root.of(0..ranks) } else { vec![0] };
+        let mut shapes = Vec::new();
+        for dtype in self.flags.dtype.of(DType::ALL) {
+            for &op in &ops {
+                for &root in &roots {
+                    let call = (collective, dtype, op, root);
+                    shapes.extend(self.sizes.iter().map(|&size| Shape::new(call, ranks, size)));
+                }
+            }
+        }
+        shapes
+    }
+}
+
+fn no_such_root(root: u32, ranks: u32) -> String {
+    format!("root {root} is not a rank of a job of {ranks}; ranks are 0..{ranks}")
+}
+
+/// Measures the series and prints it on rank 0. Returns the exit code.
+pub(crate) fn run(comm: &mut Communicator, plan: &Plan<'_>) -> Result<u8, Failure> {
+    let (flags, ranks) = (plan.flags, comm.size());
+    if let crate::parse::Choice::One(root) = flags.root
+        && root >= ranks
+    {
+        return Err(Failure::Usage(no_such_root(root, ranks)));
+    }
+    let shapes = plan.shapes(ranks);
+    let devices = devices(comm)?;
+    let mut printer = match comm.rank() {
+        0 => Some(Printer::new(plan, devices, comm.transport(), shapes.len())?),
+        _ => None,
+    };
+    let levels = limits::levels(comm, flags)?;
+    let mut bench = Bench::new(comm, flags, &levels, &shapes)?;
+    let mut wrong = 0;
+    let mut cycle = 0;
+    while flags.cycles == 0 || cycle < flags.cycles {
+        for &shape in &shapes {
+            let row = bench.row(shape)?;
+            wrong += u64::from(row.wrong() > 0);
+            if let Some(printer) = &mut printer {
+                printer.row(&row);
+            }
+        }
+        cycle = cycle.saturating_add(1);
+    }
+    if let Some(printer) = printer {
+        printer.finish(wrong)?;
+    }
+    // A rank that left with an error code now would have the launcher end rank 0 while it still writes.
+    bench.barrier()?;
+    Ok(if wrong > 0 { WRONG } else { 0 })
+}
+
+/// Where every rank runs.
+fn devices(comm: &mut Communicator) -> Result<Vec<json::Device>, Error> {
+    let core = host::cores().first().map_or(0, |&core| core as u64);
+    let mine = [u64::from(std::process::id()), core];
+    let mut all = vec![0; 2 * comm.size() as usize];
+    comm.all_gather(&mine, &mut all)?;
+    let place = |(rank, pair): (u32, &[u64])| json::Device {
+        rank,
+        group: 0,
+        pid: pair[0],
+        hostname: host::name(),
+        device: pair[1],
+        device_hex: "0000:00:00",
+        device_info: host::processor(),
+    };
+    Ok((0..).zip(all.chunks_exact(2)).map(place).collect())
+}
+
+/// What rank 0 prints and writes.
+struct Printer<'a> {
+    plan: &'a Plan<'a>,
+    columns: Columns,
+    mode: &'static str,
+    bar: ProgressBar,
+    file: Option<(PathBuf, File)>,
+    report: json::Report,
+    busbw: (f64, u32),
+}
+
+impl<'a> Printer<'a> {
+    fn new(
+        plan: &'a Plan<'a>,
+        devices: Vec<json::Device>,
+        mode: &'static str,
+        rows: usize,
+    ) -> Result<Self, Failure> {
+        let flags = plan.flags;
+        let file = flags.common.output_file.as_ref().map(|path| {
+            json::create(path).map_err(|error| {
+                Failure::Environment(format!("no report can be written to {}: {error}", path.display()))
+            })
+        });
+        let printer = Self {
+            plan,
+            columns: Columns { per_iter: flags.per_iter == 1, explain: flags.explain },
+            mode,
+            bar: bar(rows, flags),
+            file: file.transpose()?,
+            report: report(plan, devices, mode),
+            busbw: (0.0, 0),
+        };
+        if !flags.common.jsonl {
+            printer.print_head();
+        }
+        Ok(printer)
+    }
+
+    /// What the run is, and the head of the table.
+    fn print_head(&self) {
+        let (flags, config) = (self.plan.flags, &self.report.config);
+        if let Some((path, _)) = &self.file {
+            println!("# Writing JSON output to {}", path.display());
+        }
+        println!("# sohu-collbench version {}, table of nccl-tests 2.19.6", self.report.sohu_coll_version);
+        println!("# Collective test starting: {}", self.plan.program());
+        let (step, kind) = flags.factor.map_or((flags.step, "bytes"), |factor| (factor, "factor"));
+        println!(
+            "# nThread 1 nGpus 1 minBytes {} maxBytes {} step: {step}({kind}) warmup iters: {} iters: {} agg iters: 1 \
+             validation: {} graph: 0 unalign: {}",
+            config.minimum_bytes, config.maximum_bytes, config.warmup_iters, config.iterations, flags.check, flags.unalign
+        );
+        if let Some(budget) = config.budget_s {
+            println!(
+                "# Iterations: what fills {budget} s per loop, {} to {}, after 1 to 20 warm-up calls by size; -n 20 -w 1 does as \
+                 nccl-tests",
+                ITERATIONS.0, ITERATIONS.1
+            );
+        }
+        if self.columns.per_iter {
+            println!("# Per-Iteration Report: i_* are single calls after a barrier, slowest rank each");
+        }
+        println!("# Transport {}, {} buffers", self.mode, ["private", "registered"][usize::from(flags.register)]);
+        println!("#\n# Using devices");
+        for device in &config.devices {
+            println!(
+                "#  Rank {:2} Group {:2} Pid {:6} on {:>10} device {:2} [{}] {}",
+                device.rank,
+                device.group,
+                device.pid,
+                device.hostname,
+                device.device,
+                device.device_hex,
+                device.device_info
+            );
+        }
+        print!("{}", format::header(self.columns));
+    }
+
+    fn row(&mut self, row: &Row) {
+        let flags = self.plan.flags;
+        for half in &row.halves {
+            self.busbw = (self.busbw.0 + row.shape.busbw(half.time_us), self.busbw.1 + 1);
+        }
+        let text = if flags.common.jsonl {
+            let origin = Origin { peer: &flags.peer_name, mode: self.mode, rep: flags.common.rep };
+            json::line(row, origin) + "\n"
+        } else {
+            format::row(row, self.columns)
+        };
+        self.bar.suspend(|| print!("{text}"));
+        self.bar.inc(1);
+        if self.file.is_some() {
+            let entry = json::Entry::of(row, &self.plan.program(), self.columns.per_iter);
+            self.report.results.push(entry);
+        }
+    }
+
+    fn finish(mut self, wrong: u64) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        let busbw = self.busbw.0 / f64::from(self.busbw.1.max(1));
+        if !self.plan.flags.common.jsonl {
+            print!("{}", format::footer(&self.plan.program(), wrong, busbw));
+        }
+        if let Some((path, mut file)) = self.file.take() {
+            self.report.out_of_bounds = json::Count { count: wrong, okay: truth(wrong == 0) };
+            self.report.average_bus_bandwidth = json::Average { bandwidth: json::Num(busbw), okay: "unchecked" };
+            self.report.end_time = host::now();
+            limits::write_json(&mut file, &self.report)
+                .map_err(|error| Failure::Environment(format!("writing {} failed: {error}", path.display())))?;
+        }
+        Ok(())
+    }
+}
+
+/// A bar on a terminal; nothing elsewhere. It draws only between rows, and has no thread that could disturb one.
+fn bar(rows: usize, flags: &Flags) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let length = (flags.cycles != 0).then(|| rows as u64 * u64::from(flags.cycles));
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rows, {elapsed} gone, {eta} to go");
+    ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr())
+        .with_style(style.expect("the template is well formed"))
+}
+
+/// The report before anything was measured.
+fn report(plan: &Plan<'_>, devices: Vec<json::Device>, mode: &str) -> json::Report {
+    let flags = plan.flags;
+    let fixed = flags.iters.is_some();
+    json::Report {
+        version: 3,
+        start_time: host::now(),
+        args: std::env::args().collect(),
+        env: Vec::new(),
+        nccl_version: 0,
+        sohu_coll_version: env!("CARGO_PKG_VERSION"),
+        config: json::Config {
+            nthreads: 1,
+            ngpus: 1,
+            minimum_bytes: flags.min,
+            maximum_bytes: plan.max,
+            step_factor: flags.factor,
+            step_bytes: flags.factor.is_none().then_some(flags.step),
+            warmup_iters: flags.warmup.unwrap_or(if fixed { 1 } else { 20 }),
+            iterations: flags.iters.unwrap_or(ITERATIONS.1),
+            aggregated_iterations: 1,
+            validation: flags.check,
+            graph: 0,
+            blocking_collectives: truth(false),
+            per_iter_timing: truth(flags.per_iter == 1),
+            per_iter_skip: 0,
+            parallel_init: truth(false),
+            budget_s: (!fixed).then_some(flags.budget),
+            transport: mode.into(),
+            ranks: devices.len() as u32,
+            registered: truth(flags.register == 1),
+            devices,
+        },
+        results: Vec::new(),
+        out_of_bounds: json::Count { count: 0, okay: truth(true) },
+        average_bus_bandwidth: json::Average { bandwidth: json::Num(0.0), okay: "unchecked" },
+        errors: Vec::new(),
+        end_time: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! The contract of [`Links`] as tests, and links in memory that keep it.
+//!
+//! A transport gives a [`Harness`] and says [`conformance!`]; each test it gets is one line of the contract.
+//! [`LoopLinks`] are the reference: a queue per pair of ranks, with faults that can be injected by seed, so
+//! that an executor is tested over links that move one byte at a time, refuse, or break.
+//!
+//! What the checks take for granted, besides the words of the contract: a rank never asks for bytes past the
+//! end of a call, and leaves a call only when `verify` has said yes and then `settled` has. The checks run all
+//! ranks on one thread in a seeded order, so that a failure comes again; one check uses threads.
+
+use sohu_coll_core::link::Links;
+
+pub mod calls;
+pub mod faults;
+mod loop_links;
+pub mod passes;
+mod play;
+mod seeded;
+pub mod streams;
+
+pub use loop_links::{Faults, LoopLinks};
+
+/// Makes the links that the checks run on.
+pub trait Harness {
+    /// Bytes of a large message. Less for links that are slow on purpose.
+    const LARGE_BYTES: usize = 8 << 20;
+
+    /// How many small calls follow each other in the check of many.
+    const CALLS: u32 = 10_000;
+
+    /// Fresh links between `size` ranks, joined, all in this process; the links of rank r at index r.
+    fn links(size: u32) -> Vec<Box<dyn Links>>;
+}
+
+/// The contract as `#[test]`s, for one [`Harness`]. With `closes` after it, also what a transport does that
+/// sees by itself when a peer drops its links (others leave that to the control plane).
+///
+/// ```ignore
+/// sohu_coll_conformance::conformance!(MyHarness, closes);
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    ($harness:ty, closes) => {
+        $crate::conformance!($harness);
+        $crate::checks! { $harness:
+            faults::a_dropped_peer_is_closed_once_its_bytes_are_taken,
+            faults::sends_to_a_dropped_peer_end_in_closed,
+            faults::verify_of_a_dropped_peer_is_closed,
+        }
+    };
+    ($harness:ty) => {
+        $crate::checks! { $harness:
+            streams::links_say_who_they_are,
+            streams::bytes_arrive_once_and_in_order,
+            streams::large_messages_arrive_both_ways,
+            streams::bytes_arrive_across_threads,
+            streams::recv_of_nothing_changes_nothing,
+            streams::send_refuses_when_full_and_works_again_after_a_drain,
+            streams::a_fanned_out_send_gives_all_the_same_bytes,
+            streams::a_fanned_out_send_waits_for_the_slowest,
+            passes::a_pass_folds_sources_and_forwards_to_all,
+            passes::a_pass_to_its_own_source_keeps_both_streams_apart,
+            passes::a_pass_without_destinations_only_takes,
+            passes::a_pass_without_sources_only_gives,
+            passes::a_pass_keeps_to_granule_and_limit,
+            passes::a_pass_waits_for_every_source,
+            passes::a_pass_without_room_takes_nothing,
+            passes::passes_of_elements_survive_odd_pieces,
+            calls::calls_without_bytes_end,
+            calls::many_small_calls_follow_each_other,
+            calls::a_call_may_begin_while_a_peer_is_in_the_last,
+            calls::verify_waits_for_every_peer_and_is_cheap_to_repeat,
+            calls::verify_finds_another_call_on_every_side,
+            calls::recv_hands_over_nothing_of_another_call,
+            calls::pass_hands_over_nothing_of_another_call,
+            calls::every_field_of_the_signature_is_compared,
+            faults::errors_stick,
+            faults::lent_spans_come_back,
+            faults::posted_spans_come_back,
+        }
+    };
+}
+
+/// Makes `#[test]`s of checks; [`conformance!`] is the way in.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! checks {
+    ($harness:ty: $($module:ident :: $check:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $check() {
+                $crate::$module::$check::<$harness>();
+            }
+        )*
+    };
+}

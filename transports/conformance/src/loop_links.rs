@@ -1,0 +1,417 @@
+//! Links in memory: a bounded queue of bytes for each ordered pair of ranks, with faults decided by a seed.
+//!
+//! The reference for the contract, and the fabric for simulations: links that move one byte at a time,
+//! refuse, or break, the same way every time for the same seed. Invariant: a queue holds, for each call in turn,
+//! the signature and then the call's bytes, so that what a peer reads is decided by what was written alone.
+
+use crate::seeded::Seeded;
+use sohu_coll_core::error::LinkError;
+use sohu_coll_core::link::{LinkCaps, Links, SOURCES_MAX, Window};
+use sohu_coll_core::{Rank, Signature};
+use sohu_coll_mem::{View, ViewMut};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Bytes of a signature in a queue.
+const HEADER_BYTES: usize = 16;
+
+/// What goes wrong, and how often. [`Faults::NONE`] is the start: `Faults { seed: 7, max_piece: 1, ..Faults::NONE }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// Decides which moves are refused.
+    pub seed: u64,
+    /// The most bytes that one call of a method moves; a pass moves one granule even if that is more. At least 1.
+    pub max_piece: usize,
+    /// How many of a hundred calls of a method move nothing although they could. Less than 100.
+    pub refuse_percent: u8,
+    /// The rank whose links all break when it tries to send more than so many bytes, counted over all
+    /// its calls (headers not; a byte to several ranks once). What it sent before still arrives; a pass
+    /// breaks before the granule that would be torn.
+    pub break_after: Option<(Rank, u64)>,
+    /// Bytes that a link holds before the peer must take some. More than any granule.
+    pub window_bytes: usize,
+}
+
+impl Faults {
+    /// Links without faults.
+    pub const NONE: Faults = Faults {
+        seed: 0,
+        max_piece: usize::MAX,
+        refuse_percent: 0,
+        break_after: None,
+        window_bytes: 1 << 16,
+    };
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+/// What one rank has written to another.
+#[derive(Default)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    closed: bool,
+}
+
+impl Pipe {
+    /// Copies the next bytes without taking them.
+    fn peek(&self, into: &mut [u8]) {
+        let (front, back) = self.bytes.as_slices();
+        let split = into.len().min(front.len());
+        let (head, tail) = into.split_at_mut(split);
+        head.copy_from_slice(&front[..split]);
+        tail.copy_from_slice(&back[..tail.len()]);
+    }
+}
+
+struct Fabric {
+    size: u32,
+    faults: Faults,
+    /// From rank f to rank t at `f * size + t`.
+    pipes: Vec<Mutex<Pipe>>,
+}
+
+impl Fabric {
+    fn pipe(&self, from: Rank, to: Rank) -> MutexGuard<'_, Pipe> {
+        assert!(from != to && from.0.max(to.0) < self.size, "{from} has no link to {to}");
+        let pipe = &self.pipes[from.index() * self.size as usize + to.index()];
+        // A rank that panicked between two moves left its queues whole: other ranks may go on and say why.
+        pipe.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Closes every link of `rank`, both ways.
+    fn close(&self, rank: Rank) {
+        for peer in (0..self.size).map(Rank).filter(|peer| *peer != rank) {
+            self.pipe(rank, peer).closed = true;
+            self.pipe(peer, rank).closed = true;
+        }
+    }
+}
+
+/// One rank's links in memory. Dropping them closes them for the peers.
+pub struct LoopLinks {
+    rank: Rank,
+    fabric: Arc<Fabric>,
+    random: Seeded,
+    call: Option<Signature>,
+    /// To whom this call's signature went.
+    told: Vec<bool>,
+    /// Whose signature came.
+    heard: Vec<bool>,
+    sent_bytes: u64,
+    scratch: Vec<u8>,
+    failed: Option<LinkError>,
+}
+
+impl LoopLinks {
+    /// Links between `size` ranks; those of rank r at index r.
+    ///
+    /// # Panics
+    /// When the faults leave no way to ever move a byte.
+    pub fn fabric(size: u32, faults: Faults) -> Vec<LoopLinks> {
+        assert!(faults.max_piece > 0 && faults.refuse_percent < 100 && faults.window_bytes > 0, "{faults:?}");
+        let pipes = (0..size * size).map(|_| Mutex::default()).collect();
+        let fabric = Arc::new(Fabric { size, faults, pipes });
+        let links = |rank: u32| LoopLinks {
+            rank: Rank(rank),
+            fabric: fabric.clone(),
+            random: Seeded::new(faults.seed ^ u64::from(rank) << 32),
+            call: None,
+            told: vec![false; size as usize],
+            heard: vec![false; size as usize],
+            sent_bytes: 0,
+            scratch: Vec::new(),
+            failed: None,
+        };
+        (0..size).map(links).collect()
+    }
+
+    /// The same, ready to be mixed with other transports.
+    pub fn boxed(size: u32, faults: Faults) -> Vec<Box<dyn Links>> {
+        Self::fabric(size, faults).into_iter().map(|links| Box::new(links) as Box<dyn Links>).collect()
+    }
+
+    /// Runs one method: refuses when the links have failed, and remembers it when they do.
+    fn run<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T, LinkError>) -> Result<T, LinkError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let result = body(self);
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+        }
+        result
+    }
+
+    fn refuses(&mut self) -> bool {
+        let percent = self.fabric.faults.refuse_percent;
+        percent > 0 && self.random.below(100) < usize::from(percent)
+    }
+
+    fn call(&self) -> Signature {
+        self.call.expect("begin comes before bytes")
+    }
+
+    /// Puts this call's signature into the queue to `peer`, past the window if need be: a rank is at
+    /// most one call ahead, so that is bounded.
+    fn tell(&mut self, peer: Rank) {
+        if self.told[peer.index()] {
+            return;
+        }
+        let words = self.call().to_words();
+        let mut pipe = self.fabric.pipe(self.rank, peer);
+        for word in words {
+            pipe.bytes.extend(word.to_le_bytes());
+        }
+        self.told[peer.index()] = true;
+    }
+
+    /// Whether the signature of `peer` for this call has come and is ours.
+    fn hear(&mut self, peer: Rank) -> Result<bool, LinkError> {
+        if self.heard[peer.index()] {
+            return Ok(true);
+        }
+        let ours = self.call();
+        let mut pipe = self.fabric.pipe(peer, self.rank);
+        if pipe.bytes.len() < HEADER_BYTES {
+            return if pipe.closed { Err(LinkError::Closed { peer }) } else { Ok(false) };
+        }
+        let mut header = [0; HEADER_BYTES];
+        pipe.peek(&mut header);
+        let word =
+            |at: usize| header[at..at + 8].iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+        let theirs = Signature::from_words([word(0), word(8)])
+            .ok_or(LinkError::Corrupt { peer, what: "its header names no call" })?;
+        if theirs != ours {
+            return Err(LinkError::Mismatch { peer, ours, theirs });
+        }
+        pipe.bytes.drain(..HEADER_BYTES);
+        drop(pipe);
+        self.heard[peer.index()] = true;
+        Ok(true)
+    }
+
+    /// How many bytes all of `to` have room for.
+    fn room(&self, to: &[Rank]) -> Result<usize, LinkError> {
+        let mut room = usize::MAX;
+        for &peer in to {
+            let pipe = self.fabric.pipe(self.rank, peer);
+            if pipe.closed {
+                return Err(LinkError::Closed { peer });
+            }
+            room = room.min(self.fabric.faults.window_bytes.saturating_sub(pipe.bytes.len()));
+        }
+        Ok(room)
+    }
+
+    /// Cuts `count` bytes towards `to`, in whole granules, off where this rank's links are to break, and
+    /// breaks them when they are there.
+    fn cut(&mut self, count: usize, to: &[Rank], granule: usize) -> Result<usize, LinkError> {
+        let whole = |count: usize| count - count % granule;
+        let (Some((rank, after)), Some(&peer)) = (self.fabric.faults.break_after, to.first()) else {
+            return Ok(whole(count));
+        };
+        if rank != self.rank || whole(count) == 0 {
+            return Ok(whole(count));
+        }
+        let left = usize::try_from(after - self.sent_bytes).unwrap_or(usize::MAX);
+        if whole(left) == 0 {
+            self.fabric.close(self.rank);
+            return Err(LinkError::Closed { peer });
+        }
+        Ok(whole(count.min(left)))
+    }
+
+    fn push(&mut self, to: &[Rank], bytes: &[u8]) {
+        for &peer in to {
+            self.tell(peer);
+            self.fabric.pipe(self.rank, peer).bytes.extend(bytes);
+        }
+        self.sent_bytes += bytes.len() as u64;
+    }
+
+    /// How many bytes of this call every one of `from` has ready; none of them comes from another call
+    /// as long as no rank asks past the end of its call.
+    fn ready(&mut self, from: &[Rank], granule: usize) -> Result<usize, LinkError> {
+        let mut ready = usize::MAX;
+        for &peer in from {
+            if !self.hear(peer)? {
+                return Ok(0);
+            }
+            let pipe = self.fabric.pipe(peer, self.rank);
+            if pipe.bytes.len() < granule && pipe.closed {
+                return Err(LinkError::Closed { peer });
+            }
+            ready = ready.min(pipe.bytes.len());
+        }
+        Ok(ready)
+    }
+
+    fn move_window(
+        &mut self,
+        from: &[Rank],
+        to: &[Rank],
+        limit: usize,
+        granule: usize,
+        work: &mut dyn FnMut(Window<'_>),
+    ) -> Result<usize, LinkError> {
+        let most = limit.min(self.fabric.faults.max_piece.max(granule));
+        let count = most.min(self.ready(from, granule)?).min(self.room(to)?);
+        let count = self.cut(count, to, granule)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut scratch = core::mem::take(&mut self.scratch);
+        scratch.resize(count * (from.len() + 1), 0);
+        let (incoming, outgoing) = scratch.split_at_mut(count * from.len());
+        for (&peer, bytes) in from.iter().zip(incoming.chunks_mut(count)) {
+            let mut pipe = self.fabric.pipe(peer, self.rank);
+            pipe.peek(bytes);
+            pipe.bytes.drain(..count);
+        }
+        let mut views = [View::EMPTY; SOURCES_MAX];
+        for (view, bytes) in views.iter_mut().zip(incoming.chunks(count)) {
+            *view = View::from(bytes);
+        }
+        let room = (!to.is_empty()).then(|| ViewMut::from(&mut *outgoing));
+        work(Window { incoming: &views[..from.len()], outgoing: room });
+        self.push(to, outgoing);
+        self.scratch = scratch;
+        Ok(count)
+    }
+}
+
+impl Drop for LoopLinks {
+    fn drop(&mut self) {
+        self.fabric.close(self.rank);
+    }
+}
+
+impl Links for LoopLinks {
+    fn transport(&self) -> &'static str {
+        "loop"
+    }
+
+    fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    fn size(&self) -> u32 {
+        self.fabric.size
+    }
+
+    fn caps(&self, _peer: Rank) -> LinkCaps {
+        LinkCaps {
+            latency_ns: 100.0,
+            bytes_per_ns: 1.0,
+            inline_bytes: 0,
+            window_bytes: self.fabric.faults.window_bytes,
+            lends: false,
+        }
+    }
+
+    fn begin(&mut self, call: &Signature) -> Result<(), LinkError> {
+        self.run(|links| {
+            let left = links.call.is_some() && !links.is_verified();
+            assert!(!left, "{} left {} before it was verified", links.rank, links.call());
+            links.call = Some(*call);
+            links.told.fill(false);
+            links.heard.fill(false);
+            Ok(())
+        })
+    }
+
+    fn verify(&mut self) -> Result<bool, LinkError> {
+        self.run(|links| {
+            if links.is_verified() {
+                return Ok(true);
+            }
+            if links.refuses() {
+                return Ok(false);
+            }
+            let peers = (0..links.size()).map(Rank).filter(|peer| *peer != links.rank);
+            let peers: Vec<Rank> = peers.collect();
+            for &peer in &peers {
+                links.tell(peer);
+            }
+            let mut verified = true;
+            for &peer in &peers {
+                verified &= links.hear(peer)?;
+            }
+            Ok(verified)
+        })
+    }
+
+    fn send(&mut self, to: &[Rank], bytes: View<'_>) -> Result<usize, LinkError> {
+        self.run(|links| {
+            if bytes.is_empty() || links.refuses() {
+                return Ok(0);
+            }
+            let count = bytes.len().min(links.fabric.faults.max_piece).min(links.room(to)?);
+            let count = links.cut(count, to, 1)?;
+            if count > 0 {
+                let mut copy = core::mem::take(&mut links.scratch);
+                copy.resize(count, 0);
+                bytes.first(count).copy_to(ViewMut::from(&mut copy[..]));
+                links.push(to, &copy);
+                links.scratch = copy;
+            }
+            Ok(count)
+        })
+    }
+
+    fn recv(&mut self, from: Rank, into: ViewMut<'_>) -> Result<usize, LinkError> {
+        self.run(|links| {
+            if into.is_empty() || links.refuses() {
+                return Ok(0);
+            }
+            let count = into.len().min(links.fabric.faults.max_piece).min(links.ready(&[from], 1)?);
+            if count > 0 {
+                let mut copy = core::mem::take(&mut links.scratch);
+                copy.resize(count, 0);
+                let mut pipe = links.fabric.pipe(from, links.rank);
+                pipe.peek(&mut copy);
+                pipe.bytes.drain(..count);
+                drop(pipe);
+                View::from(&copy[..]).copy_to(into.first(count));
+                links.scratch = copy;
+            }
+            Ok(count)
+        })
+    }
+
+    fn pass(
+        &mut self,
+        from: &[Rank],
+        to: &[Rank],
+        limit: usize,
+        granule: usize,
+        work: &mut dyn FnMut(Window<'_>),
+    ) -> Result<usize, LinkError> {
+        self.run(|links| {
+            if limit == 0 || from.is_empty() && to.is_empty() || links.refuses() {
+                return Ok(0);
+            }
+            links.move_window(from, to, limit, granule, work)
+        })
+    }
+
+    fn poll(&mut self) -> Result<bool, LinkError> {
+        self.run(|_| Ok(false))
+    }
+
+    fn settled(&mut self) -> Result<bool, LinkError> {
+        // What was sent lies in the peers' queues, which need no help.
+        self.run(|links| Ok(!links.refuses()))
+    }
+}
+
+impl LoopLinks {
+    fn is_verified(&self) -> bool {
+        self.heard.iter().enumerate().all(|(rank, heard)| *heard || rank == self.rank.index())
+            && self.told.iter().enumerate().all(|(rank, told)| *told || rank == self.rank.index())
+    }
+}

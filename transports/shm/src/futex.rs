@@ -1,0 +1,35 @@
+//! The futex system calls, on words that other processes map too.
+
+use rustix::thread::futex;
+use sohu_coll_mem::doorbell::Futex;
+use sohu_coll_mem::words::AtomicU64;
+
+/// Futexes of the kernel, shared between processes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedFutex;
+
+impl Futex<AtomicU64> for SharedFutex {
+    fn wait(&self, word: &AtomicU64, expected: u32, nanos: u64) {
+        let timeout = futex::Timespec {
+            tv_sec: (nanos / 1_000_000_000).cast_signed(),
+            tv_nsec: (nanos % 1_000_000_000).cast_signed(),
+        };
+        // However it ends (woken, timed out, interrupted, the word changed), the caller polls and looks again.
+        let _ = futex::wait(low_half(word), futex::Flags::empty(), expected, Some(&timeout));
+    }
+
+    fn wake(&self, word: &AtomicU64) {
+        // One waiter at most: a rank has one thread in a call. Failure would mean a bad address.
+        let _ = futex::wake(low_half(word), futex::Flags::empty(), 1);
+    }
+}
+
+/// A futex is 32 bits; the doorbell keeps its state in the low half of its word.
+#[expect(clippy::disallowed_types, reason = "the type that the system call takes")]
+fn low_half(word: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
+    let half = (&raw const *word).cast::<std::sync::atomic::AtomicU32>();
+    // The low half comes first on a little-endian machine, second on the others.
+    let half = half.wrapping_add(usize::from(cfg!(target_endian = "big")));
+    // SAFETY: both halves of a live, aligned 64-bit atomic are live, aligned 32-bit atomics.
+    unsafe { &*half }
+}

@@ -1,0 +1,125 @@
+//! Where things lie in a segment. The same on every rank of a communicator, but for the heap's length.
+
+use core::ops::Range;
+
+/// Bytes of one cache line.
+pub(crate) const LINE: usize = 64;
+
+/// Lines in the ring to one peer. 64 are 4 KiB a pair: enough that a sender of small messages seldom waits for
+/// credits, which come back a quarter of the ring at a time.
+pub(crate) const LINES: usize = 64;
+
+/// Bytes of the slot that each link has to itself. Whatever other readers of the staging ring do, a link
+/// whose peer has taken everything accepts this much: that is what proves plans free of deadlock.
+pub(crate) const SLOT: usize = 32 << 10;
+
+const PAGE: usize = 4096;
+
+/// The parts of a segment.
+///
+/// | part | length | written by | read by |
+/// |---|---|---|---|
+/// | control | a page | the owner (probe words: ranks 0 and 1) | peers |
+/// | credits | a line for each rank | the owner, for what it consumed | the rank the line is for |
+/// | lines | 64 lines for each rank | the owner | the rank the lines are for |
+/// | staging | as configured | the owner | all peers |
+/// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
+/// | heap | as configured, sparse | the owner, and peers where memory is posted | all peers |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    ranks: usize,
+    staging_bytes: usize,
+    heap_bytes: usize,
+}
+
+impl Layout {
+    /// The most ranks that shared memory connects: 4 KiB of lines for each pair is 256 KiB a rank then.
+    pub const RANKS_MAX: u32 = 64;
+
+    /// A layout for `ranks` ranks; lengths are rounded up to whole pages.
+    ///
+    /// # Panics
+    /// When there are no ranks, more than [`RANKS_MAX`](Self::RANKS_MAX), or no staging.
+    pub fn new(ranks: u32, staging_bytes: usize, heap_bytes: usize) -> Self {
+        assert!((1..=Self::RANKS_MAX).contains(&ranks), "{ranks} ranks");
+        assert!(staging_bytes >= PAGE, "{staging_bytes} bytes of staging");
+        Self {
+            ranks: ranks as usize,
+            staging_bytes: staging_bytes.next_multiple_of(PAGE),
+            heap_bytes: heap_bytes.next_multiple_of(PAGE),
+        }
+    }
+
+    /// How many ranks it is for.
+    pub(crate) fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    /// Bytes of the whole segment.
+    pub fn len(&self) -> usize {
+        self.heap().end
+    }
+
+    /// Whether the segment is empty: never.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The doorbell's word.
+    pub(crate) fn doorbell(&self) -> usize {
+        0
+    }
+
+    /// The word that the hand-over probe of ranks 0 and 1 uses, two lines away from its neighbours (adjacent
+    /// lines are fetched in pairs).
+    pub(crate) fn probe(&self) -> usize {
+        4 * LINE
+    }
+
+    /// The credits for lines that `peer` sent to the owner.
+    pub(crate) fn credit(&self, peer: usize) -> usize {
+        PAGE + peer * LINE
+    }
+
+    /// The lines that the owner sends to `peer`.
+    pub(crate) fn lines(&self, peer: usize) -> usize {
+        (PAGE + self.ranks * LINE).next_multiple_of(PAGE) + peer * LINES * LINE
+    }
+
+    /// The staging ring.
+    pub fn staging(&self) -> Range<usize> {
+        let start = self.lines(self.ranks).next_multiple_of(PAGE);
+        start..start + self.staging_bytes
+    }
+
+    /// The slot of the link to `peer`.
+    pub(crate) fn slot(&self, peer: usize) -> usize {
+        self.staging().end + peer * SLOT
+    }
+
+    /// The registered heap.
+    pub fn heap(&self) -> Range<usize> {
+        let start = self.slot(self.ranks);
+        start..start + self.heap_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_overlap_and_start_on_lines() {
+        for ranks in 1..=Layout::RANKS_MAX {
+            let layout = Layout::new(ranks, 5000, 1);
+            let last = ranks as usize - 1;
+            assert!(layout.probe() + LINE <= layout.credit(0));
+            assert!(layout.credit(last) + LINE <= layout.lines(0));
+            assert!(layout.lines(last) + LINES * LINE <= layout.staging().start);
+            assert_eq!(layout.slot(last) + SLOT, layout.heap().start);
+            for at in [layout.credit(1), layout.lines(1), layout.staging().start, layout.heap().start] {
+                assert_eq!(at % LINE, 0);
+            }
+        }
+    }
+}

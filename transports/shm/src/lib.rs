@@ -1,0 +1,20 @@
+//! Links over shared memory between the processes of one host.
+//!
+//! Each rank owns one [`Segment`]: a sealed memfd with its outgoing lines, its credits, its staging ring and its
+//! registered heap. Peers map it whole; it has no name anywhere and is gone with its last process. A message of a
+//! few words travels inside a cache line next to its sequence number; a longer one is copied once into the
+//! staging ring, where all its readers find it; one in registered memory is not copied at all: the peer
+//! reads it, or writes it, in place. Words that a peer wrote are bounded before they are used.
+#![expect(unsafe_code, reason = "one of the homes of unsafe: memory is mapped here")]
+
+mod futex;
+mod heap;
+mod layout;
+mod links;
+mod map;
+mod segment;
+
+pub use heap::HeapBytes;
+pub use layout::Layout;
+pub use links::ShmLinks;
+pub use segment::{Segment, ShmError};

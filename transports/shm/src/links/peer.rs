@@ -1,0 +1,505 @@
+//! One link: the lines to and from one peer, what they said, and what is still out because of them.
+
+use super::Shared;
+use crate::layout::{LINES, Layout};
+use crate::map::Map;
+use crate::segment::Segment;
+use sohu_coll_core::error::LinkError;
+use sohu_coll_core::{Rank, Signature};
+use sohu_coll_mem::byte_ring::SegmentId;
+use sohu_coll_mem::doorbell::Ringer;
+use sohu_coll_mem::line::{Corrupt, CreditRx, CreditTx, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
+use sohu_coll_mem::words::Mapped;
+use sohu_coll_mem::{View, ViewMut, WriteSpan};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Set in the kind of a call's first line on a link: its payload starts with the signature's two words.
+const FIRST: u8 = 0x80;
+/// Nothing but the signature.
+const HEADER: u8 = 1;
+/// Bytes of the stream.
+const DATA: u8 = 2;
+/// Bytes of the stream that lie in the sender's segment: offset, length.
+const CHUNK: u8 = 3;
+/// Memory of the sender's that it wants the stream written to: position, offset, length.
+const SINK: u8 = 4;
+/// Bytes of the stream that were written to the receiver's sink: length.
+const LANDED: u8 = 5;
+
+const SIGNATURE_WORDS: usize = 2;
+
+/// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.
+const SINKS_MAX: usize = 16;
+
+/// The most chunks out to one peer: each has a line, and lines are fewer.
+const FLIGHTS_MAX: usize = 2 * LINES;
+
+/// What the next bytes of the incoming stream are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Front {
+    /// In the current line, from this byte of its payload on.
+    Data { start: usize, len: usize },
+    /// In the peer's segment.
+    Chunk { offset: usize, len: usize },
+    /// Where this rank posted memory for them.
+    Landed { len: usize },
+}
+
+impl Front {
+    fn len(&self) -> usize {
+        match *self {
+            Self::Data { len, .. } | Self::Chunk { len, .. } | Self::Landed { len } => len,
+        }
+    }
+}
+
+/// What a chunk that is out returns when the peer has consumed it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flight {
+    Staged(SegmentId),
+    Lent(usize),
+    /// In the link's own slot.
+    Slot,
+}
+
+/// Memory of the peer's to write the stream to.
+#[derive(Clone, Copy, Debug)]
+struct Sink {
+    at: u64,
+    offset: usize,
+    len: usize,
+}
+
+pub(super) struct Peer {
+    pub(super) rank: Rank,
+    map: Arc<Map>,
+    layout: Layout,
+    tx: LineTx<Mapped>,
+    rx: LineRx<Mapped>,
+    credit_tx: CreditTx<Mapped>,
+    credit_rx: CreditRx<Mapped>,
+    pub(super) ringer: Ringer<Mapped>,
+    /// Whether the peer was sent something since it was last rung.
+    pub(super) ring_due: bool,
+    /// Whether this call's signature has yet to go out.
+    pub(super) header_due: bool,
+    /// Bytes sent in this call.
+    out_at: u64,
+    sinks: VecDeque<Sink>,
+    flights: VecDeque<Flight>,
+    /// Whether the link's own slot holds nothing.
+    pub(super) slot_free: bool,
+    chunks_put: u64,
+    chunks_back: u64,
+    /// Whether the peer's signature for this call came and was equal.
+    pub(super) opened: bool,
+    /// Whether the line in front is the one with that signature.
+    front_is_first: bool,
+    front: Option<Front>,
+    /// Bytes of the front that were consumed.
+    taken: usize,
+    /// Bytes received in this call.
+    in_at: u64,
+    posted: VecDeque<(u64, WriteSpan)>,
+    chunks_taken: u64,
+    /// What the peer was told was consumed.
+    lines_told: u64,
+    chunks_told: u64,
+}
+
+impl Peer {
+    /// The link from `own` to the rank whose segment is `map`.
+    pub(super) fn new(rank: Rank, me: Rank, own: &Segment, map: Arc<Map>) -> Self {
+        let layout = *own.layout();
+        let (mine, theirs) = (me.index(), rank.index());
+        let words = LINES * 8;
+        Self {
+            tx: LineTx::new(own.map.words(layout.lines(theirs), words), LINES),
+            rx: LineRx::new(map.words(layout.lines(mine), words), LINES),
+            credit_tx: CreditTx::new(own.map.words(layout.credit(theirs), 8)),
+            credit_rx: CreditRx::new(map.words(layout.credit(mine), 8)),
+            ringer: Ringer::new(map.words(layout.doorbell(), 8)),
+            rank,
+            map,
+            layout,
+            ring_due: false,
+            header_due: false,
+            out_at: 0,
+            sinks: VecDeque::with_capacity(SINKS_MAX),
+            flights: VecDeque::with_capacity(FLIGHTS_MAX),
+            slot_free: true,
+            chunks_put: 0,
+            chunks_back: 0,
+            opened: false,
+            front_is_first: false,
+            front: None,
+            taken: 0,
+            in_at: 0,
+            posted: VecDeque::with_capacity(SINKS_MAX),
+            chunks_taken: 0,
+            lines_told: 0,
+            chunks_told: 0,
+        }
+    }
+
+    fn corrupt(&self, what: &'static str) -> LinkError {
+        LinkError::Corrupt { peer: self.rank, what }
+    }
+
+    /// Forgets the last call's streams.
+    #[inline]
+    pub(super) fn begin(&mut self) -> Result<(), LinkError> {
+        if self.taken != 0 || !self.posted.is_empty() {
+            return Err(self.corrupt("the last call's stream was longer than its plan"));
+        }
+        self.header_due = true;
+        self.opened = false;
+        self.out_at = 0;
+        self.in_at = 0;
+        self.sinks.clear();
+        Ok(())
+    }
+
+    /// Looks at the next bytes of this call's stream, after dealing with the lines before them.
+    #[inline]
+    pub(super) fn front(
+        &mut self,
+        ours: &Signature,
+        shared: &mut Shared,
+    ) -> Result<Option<Front>, LinkError> {
+        if self.front.is_some() {
+            return Ok(self.front);
+        }
+        self.look(ours, shared)
+    }
+
+    fn look(&mut self, ours: &Signature, shared: &mut Shared) -> Result<Option<Front>, LinkError> {
+        loop {
+            let Some(&line) = self.rx.peek() else { return Ok(None) };
+            let first = line.kind & FIRST != 0;
+            if first && self.opened && !self.front_is_first {
+                return Ok(None); // the peer's next call
+            }
+            self.absorb(line.lines_ack, line.chunks_ack, shared)?;
+            if first && !self.opened {
+                self.open(ours, [line.words[0], line.words[1]])?;
+            }
+            let start = if first { SIGNATURE_WORDS } else { 0 };
+            let words = &line.words[start..];
+            let front = match (line.kind & !FIRST, self.opened) {
+                (HEADER, _) | (SINK, false) => None,
+                (_, false) => return Err(self.corrupt("bytes beyond the end of the last call")),
+                (DATA, true) => Some(self.data(start * 8, usize::from(line.len))?),
+                (CHUNK, true) => Some(self.chunk(words[0], words[1])?),
+                (LANDED, true) => Some(self.landed(words[0])?),
+                (SINK, true) => {
+                    self.sink(words[0], words[1], words[2])?;
+                    None
+                }
+                _ => return Err(self.corrupt("a line of unknown kind")),
+            };
+            self.front = front;
+            if front.is_some() {
+                return Ok(front);
+            }
+            self.next_line();
+        }
+    }
+
+    fn next_line(&mut self) {
+        self.rx.advance();
+        self.front_is_first = false;
+    }
+
+    fn open(&mut self, ours: &Signature, words: [u64; 2]) -> Result<(), LinkError> {
+        if words != ours.to_words() {
+            let theirs = Signature::from_words(words).ok_or(self.corrupt("a signature of no known call"))?;
+            return Err(LinkError::Mismatch { peer: self.rank, ours: *ours, theirs });
+        }
+        self.opened = true;
+        self.front_is_first = true;
+        Ok(())
+    }
+
+    fn data(&self, start: usize, len: usize) -> Result<Front, LinkError> {
+        if len == 0 || start + len > PAYLOAD_BYTES {
+            return Err(self.corrupt("a line with more bytes than a line has"));
+        }
+        Ok(Front::Data { start, len })
+    }
+
+    fn chunk(&self, offset: u64, len: u64) -> Result<Front, LinkError> {
+        let readable = self.layout.staging().start..self.map.len();
+        let (offset, len) = self.bounded(offset, len, &readable, "a chunk outside its segment")?;
+        Ok(Front::Chunk { offset, len })
+    }
+
+    fn landed(&self, len: u64) -> Result<Front, LinkError> {
+        match self.posted.front() {
+            Some((at, span)) if *at == self.in_at && len > 0 && len <= span.len() as u64 => {
+                Ok(Front::Landed { len: len as usize })
+            }
+            _ => Err(self.corrupt("bytes landed where none were asked for")),
+        }
+    }
+
+    fn sink(&mut self, at: u64, offset: u64, len: u64) -> Result<(), LinkError> {
+        let (offset, len) = self.bounded(offset, len, &self.layout.heap(), "a sink outside the heap")?;
+        if self.sinks.len() == SINKS_MAX {
+            return Err(self.corrupt("more sinks than a peer may open"));
+        }
+        if self.sinks.back().is_some_and(|last| at < last.at + last.len as u64) {
+            return Err(self.corrupt("sinks out of order"));
+        }
+        self.sinks.push_back(Sink { at, offset, len });
+        Ok(())
+    }
+
+    fn bounded(
+        &self,
+        offset: u64,
+        len: u64,
+        within: &core::ops::Range<usize>,
+        what: &'static str,
+    ) -> Result<(usize, usize), LinkError> {
+        match (usize::try_from(offset), usize::try_from(len)) {
+            (Ok(offset), Ok(len))
+                if len > 0 && offset >= within.start && offset < within.end && len <= within.end - offset =>
+            {
+                Ok((offset, len))
+            }
+            _ => Err(self.corrupt(what)),
+        }
+    }
+
+    /// How many bytes of the front are left.
+    #[inline]
+    pub(super) fn available(&self) -> usize {
+        self.front.as_ref().map_or(0, |front| front.len() - self.taken)
+    }
+
+    /// The next `len` bytes of the front, in place.
+    #[inline]
+    pub(super) fn view(&self, len: usize) -> View<'_> {
+        match self.front {
+            Some(Front::Data { start, .. }) => {
+                let line = self.rx.current().expect("a front that is a line is the current line");
+                let bytes = line.payload();
+                View::from(&bytes[start + self.taken..start + self.taken + len])
+            }
+            Some(Front::Chunk { offset, .. }) => self.map.view(offset + self.taken, len),
+            Some(Front::Landed { .. }) => self.posted.front().map_or(View::EMPTY, |(_, span)| {
+                // What landed is the start of the posted span, until it is taken.
+                span.view().as_view().first(len)
+            }),
+            None => View::EMPTY,
+        }
+    }
+
+    /// Copies the next bytes into `into` (or finds that they are there already) and consumes them.
+    pub(super) fn take_into(&mut self, into: ViewMut<'_>) -> usize {
+        let len = self.available().min(into.len());
+        let bytes = self.view(len);
+        if bytes.as_ptr() != into.as_mut_ptr().cast_const() {
+            bytes.copy_to(into.first(len));
+        }
+        self.consume(len);
+        len
+    }
+
+    /// The next `len` bytes of the front are done with.
+    #[inline]
+    pub(super) fn consume(&mut self, len: usize) {
+        let front = self.front.expect("only bytes in front are consumed");
+        self.taken += len;
+        if !self.posted.is_empty() {
+            self.land(len);
+        }
+        self.in_at += len as u64;
+        if self.taken == front.len() {
+            if matches!(front, Front::Chunk { .. }) {
+                self.chunks_taken += 1;
+            }
+            self.taken = 0;
+            self.front = None;
+            self.next_line();
+        }
+    }
+
+    /// Posted memory comes back as its part of the stream does, whichever way the bytes came.
+    #[cold]
+    fn land(&mut self, len: usize) {
+        let Some((at, span)) = self.posted.front_mut() else { return };
+        if *at == self.in_at {
+            let len = len.min(span.len());
+            span.landed(len);
+            *at += len as u64;
+            if span.is_empty() {
+                self.posted.pop_front();
+            }
+        }
+    }
+
+    /// Learns what the peer has consumed.
+    #[inline]
+    fn absorb(&mut self, lines_ack: u16, chunks_ack: u16, shared: &mut Shared) -> Result<(), LinkError> {
+        let wrong = |Corrupt(what)| LinkError::Corrupt { peer: self.rank, what };
+        self.tx.credit(lines_ack).map_err(wrong)?;
+        let back = catch_up(self.chunks_back, chunks_ack, self.chunks_put).map_err(wrong)?;
+        while self.chunks_back < back {
+            self.chunks_back += 1;
+            match self.flights.pop_front() {
+                Some(Flight::Staged(segment)) => shared.ring.release(segment),
+                Some(Flight::Lent(loan)) => shared.loans.release(loan),
+                Some(Flight::Slot) => self.slot_free = true,
+                None => return Err(self.corrupt("acknowledges what was never sent")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the peer's credit word.
+    pub(super) fn collect(&mut self, shared: &mut Shared) -> Result<(), LinkError> {
+        let (lines, chunks) = self.credit_rx.read();
+        self.absorb(lines, chunks, shared)
+    }
+
+    /// Whether `lines` lines can go out now.
+    #[inline]
+    pub(super) fn has_room(&mut self, lines: usize, shared: &mut Shared) -> Result<bool, LinkError> {
+        if self.tx.room() < lines {
+            self.collect(shared)?;
+        }
+        Ok(self.tx.room() >= lines)
+    }
+
+    /// Most bytes that the next line can carry.
+    #[inline]
+    pub(super) fn inline_bytes(&self) -> usize {
+        if self.header_due { PAYLOAD_BYTES - SIGNATURE_WORDS * 8 } else { PAYLOAD_BYTES }
+    }
+
+    /// Puts one line; there must be room.
+    #[inline]
+    pub(super) fn put(&mut self, kind: u8, len: usize, words: &[u64], ours: &Signature) {
+        let mut payload = [0u64; PAYLOAD_WORDS];
+        let (kind, start) = if self.header_due {
+            [payload[0], payload[1]] = ours.to_words();
+            self.header_due = false;
+            (kind | FIRST, SIGNATURE_WORDS)
+        } else {
+            (kind, 0)
+        };
+        let count = start + words.len();
+        payload[start..count].copy_from_slice(words);
+        self.lines_told = self.rx.consumed();
+        self.chunks_told = self.chunks_taken;
+        let (lines, chunks) = (self.lines_told as u16, self.chunks_told as u16);
+        self.credit_tx.refresh(lines, chunks);
+        let put = self.tx.put_words(kind, len as u8, lines, chunks, &payload[..count]);
+        assert!(put, "a line to {} without room", self.rank);
+        self.ring_due = true;
+    }
+
+    /// Puts the signature alone, if it has not gone out and there is room.
+    #[inline]
+    pub(super) fn put_header(&mut self, ours: &Signature, shared: &mut Shared) -> Result<(), LinkError> {
+        if self.header_due && self.has_room(1, shared)? {
+            self.put(HEADER, 0, &[], ours);
+        }
+        Ok(())
+    }
+
+    /// Puts a chunk that lies in this rank's segment; there must be room.
+    pub(super) fn put_chunk(&mut self, offset: usize, len: usize, flight: Flight, ours: &Signature) {
+        if matches!(flight, Flight::Slot) {
+            self.slot_free = false;
+        }
+        self.flights.push_back(flight);
+        self.chunks_put += 1;
+        self.out_at += len as u64;
+        self.put(CHUNK, 0, &[offset as u64, len as u64], ours);
+    }
+
+    /// Puts bytes of the stream; they must fit.
+    #[inline]
+    pub(super) fn put_data(&mut self, words: &[u64], len: usize, ours: &Signature) {
+        self.out_at += len as u64;
+        self.put(DATA, len, words, ours);
+    }
+
+    /// Says that `len` bytes were written to the peer's sink; there must be room.
+    pub(super) fn put_landed(&mut self, len: usize, ours: &Signature) {
+        self.out_at += len as u64;
+        self.put(LANDED, 0, &[len as u64], ours);
+    }
+
+    /// Asks the peer to write this call's stream, from `at` on, to `span`.
+    pub(super) fn put_sink(&mut self, at: u64, offset: usize, span: WriteSpan, ours: &Signature) {
+        self.put(SINK, 0, &[at, offset as u64, span.len() as u64], ours);
+        self.posted.push_back((at, span));
+    }
+
+    /// Whether memory can be posted for the stream from `at` on.
+    pub(super) fn may_post(&self, at: u64) -> bool {
+        let end = |(at, span): &(u64, WriteSpan)| *at + span.len() as u64;
+        self.posted.len() < SINKS_MAX && at >= self.in_at && self.posted.back().is_none_or(|p| at >= end(p))
+    }
+
+    /// Where the peer wants the next bytes written, and how many of them.
+    pub(super) fn sink_now(&mut self) -> Option<(usize, usize)> {
+        while let Some(sink) = self.sinks.front() {
+            if self.out_at < sink.at {
+                return None;
+            }
+            let done = (self.out_at - sink.at) as usize;
+            if done < sink.len {
+                return Some((sink.offset + done, sink.len - done));
+            }
+            self.sinks.pop_front();
+        }
+        None
+    }
+
+    /// How many bytes the peer has posted memory for, from the next one on.
+    pub(super) fn sink_len(&self) -> usize {
+        let at = |sink: &&Sink| sink.at <= self.out_at && self.out_at < sink.at + sink.len as u64;
+        self.sinks.iter().find(at).map_or(0, |sink| sink.len - (self.out_at - sink.at) as usize)
+    }
+
+    /// The peer's memory at `offset`, bounded when the peer named it.
+    pub(super) fn memory(&self, offset: usize, len: usize) -> ViewMut<'_> {
+        self.map.view_mut(offset, len)
+    }
+
+    /// Tells the peer what was consumed, where it may be waiting to hear it and no line has told it.
+    /// Returns whether it did.
+    #[inline]
+    pub(super) fn give_credit(&mut self) -> bool {
+        let lines = self.rx.consumed();
+        let due = self.chunks_taken != self.chunks_told || lines - self.lines_told >= (LINES / 4) as u64;
+        if due {
+            self.credit_tx.publish(lines as u16, self.chunks_taken as u16);
+            self.lines_told = lines;
+            self.chunks_told = self.chunks_taken;
+            self.ring_due = true;
+        }
+        due
+    }
+
+    /// The peer's words for the probes.
+    pub(super) fn probe_words(&self, at: usize) -> Mapped {
+        self.map.words(at, 8)
+    }
+
+    /// For the slow path of a wait: whether the next line's slot holds what it can hold.
+    pub(super) fn check(&self) -> Result<(), LinkError> {
+        self.rx.check().map_err(|Corrupt(what)| self.corrupt(what))
+    }
+
+    /// Drops the spans of posted memory.
+    pub(super) fn abandon(&mut self) {
+        self.posted.clear();
+    }
+}
