@@ -42,7 +42,7 @@ impl<T: Element> Deref for Buffer<T> {
     fn deref(&self) -> &[T] {
         match &self.bytes {
             Bytes::Registered(bytes) => bytemuck::cast_slice(bytes),
-            Bytes::Private(words, len) => bytemuck::cast_slice(&bytemuck::cast_slice(words)[..*len]),
+            Bytes::Private(words, len) => bytemuck::cast_slice(&bytemuck::cast_slice::<u64, u8>(words)[..*len]),
         }
     }
 }
@@ -51,7 +51,9 @@ impl<T: Element> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         match &mut self.bytes {
             Bytes::Registered(bytes) => bytemuck::cast_slice_mut(bytes),
-            Bytes::Private(words, len) => bytemuck::cast_slice_mut(&mut bytemuck::cast_slice_mut(words)[..*len]),
+            Bytes::Private(words, len) => {
+                bytemuck::cast_slice_mut(&mut bytemuck::cast_slice_mut::<u64, u8>(words)[..*len])
+            },
         }
     }
 }

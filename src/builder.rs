@@ -137,7 +137,7 @@ impl Builder {
         }
         let id = match self.id {
             Some(id) => id,
-            None if size == 1 => UniqueId::new()?,
+            None if size == 1 => UniqueId::new(),
             None => return Err(missing("id", "the job's unique id is not known")),
         };
         let deadline = Instant::now() + timeout;

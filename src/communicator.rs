@@ -433,6 +433,6 @@ impl Communicator {
 impl Drop for Communicator {
     fn drop(&mut self) {
         self.fabric.links().ring();
-        self.control.bye();
+        self.control.bye(self.sequence);
     }
 }

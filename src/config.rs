@@ -113,7 +113,9 @@ impl Config {
         // What is not text becomes text that no setting can be, and is reported like any other bad value.
         let text = |s: std::ffi::OsString| s.to_string_lossy().into_owned();
         let config = Self::from_vars(vars.map(|(name, value)| (text(name), text(value))))?;
-        WARNED.call_once(|| config.warnings.iter().for_each(|warning| eprintln!("sohu-coll: warning: {warning}")));
+        WARNED.call_once(|| {
+            config.warnings.iter().for_each(|warning| eprintln!("sohu-coll: warning: {warning}"))
+        });
         Ok(config)
     }
 
@@ -138,7 +140,11 @@ impl Config {
                 WORLD_SIZE => config.size = Some(number(&name, &value, "a number of ranks, 1 or more")?),
                 COMM_ID => config.comm_id = Some(value),
                 SECRET_FD => {
-                    secrets.push(SecretSource::Fd(number(&name, &value, "the number of an open file descriptor")?));
+                    secrets.push(SecretSource::Fd(number(
+                        &name,
+                        &value,
+                        "the number of an open file descriptor",
+                    )?));
                 }
                 SECRET_FILE => secrets.push(SecretSource::File(value)),
                 TIMEOUT => config.timeout = Some(duration(&value).map_err(bad)?),
@@ -152,7 +158,9 @@ impl Config {
             }
         }
         if secrets.len() > 1 {
-            return Err(Error::Refused(format!("both {SECRET_FD} and {SECRET_FILE} are set; set one of them")));
+            return Err(Error::Refused(format!(
+                "both {SECRET_FD} and {SECRET_FILE} are set; set one of them"
+            )));
         }
         config.secret = secrets.pop();
         Ok(config)
@@ -178,7 +186,9 @@ fn read_secret(path: &Path, private: bool) -> Result<Secret, String> {
     // Before it is opened: opening a pipe could wait for ever.
     let about = fs::metadata(path).map_err(|e| format!("can not be opened: {e}"))?;
     if !about.is_file() {
-        return Err(format!("is no file; it must be one of {SECRET_BYTES} bytes, or that many in hexadecimal digits"));
+        return Err(format!(
+            "is no file; it must be one of {SECRET_BYTES} bytes, or that many in hexadecimal digits"
+        ));
     }
     if private && about.mode() & 0o077 != 0 {
         return Err(format!("others can read it (mode {:03o}); chmod 600 it", about.mode() & 0o777));
@@ -230,7 +240,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => 0,
     };
-    let millis = count.parse::<u64>().ok().filter(|_| unit_ms != 0).and_then(|count| count.checked_mul(unit_ms));
+    let millis =
+        count.parse::<u64>().ok().filter(|_| unit_ms != 0).and_then(|count| count.checked_mul(unit_ms));
     match millis.map(Duration::from_millis) {
         Some(Duration::ZERO) => Err("is no time at all; it must be more than 0".into()),
         Some(time) if time > TIMEOUT_MAX => Err("is more than a year".into()),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sohu_coll_core::{Error, Rank};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ use crate::bootstrap::{HostFacts, PeerSocket, Place, START, Trouble};
 
 /// The most messages taken from one peer at one poll, so that a peer that never stops can not hold up a call.
 const MESSAGES_MAX: usize = 64;
+/// Sockets that one system call can report; more take more calls.
+const EVENTS_MAX: usize = 32;
 
 /// What a rank is doing, for others that wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +59,6 @@ pub(crate) struct Control {
     peers: Vec<Option<Peer>>,
     /// Readable when any peer's socket is.
     ears: OwnedFd,
-    events: Vec<epoll::Event>,
     nonce: u64,
     /// Blobs of a swap that this rank gave up may still come in.
     starting: bool,
@@ -81,10 +83,15 @@ impl Control {
                 let data = epoll::EventData::new_u64(socket.peer().0.into());
                 epoll::add(&ears, socket.fd(), data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)?;
             }
-            peers.push(socket.map(|socket| Peer { socket, abort: None, left: None, end: None, answer: None }));
+            peers.push(socket.map(|socket| Peer {
+                socket,
+                abort: None,
+                left: None,
+                end: None,
+                answer: None,
+            }));
         }
-        let events = Vec::with_capacity(peers.len());
-        Ok(Self { place, roster, peers, ears, events, nonce: 0, starting: true, failed: None })
+        Ok(Self { place, roster, peers, ears, nonce: 0, starting: true, failed: None })
     }
 
     /// The same, now that the job is set up.
@@ -142,12 +149,13 @@ impl Control {
         let nonce = self.nonce;
         self.tell(&encode(&PeerMessage::Probe { nonce }));
         let started = Instant::now();
-        let answered = |peer: &Peer| peer.answer.filter(|(theirs, _)| *theirs == nonce).map(|(_, status)| status);
-        loop {
+        let answered =
+            |peer: &Peer| peer.answer.filter(|(theirs, _)| *theirs == nonce).map(|(_, status)| status);
+        let open = |peer: &Peer| peer.end.is_none() && peer.left.is_none() && answered(peer).is_none();
+        while self.peers.iter().flatten().any(open) {
             let left = wait.saturating_sub(started.elapsed());
             self.listen(left, status);
-            let open = self.peers.iter().flatten().any(|p| p.end.is_none() && p.left.is_none() && answered(p).is_none());
-            if !open || left.is_zero() {
+            if left.is_zero() {
                 break;
             }
         }
@@ -173,22 +181,29 @@ impl Control {
         for peer in self.peers.iter_mut().flatten().filter(|peer| peer.socket.is_sending()) {
             peer.socket.flush(None);
         }
-        let mut events = std::mem::take(&mut self.events);
-        events.clear();
-        let timeout = Timespec::try_from(wait).ok();
-        // An interrupted wait found nothing; every caller comes again.
-        let _ = epoll::wait(&self.ears, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
-        for event in &events {
-            let rank = event.data.u64() as usize;
-            if let Some(peer) = self.peers.get_mut(rank).and_then(Option::as_mut) {
-                peer.hear(status, self.place.size, self.starting);
-                if peer.end.is_some() {
-                    // An end stays readable for ever and would keep a sleeper awake.
-                    let _ = epoll::delete(&self.ears, peer.socket.fd());
-                }
+        let mut timeout = Timespec::try_from(wait).ok();
+        // The kernel takes turns among the ready sockets, so this many rounds see each of them.
+        for _ in 0..self.peers.len().div_ceil(EVENTS_MAX) {
+            let mut space = [MaybeUninit::uninit(); EVENTS_MAX];
+            // An interrupted wait found nothing; every caller comes again.
+            let Ok((events, _)) = epoll::wait(&self.ears, &mut space, timeout.as_ref()) else { return };
+            for event in &*events {
+                self.hear(event.data.u64() as usize, status);
             }
+            if events.len() < EVENTS_MAX {
+                return;
+            }
+            timeout = Some(Timespec::default());
         }
-        self.events = events;
+    }
+
+    fn hear(&mut self, rank: usize, status: &Status) {
+        let Some(peer) = self.peers.get_mut(rank).and_then(Option::as_mut) else { return };
+        peer.hear(status, self.place.size, self.starting);
+        if peer.end.is_some() {
+            // An end stays readable for ever and would keep a sleeper awake.
+            let _ = epoll::delete(&self.ears, peer.socket.fd());
+        }
     }
 
     /// The failure that what is known amounts to.
@@ -228,8 +243,11 @@ impl Control {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The kernel's events have no text form, and none is pending between two polls.
-        f.debug_struct("Control").field("peers", &self.peers).field("failed", &self.failed).finish_non_exhaustive()
+        // The roster is the same on every rank and would bury the rest.
+        f.debug_struct("Control")
+            .field("peers", &self.peers)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -269,7 +287,9 @@ impl Peer {
                 self.abort.get_or_insert(cause);
             }
             PeerMessage::Bye { calls } => self.left = Some(calls),
-            PeerMessage::Probe { nonce } => self.socket.send(&encode(&PeerMessage::Answer { nonce, status: *status })),
+            PeerMessage::Probe { nonce } => {
+                self.socket.send(&encode(&PeerMessage::Answer { nonce, status: *status }))
+            }
             PeerMessage::Answer { nonce, status } => {
                 if status.waiting_on.is_some_and(|rank| rank.0 >= size) {
                     return Err("waits for a rank that the communicator does not have");
@@ -286,7 +306,8 @@ impl Peer {
     /// that it completed is all there, so its leaving is no news to the others.
     fn left_before_end_of(&self, status: &Status) -> bool {
         // The count of calls wraps, so the sign of the difference decides.
-        status.in_call && self.left.is_some_and(|calls| calls.wrapping_sub(status.sequence).cast_signed() <= 0)
+        status.in_call
+            && self.left.is_some_and(|calls| calls.wrapping_sub(status.sequence).cast_signed() <= 0)
     }
 }
 

@@ -91,13 +91,16 @@ fn discover_on(config: &Config, host: &HostIdentity) -> Result<Found, Error> {
     }
     for launcher in &LAUNCHERS {
         let get = |name: &str| config.launcher.get(name).map(String::as_str);
-        let Some((rank, size)) = pair((launcher.rank, get(launcher.rank), launcher.size, get(launcher.size)))? else {
+        let Some((rank, size)) =
+            pair((launcher.rank, get(launcher.rank), launcher.size, get(launcher.size)))?
+        else {
             continue;
         };
         on_one_host(config, launcher, size)?;
         return Ok(Found { rank, size, id: unique_id(config, Some(launcher), size, host)? });
     }
-    let looked: Vec<String> = LAUNCHERS.iter().map(|l| format!("{} and {} ({})", l.rank, l.size, l.name)).collect();
+    let looked: Vec<String> =
+        LAUNCHERS.iter().map(|l| format!("{} and {} ({})", l.rank, l.size, l.name)).collect();
     Err(Error::Refused(format!(
         "nothing says which rank this process is; looked for SOHU_COLL_RANK and SOHU_COLL_WORLD_SIZE, {}; \
          start it by a launcher, for example: sohu-coll run -n 2 -- program",
@@ -168,7 +171,8 @@ fn unique_id(
         Some(id) => Ok(id),
         None if size == 1 => Ok(UniqueId::new()),
         None => {
-            let missing = launcher.map(|l| l.job.iter().map(|names| names[0]).collect::<Vec<_>>().join(" and "));
+            let missing =
+                launcher.map(|l| l.job.iter().map(|names| names[0]).collect::<Vec<_>>().join(" and "));
             let missing = missing.filter(|m| !m.is_empty()).map(|m| format!("{m} or ")).unwrap_or_default();
             Err(Error::Refused(format!(
                 "rank and size are set, but nothing says which job this is; set {missing}SOHU_COLL_COMM_ID \

@@ -170,7 +170,7 @@ impl Driver<'_> {
     }
 
     /// Turns what a link reports into what the caller is told: the root cause, if a peer tells it in time.
-    fn explain(&mut self, error: LinkError, executor: &Executor) -> Error {
+    pub(crate) fn explain(&mut self, error: LinkError, executor: &Executor) -> Error {
         let rank = self.links.rank();
         match error {
             LinkError::Mismatch { peer, ours, theirs } => Error::Mismatch { rank, ours, peer, theirs },

@@ -63,10 +63,7 @@ pub struct Launch {
 
 impl Launch {
     /// A job of one rank, to be changed by the methods below. A `program` without a slash is looked for in `PATH`.
-    pub fn new(
-        program: impl AsRef<OsStr>,
-        arguments: impl IntoIterator<Item = impl Into<OsString>>,
-    ) -> Self {
+    pub fn new(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
             arguments: arguments.into_iter().map(Into::into).collect(),
@@ -141,7 +138,7 @@ impl Launch {
             .env("SOHU_COLL_LAUNCHED", "1")
             .env("SOHU_COLL_RANK", rank.to_string())
             .env("SOHU_COLL_WORLD_SIZE", self.ranks.to_string())
-            .env("SOHU_COLL_COMM_ID", format!("{:032x}", u128::from_be_bytes(id.job())))
+            .env("SOHU_COLL_COMM_ID", id.job())
             .env("SOHU_COLL_SECRET_FD", secret.as_raw_fd().to_string())
             .env("LOCAL_RANK", rank.to_string())
             .process_group(0);
@@ -167,9 +164,8 @@ fn inherited_secret(id: &UniqueId) -> Result<OwnedFd, Error> {
         errno: errno.raw_os_error(),
         hint: String::new(),
     };
-    let memory =
-        rustix::fs::memfd_create("sohu-coll secret", MemfdFlags::ALLOW_SEALING).map_err(fail)?;
-    let bytes = id.secret().bytes();
+    let memory = rustix::fs::memfd_create("sohu-coll secret", MemfdFlags::ALLOW_SEALING).map_err(fail)?;
+    let bytes = id.secret();
     let written = rustix::io::pwrite(&memory, bytes, 0).map_err(fail)?;
     assert!(written == bytes.len(), "memory took {written} of {} bytes", bytes.len());
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;

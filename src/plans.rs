@@ -5,7 +5,7 @@ use sohu_coll_algorithms::tuner::{Choice, Tuner};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::plan::{Extents, Job, fuse::fuse};
-use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
+use sohu_coll_core::{Collective, DType, Error, Rank, ReduceOp, Signature};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -55,6 +55,7 @@ impl Shape {
 }
 
 /// One planned call.
+#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) executor: Executor,
     /// The call's signature, but for its sequence.
@@ -62,6 +63,7 @@ pub(crate) struct Plan {
 }
 
 /// All plans of a communicator.
+#[derive(Debug)]
 pub(crate) struct Plans {
     rank: Rank,
     size: u32,
@@ -89,13 +91,9 @@ impl Plans {
     pub(crate) fn choose(&self, shape: &Shape) -> Result<Choice, Error> {
         let job = shape.job(self.size);
         let bytes = shape.bytes(self.size);
-        self.tuner.choose_forced(&job, bytes, shape.registered(), self.forced.as_deref()).map_err(|known| {
-            Error::Misuse(Misuse::Algorithm {
-                call: shape.collective.name(),
-                algorithm: self.forced.clone().unwrap_or_default(),
-                size: self.size,
-                known: known.join(", "),
-            })
+        Ok(match &self.forced {
+            Some(name) => self.tuner.forced(name, &job, bytes, shape.registered())?,
+            None => self.tuner.choose(&job, bytes, shape.registered()),
         })
     }
 
@@ -134,10 +132,11 @@ impl Plans {
 
     fn plan(&self, shape: &Shape) -> Result<Plan, Error> {
         let choice = self.choose(shape)?;
-        let job = Job { pieces: choice.pieces, ..shape.job(self.size) };
-        let (number, algorithm) = algorithms::numbered(choice.algorithm)
+        let (number, algorithm) = (0..)
+            .zip(algorithms::all())
+            .find(|(_, algorithm)| algorithm.name() == choice.algorithm)
             .expect("the tuner chooses among the algorithms that there are");
-        let program = algorithms::program(algorithm, &job, self.rank);
+        let program = algorithm.program(&shape.job(self.size), self.rank);
         let element = shape.dtype.size();
         let extents = Extents::bind(&program, shape.count, element);
         let streams = shape.bytes(self.size) >= STREAM_FROM;

@@ -32,7 +32,8 @@ pub fn golden_files() -> Vec<(String, String)> {
             for in_place in [false, true] {
                 let place = if in_place { ".in_place" } else { "" };
                 let text = golden_text(algorithm.name(), collective, GOLDEN_SIZE, in_place);
-                files.extend(text.map(|text| (format!("{}.{collective}{place}.txt", algorithm.name()), text)));
+                files
+                    .extend(text.map(|text| (format!("{}.{collective}{place}.txt", algorithm.name()), text)));
             }
         }
     }

@@ -41,7 +41,10 @@ impl Algorithm for Ring {
                 Collective::ReduceScatter => {
                     // Blocks are equally long, so what passes through needs room for one only.
                     let own = lap.behind(0);
-                    lap.reduce_scatter(p, |chunk| if chunk == own { output(own, 1) } else { scratch(piece, 1) });
+                    lap.reduce_scatter(
+                        p,
+                        |chunk| if chunk == own { output(own, 1) } else { scratch(piece, 1) },
+                    );
                 }
                 Collective::AllGather => {
                     let own = lap.behind(0);

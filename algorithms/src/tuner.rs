@@ -291,8 +291,8 @@ impl Tuner {
     fn direct(&self, work: &Work) -> Cost {
         let m = &self.machine;
         let read = work.folded + work.moved - work.passed;
-        let bytes = read / m.direct_bytes_per_ns
-            + (work.kept + work.passed * PASSING_SHARE) / m.copy_bytes_per_ns;
+        let bytes =
+            read / m.direct_bytes_per_ns + (work.kept + work.passed * PASSING_SHARE) / m.copy_bytes_per_ns;
         let mut cost = self.cost(work, work.writes, bytes * self.spill(work));
         cost.waiting += m.handover_ns + m.switch_ns * (m.share() - 1.0);
         cost

@@ -45,7 +45,10 @@ fn programs_are_those_of_the_golden_files() {
             wrong += &format!("\n{name}: no algorithm writes this any more\n");
         }
     }
-    assert!(wrong.is_empty(), "{wrong}\nif that is meant: `cargo xtask golden` writes the files anew; review the diff");
+    assert!(
+        wrong.is_empty(),
+        "{wrong}\nif that is meant: `cargo xtask golden` writes the files anew; review the diff"
+    );
 }
 
 #[test]

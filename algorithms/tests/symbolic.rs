@@ -1,6 +1,6 @@
 //! Proves every algorithm on symbols, and that the proof notices what is wrong.
 
-use sohu_coll_algorithms::{all, by_name};
+use sohu_coll_algorithms::{OneShot, all, by_name};
 use sohu_coll_core::plan::check::{PlanError, Reason, check};
 use sohu_coll_core::plan::{Action, Algorithm, Job, Program, Room, Source, Writer, fuse};
 use sohu_coll_core::plan::{input, output, scratch};
@@ -58,6 +58,16 @@ fn every_all_gather_passes() {
 #[test]
 fn every_broadcast_passes() {
     every_job_passes(Collective::Broadcast);
+}
+
+#[test]
+fn folds_of_more_ranks_than_one_pass_takes_still_give_equal_bits() {
+    for size in [64, 65, 66] {
+        for in_place in [false, true] {
+            let job = Job { in_place, ..all_reduce(size) };
+            check(&job, &programs(&OneShot, &job)).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -154,7 +164,7 @@ fn verdict(
     rank: usize,
     change: impl FnOnce(&mut Vec<(Action, bool)>),
 ) -> PlanError {
-    let mut programs = programs(by_name(algorithm).unwrap(), job);
+    let mut programs = programs(by_name(algorithm).expect("tests name algorithms that there are"), job);
     programs[rank] = rewrite(&programs[rank], change);
     check(job, &programs).expect_err("a wrong plan passed")
 }
@@ -182,8 +192,16 @@ fn swapped_sends_are_rejected() {
     });
     assert!(matches!(error.reason, Reason::UnequalMessage { .. }), "{error}");
     // Blocks are equally long, so there the contents tell.
-    let job = Job::new(Collective::AllGather, 4);
-    let error = verdict("ring", &job, 0, |steps| {
+    let job = Job::new(Collective::ReduceScatter, 4);
+    let error = verdict("one_shot", &job, 1, |steps| {
+        for (action, _) in steps.iter_mut() {
+            if let Action::Send { from, peer } = action {
+                *from = input((peer.0 + 1) % 4, 1);
+            }
+        }
+    });
+    assert!(matches!(error.reason, Reason::MixedChunks { .. }), "{error}");
+    let error = verdict("one_shot", &Job::new(Collective::AllGather, 4), 0, |steps| {
         for (action, _) in steps.iter_mut() {
             if let Action::Recv { into, .. } = action {
                 *into = output(4 - into.first, 1);

@@ -307,7 +307,8 @@ impl Topology {
         let mut here = end;
         while let Some(by) = here.by {
             links.push(by);
-            here = best[self.link(by).from.0 as usize].expect("a reached site was reached from a reached one");
+            here =
+                best[self.link(by).from.0 as usize].expect("a reached site was reached from a reached one");
         }
         links.reverse();
         Path { links, latency_ns: end.latency_ns }

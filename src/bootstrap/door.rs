@@ -107,8 +107,10 @@ impl Door {
                 Ok::<_, Fault>((hello, first))
             });
             let (hello, first) = shown.await.ok()?.ok()?;
-            // Only who reads this knows that it need not knock again; these few bytes always find room.
-            write_frame(&mut stream, &Start::Welcome).await.ok()?;
+            if first.is_some() {
+                // Only who reads this knows that it need not knock again; these few bytes always find room.
+                write_frame(&mut stream, &Start::Welcome).await.ok()?;
+            }
             Some(Entrant { line: Line { stream, pid }, hello, first })
         }));
     }
@@ -144,17 +146,19 @@ pub(super) async fn knock(
     first: &Start,
 ) -> Result<Line, Knock> {
     let mut stream = dial(name)?;
-    let pid = match same_user(&stream).map_err(|e| Knock::Failed(super::system("getsockopt(SO_PEERCRED)", &e)))? {
-        Ok(pid) => pid,
-        Err(uid) => {
-            return Err(Knock::Failed(Error::Refused(format!(
-                "the socket of {host} of {} belongs to user {uid}, not to this one; \
+    let pid =
+        match same_user(&stream).map_err(|e| Knock::Failed(super::system("getsockopt(SO_PEERCRED)", &e)))? {
+            Ok(pid) => pid,
+            Err(uid) => {
+                return Err(Knock::Failed(Error::Refused(format!(
+                    "the socket of {host} of {} belongs to user {uid}, not to this one; \
                  is another user's job using the same job id?",
-                party.id
-            ))));
-        }
-    };
-    let hello = party.greet(&mut stream, purpose).await.map_err(|fault| turned_away(fault, host, pid, party))?;
+                    party.id
+                ))));
+            }
+        };
+    let hello =
+        party.greet(&mut stream, purpose).await.map_err(|fault| turned_away(fault, host, pid, party))?;
     party.same_build(&hello, pid).map_err(Knock::Failed)?;
     if hello.rank != host.0 {
         let what = format!("{host} answers as rank {}", hello.rank);

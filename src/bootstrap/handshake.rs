@@ -170,6 +170,9 @@ pub(super) async fn read_frame<T: DeserializeOwned>(
 }
 
 /// Writes one frame.
-pub(super) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
+pub(super) async fn write_frame(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &impl Serialize,
+) -> io::Result<()> {
     stream.write_all(&encode(message)).await
 }

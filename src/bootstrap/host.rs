@@ -56,7 +56,8 @@ impl HostIdentity {
     /// The identity of this host, and of the nearest ancestor whose name is `launcher`; where none has that name, of
     /// the parent. (A rank that is started through a shell has the shell for a parent.)
     pub(crate) fn here(launcher: &str) -> Self {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let mut ancestors = Vec::new();
         let mut next = Process::read(std::process::id()).map(|p| p.parent);
         while let Some(process) = next.filter(|_| ancestors.len() < ANCESTORS_MAX).and_then(Process::read) {
@@ -117,7 +118,10 @@ mod tests {
     fn a_process_whose_name_has_brackets_is_read() {
         let stat = "12 (a) (b c) T 7 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 8899 0 0";
         let process = Process::parse(stat).unwrap();
-        assert_eq!(process, Process { pid: 12, name: "a) (b c".into(), state: 'T', parent: 7, started: 8899 });
+        assert_eq!(
+            process,
+            Process { pid: 12, name: "a) (b c".into(), state: 'T', parent: 7, started: 8899 }
+        );
         assert_eq!(Process::parse("12 (cut"), None);
         assert_eq!(Process::parse(""), None);
     }

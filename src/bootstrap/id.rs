@@ -88,9 +88,13 @@ impl UniqueId {
     /// # Errors
     /// [`Error::Refused`] when the text is no unique id of this version. The message does not repeat the text.
     pub fn from_text(text: &str) -> Result<Self, Error> {
-        let bad = |what: &str| Error::Refused(format!("the text of the unique id {what}; pass on what to_text() gave"));
-        let digits =
-            text.trim().strip_prefix(TEXT_PREFIX).ok_or_else(|| bad(&format!("does not open with {TEXT_PREFIX}")))?;
+        let bad = |what: &str| {
+            Error::Refused(format!("the text of the unique id {what}; pass on what to_text() gave"))
+        };
+        let digits = text
+            .trim()
+            .strip_prefix(TEXT_PREFIX)
+            .ok_or_else(|| bad(&format!("does not open with {TEXT_PREFIX}")))?;
         let mut bytes = unhex(digits).ok_or_else(|| bad("has something else than hexadecimal digits"))?;
         if bytes.len() != JOB_BYTES + SECRET_BYTES {
             let digits = 2 * (JOB_BYTES + SECRET_BYTES);
@@ -126,10 +130,7 @@ impl UniqueId {
         let uid = geteuid().as_raw().to_le_bytes();
         let mut parts: Vec<&[u8]> = vec![source.as_bytes(), &uid, host.boot.as_bytes()];
         parts.extend(facts.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
-        Self {
-            job: head(&digest("derived job", &parts)),
-            secret: Secret(digest("derived secret", &parts)),
-        }
+        Self { job: head(&digest("derived job", &parts)), secret: Secret(digest("derived secret", &parts)) }
     }
 
     /// The job id, as text. Not secret.
@@ -189,7 +190,11 @@ fn head(hash: &[u8; 32]) -> [u8; JOB_BYTES] {
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from_digit(d.into(), 16).expect("below 16")).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .map(|d| char::from_digit(d.into(), 16).expect("below 16"))
+        .collect()
 }
 
 /// The bytes that hexadecimal digits stand for; `None` for an odd number of them or for anything else.
@@ -220,7 +225,9 @@ mod tests {
     #[test]
     fn bad_text_is_refused_without_repeating_it() {
         let good = UniqueId::new().to_text();
-        for bad in ["", "sohu1-", "sohu2-00", &good[..good.len() - 2], &good[..good.len() - 1], &format!("{good}zz")] {
+        for bad in
+            ["", "sohu1-", "sohu2-00", &good[..good.len() - 2], &good[..good.len() - 1], &format!("{good}zz")]
+        {
             let told = UniqueId::from_text(bad).unwrap_err().to_string();
             assert!(told.contains("to_text()"), "{told}");
             assert!(bad.len() < 20 || !told.contains(&bad[20..40]), "{told}");

@@ -4,6 +4,7 @@
 //! every rank says the same.
 
 use sohu_coll_core::{Error, Rank};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -31,7 +32,7 @@ pub(super) async fn run(
     deadline: Instant,
 ) -> Result<Joined, Error> {
     let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(|e| super::system("getrandom", &e.into()))?;
+    getrandom::fill(&mut name).map_err(|e| super::system("getrandom", &io::Error::other(e)))?;
     // A name nobody can guess can not be taken by somebody else first.
     let mut door =
         Door::open(&socket_name(&name), party, Purpose::Mesh).map_err(|e| super::system("listen", &e))?;
@@ -52,12 +53,7 @@ pub(super) async fn run(
 }
 
 /// Knocks at rank 0 until it lets us in or the deadline passes.
-async fn arrive(
-    party: &Party,
-    member: &Member,
-    started: Instant,
-    deadline: Instant,
-) -> Result<Line, Error> {
+async fn arrive(party: &Party, member: &Member, started: Instant, deadline: Instant) -> Result<Line, Error> {
     let name = party.id.root_name();
     let mut pause = PAUSE_MIN;
     loop {

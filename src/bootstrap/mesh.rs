@@ -10,8 +10,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::wire::{BLOB_BYTES_MAX, Cause, How, PeerMessage, encode};
 use super::id::{JOB_BYTES, SECRET_BYTES};
+use super::wire::{BLOB_BYTES_MAX, Cause, How, PeerMessage, encode};
 use super::{HostFacts, PeerSocket, Place, START, UniqueId};
 use crate::control::{Control, Status};
 
@@ -35,7 +35,8 @@ impl Mesh {
         roster: Vec<HostFacts>,
         sockets: Vec<Option<PeerSocket>>,
     ) -> Result<Self, Error> {
-        let control = Control::new(place, roster, sockets).map_err(|e| super::system("epoll_create", &e.into()))?;
+        let control =
+            Control::new(place, roster, sockets).map_err(|e| super::system("epoll_create", &e.into()))?;
         Ok(Self { id, place, control, round: 0 })
     }
 
@@ -139,6 +140,11 @@ impl Mesh {
     /// Tells every peer that this rank gives up, and why. Best effort; never blocks.
     pub(crate) fn abort(&mut self, cause: &Error) {
         self.control.abort(cause);
+    }
+
+    #[cfg(test)]
+    pub(super) fn skip_a_round(&mut self) {
+        self.round += 1;
     }
 
     /// The sockets as the control plane of the job that is now set up.

@@ -132,7 +132,8 @@ async fn listen(party: &Arc<Party>, facts: &HostFacts, deadline: Instant) -> Res
         let told = timeout_at(deadline, async {
             let mut line = knock(&name, Rank(0), party, Purpose::Start, &first).await?;
             // If it ends without a word, its name is free then.
-            let verdict = read_frame::<Start>(&mut line.stream, ROSTER_BYTES_MAX).await.map_err(|_| Knock::Again)?;
+            let verdict =
+                read_frame::<Start>(&mut line.stream, ROSTER_BYTES_MAX).await.map_err(|_| Knock::Again)?;
             Ok(member::refusal(Ok(verdict)))
         });
         match told.await {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::door::{Door, Entrant, Line};
 use super::handshake::{Fault, Party, read_frame};
 use super::host::HostFacts;
-use super::wire::{Cause, How, Hello, Member, START_BYTES_MAX, Start, encode};
+use super::wire::{Cause, Hello, How, Member, START_BYTES_MAX, Start, encode};
 use super::{Joined, START, process};
 
 /// How long rank 0 stays after a failure to tell late ranks of it.

@@ -5,8 +5,8 @@
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, send, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
 use sohu_coll_core::{Error, Rank};
 use std::io::{IoSlice, IoSliceMut};
@@ -147,7 +147,10 @@ impl PeerSocket {
         let files = [file];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        assert!(control.push(SendAncillaryMessage::ScmRights(&files)), "the space is for one file descriptor");
+        assert!(
+            control.push(SendAncillaryMessage::ScmRights(&files)),
+            "the space is for one file descriptor"
+        );
         sendmsg(&self.fd, &[IoSlice::new(bytes)], &mut control, flags)
     }
 

@@ -280,7 +280,9 @@ impl Cause {
             Cause::Missing { ranks, size, waited } => Error::Missing { ranks, size, waited },
             Cause::Refused(what) => Error::Refused(what),
             Cause::PeerLost { peer, how, during } => Error::PeerLost { peer, how: how.text(), during },
-            Cause::Timeout { culprits, during, waited, why } => Error::Timeout { culprits, during, waited, why },
+            Cause::Timeout { culprits, during, waited, why } => {
+                Error::Timeout { culprits, during, waited, why }
+            }
             Cause::Corrupt { peer, what } => Error::Corrupt { peer, what },
             Cause::System { call, errno, hint } => Error::System { call, errno, hint },
         }

@@ -90,7 +90,8 @@ fn bad_values_are_errors_with_variable_value_and_remedy() {
 
 #[test]
 fn a_slip_in_a_name_is_a_warning_with_the_right_name() {
-    let config = read(&[("SOHU_COLL_TIMOUT", "3"), ("SOHU_COLL_COLOUR", "red"), ("SOHU_OTHER", "x")]).unwrap();
+    let config =
+        read(&[("SOHU_COLL_TIMOUT", "3"), ("SOHU_COLL_COLOUR", "red"), ("SOHU_OTHER", "x")]).unwrap();
     assert_eq!(config.warnings.len(), 2);
     assert!(config.warnings[0].contains("SOHU_COLL_COLOUR") && config.warnings[0].contains(ALGO));
     assert!(config.warnings[1].contains(&format!("did you mean {TIMEOUT}?")), "{}", config.warnings[1]);

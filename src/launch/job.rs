@@ -279,17 +279,15 @@ fn thread(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Erro
 }
 
 fn system(call: &str, error: &std::io::Error) -> Error {
-    Error::System {
-        call: call.into(),
-        errno: error.raw_os_error().unwrap_or_default(),
-        hint: String::new(),
-    }
+    Error::System { call: call.into(), errno: error.raw_os_error().unwrap_or_default(), hint: String::new() }
 }
 
 fn unstartable(launch: &Launch, rank: u32, error: &std::io::Error) -> Error {
     let program = launch.program.to_string_lossy();
     let hint = match error.kind() {
-        std::io::ErrorKind::NotFound if program.contains('/') => "; is the path right, and its interpreter there?",
+        std::io::ErrorKind::NotFound if program.contains('/') => {
+            "; is the path right, and its interpreter there?"
+        }
         std::io::ErrorKind::NotFound => "; is it in PATH? a program in this folder is ./name",
         std::io::ErrorKind::PermissionDenied => "; is it a program, and executable?",
         _ => "",

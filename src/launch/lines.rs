@@ -101,8 +101,7 @@ pub(super) fn relay(
 
 /// Waits for bytes (or the end) of `pipe`, or for the end of `over`; says which there were.
 fn wait(pipe: &impl AsFd, over: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
-    let mut both =
-        [PollFd::new(pipe, PollFlags::IN), PollFd::from_borrowed_fd(over, PollFlags::IN)];
+    let mut both = [PollFd::new(pipe, PollFlags::IN), PollFd::from_borrowed_fd(over, PollFlags::IN)];
     loop {
         match rustix::event::poll(&mut both, None) {
             Err(rustix::io::Errno::INTR) => {}

@@ -104,6 +104,19 @@ fn readme_shows_the_example_that_is_compiled() {
 }
 
 #[test]
+fn readme_explains_every_setting() {
+    let (readme, config) = (text_of("README.md"), text_of("src/config.rs"));
+    let quoted = config.split('"').filter(|text| text.len() > "SOHU_COLL_".len());
+    let settings = quoted.filter(|text| text.strip_prefix("SOHU_COLL_").is_some_and(is_upper));
+    let unsaid = settings.filter(|name| !readme.contains(&format!("`{name}`")));
+    none(unsaid.map(str::to_owned).collect(), "add these to the settings of README.md");
+}
+
+fn is_upper(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+}
+
+#[test]
 fn architecture_names_every_folder_with_code() {
     let architecture = text_of("ARCHITECTURE.md");
     let mut folders: Vec<&str> = rust().filter_map(|file| file.path.split("/src/").next()).collect();

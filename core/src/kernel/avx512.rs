@@ -3,6 +3,14 @@
 use super::isa::{Lanes, NAN_F32, NAN_F64, Simd};
 use core::arch::x86_64::*;
 
+/// Runs one intrinsic that only needs the instruction to exist.
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: `self` proves that the CPU has the instruction, and it touches registers only.
+        unsafe { $call }
+    };
+}
+
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, and with them AVX2, F16C and BMI2.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
@@ -14,21 +22,13 @@ impl Avx512 {
     pub(super) unsafe fn assume() -> Self {
         Self(())
     }
-}
 
-/// Runs one intrinsic that only needs the instruction to exist.
-macro_rules! op {
-    ($call:expr) => {
-        // SAFETY: `self` proves that the CPU has the instruction, and it touches registers only.
-        unsafe { $call }
-    };
-}
-
-/// The mask of the first `len < 64` bytes.
-#[inline(always)]
-fn first(len: usize) -> __mmask64 {
-    debug_assert!(len < 64);
-    (1_u64 << len).wrapping_sub(1)
+    /// The mask of the first `len <= 64` bytes.
+    #[inline(always)]
+    fn first(self, len: usize) -> __mmask64 {
+        debug_assert!(len <= 64);
+        op!(_bzhi_u64(u64::MAX, len as u32))
+    }
 }
 
 impl Simd for Avx512 {
@@ -45,7 +45,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_part(self, from: *const u8, len: usize) -> __m512i {
         // SAFETY: the mask keeps the access inside the `len` bytes that the caller lends.
-        unsafe { _mm512_maskz_loadu_epi8(first(len), from.cast()) }
+        unsafe { _mm512_maskz_loadu_epi8(self.first(len), from.cast()) }
     }
     #[inline(always)]
     unsafe fn store(self, into: *mut u8, raw: __m512i) {
@@ -55,7 +55,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_part(self, into: *mut u8, raw: __m512i, len: usize) {
         // SAFETY: the mask keeps the access inside the `len` bytes that the caller lends.
-        unsafe { _mm512_mask_storeu_epi8(into.cast(), first(len), raw) }
+        unsafe { _mm512_mask_storeu_epi8(into.cast(), self.first(len), raw) }
     }
     #[inline(always)]
     unsafe fn stream(self, into: *mut u8, raw: __m512i) {

@@ -1,6 +1,7 @@
 //! Moving bytes: one trip over the source, one or two destinations.
 
 use super::Store;
+use super::fold::registers;
 use super::isa::Simd;
 
 /// What one copy moves.
@@ -81,13 +82,8 @@ unsafe fn stream<S: Simd>(s: S, job: &Move) {
 /// As [`copy`], for `COUNT * S::WIDTH` bytes at `at`; if `STREAM`, `into + at` is a multiple of `S::WIDTH`.
 #[inline(always)]
 unsafe fn whole<S: Simd, const COUNT: usize, const STREAM: bool>(s: S, job: &Move, at: usize) {
-    let base = job.from.wrapping_add(at);
-    // SAFETY: the first of the registers that the caller lends.
-    let mut raws = [unsafe { s.load(base) }; COUNT];
-    for (register, raw) in raws.iter_mut().enumerate().skip(1) {
-        // SAFETY: `register < COUNT`.
-        *raw = unsafe { s.load(base.wrapping_add(register * S::WIDTH)) };
-    }
+    // SAFETY: the caller lends the registers.
+    let raws = unsafe { registers::<S, COUNT>(s, job.from.wrapping_add(at)) };
     for (register, raw) in raws.into_iter().enumerate() {
         let place = at + register * S::WIDTH;
         if STREAM {
@@ -105,7 +101,7 @@ unsafe fn whole<S: Simd, const COUNT: usize, const STREAM: bool>(s: S, job: &Mov
 }
 
 /// # Safety
-/// As [`copy`], for `len < S::WIDTH` bytes at `at`.
+/// As [`copy`], for `len <= S::WIDTH` bytes at `at`.
 #[inline(always)]
 unsafe fn part<S: Simd>(s: S, job: &Move, at: usize, len: usize) {
     // SAFETY: the caller lends `len` bytes at `at`.

@@ -55,140 +55,128 @@ pub(super) struct Sink {
     pub(super) streams: bool,
 }
 
-/// A fold of two sources: `into`, `also`, the sources, bytes, divisor. In registers, for tiny calls.
-pub(super) type PairFn = unsafe fn(*mut u8, *mut u8, *const u8, *const u8, usize, u32);
+/// A fold of two sources without division: `into`, `also`, the sources, bytes. In registers, for tiny calls.
+pub(super) type PairFn = unsafe fn(*mut u8, *mut u8, *const u8, *const u8, usize);
 /// A fold of any number of sources.
 pub(super) type ManyFn = unsafe fn(&Sink, &[View<'_>]);
 /// A source times a number: `into`, the source, bytes, the number.
 pub(super) type ScaleFn = unsafe fn(*mut u8, *const u8, usize, f64);
 
-/// Folds the whole of the sources.
+/// Folds the whole of the sources, `COUNT` registers at a time.
+///
+/// `STREAMS` is whether `sink.streams` may be set. There are hundreds of instances of this function, so each
+/// body occurs in it once.
 ///
 /// # Safety
 /// `bytes` are readable at every source and writable at `into` and, unless it is null, `also`. `into` and
 /// `also` each are the same memory as a source or disjoint from it.
 #[inline(always)]
-pub(super) unsafe fn fold<S: Simd, F: Format<S>, O: Operation, P: Sources>(s: S, sink: &Sink, from: P) {
+pub(super) unsafe fn fold<S, F, O, P, const COUNT: usize, const STREAMS: bool>(s: S, sink: &Sink, from: P)
+where
+    S: Simd,
+    F: Format<S>,
+    O: Operation,
+    P: Sources,
+{
+    let streams = STREAMS && sink.streams;
+    // A line that is streamed in parts costs a read of it from memory, so the first one is not streamed.
+    let mut stop = if streams { sink.into.align_offset(64).min(sink.bytes) } else { 0 };
     let mut at = 0;
-    if sink.streams {
-        // A line that is written in parts costs a read of it from memory.
-        let head = sink.into.align_offset(64).min(sink.bytes);
-        while at + S::WIDTH <= head {
-            // SAFETY: the register ends at most at `head`, inside the bytes.
-            unsafe { whole::<S, F, O, P, 1, false>(s, sink, from, at) };
-            at += S::WIDTH;
+    loop {
+        // On the first turn the head, on the second what is left.
+        while at < stop {
+            let len = (stop - at).min(S::WIDTH);
+            // SAFETY: `at + len` is at most `stop`, which is at most `bytes`; `len` is at most a register.
+            unsafe { part::<S, F, O, P>(s, sink, from, at, len) };
+            at += len;
         }
-        if at < head {
-            // SAFETY: the part ends at `head`, inside the bytes.
-            unsafe { part::<S, F, O, P>(s, sink, from, at, head - at) };
-            at = head;
+        if stop == sink.bytes {
+            break;
         }
-        while at + 4 * S::WIDTH <= sink.bytes {
-            // SAFETY: four registers fit; `into + at` is a multiple of 64.
-            unsafe { four::<S, F, O, P, true>(s, sink, from, at) };
-            at += 4 * S::WIDTH;
+        while at + COUNT * S::WIDTH <= sink.bytes {
+            // SAFETY: the registers fit; if `streams`, `into + at` is a multiple of 64.
+            unsafe { whole::<S, F, O, P, COUNT>(s, sink, from, at, streams) };
+            at += COUNT * S::WIDTH;
         }
+        stop = sink.bytes;
+    }
+    if streams {
         s.fence();
-    }
-    while at + 4 * S::WIDTH <= sink.bytes {
-        // SAFETY: four registers fit.
-        unsafe { four::<S, F, O, P, false>(s, sink, from, at) };
-        at += 4 * S::WIDTH;
-    }
-    while at + S::WIDTH <= sink.bytes {
-        // SAFETY: one register fits.
-        unsafe { whole::<S, F, O, P, 1, false>(s, sink, from, at) };
-        at += S::WIDTH;
-    }
-    if at < sink.bytes {
-        // SAFETY: what is left is less than a register.
-        unsafe { part::<S, F, O, P>(s, sink, from, at, sink.bytes - at) };
-    }
-}
-
-/// Folds four registers, as many at a time as the format likes.
-///
-/// # Safety
-/// As [`fold`], for `4 * S::WIDTH` bytes at `at`; if `STREAM`, `into + at` is a multiple of `S::WIDTH`.
-#[inline(always)]
-unsafe fn four<S: Simd, F: Format<S>, O: Operation, P: Sources, const STREAM: bool>(
-    s: S,
-    sink: &Sink,
-    from: P,
-    at: usize,
-) {
-    match F::UNROLL {
-        4 => {
-            // SAFETY: the caller's contract is the same.
-            unsafe { whole::<S, F, O, P, 4, STREAM>(s, sink, from, at) }
-        }
-        2 => {
-            // SAFETY: the first half of what the caller lends.
-            unsafe { whole::<S, F, O, P, 2, STREAM>(s, sink, from, at) };
-            // SAFETY: the second half of what the caller lends.
-            unsafe { whole::<S, F, O, P, 2, STREAM>(s, sink, from, at + 2 * S::WIDTH) };
-        }
-        _ => {
-            let mut register = 0;
-            while register < 4 {
-                // SAFETY: one of the four registers that the caller lends.
-                unsafe { whole::<S, F, O, P, 1, STREAM>(s, sink, from, at + register * S::WIDTH) };
-                register += 1;
-            }
-        }
     }
 }
 
 /// Folds `COUNT` whole registers.
 ///
 /// # Safety
-/// As [`fold`], for `COUNT * S::WIDTH` bytes at `at`; if `STREAM`, `into + at` is a multiple of `S::WIDTH`.
+/// As [`fold`], for `COUNT * S::WIDTH` bytes at `at`; if `streams`, `into + at` is a multiple of `S::WIDTH`.
 #[inline(always)]
-unsafe fn whole<S: Simd, F: Format<S>, O: Operation, P: Sources, const COUNT: usize, const STREAM: bool>(
+unsafe fn whole<S: Simd, F: Format<S>, O: Operation, P: Sources, const COUNT: usize>(
     s: S,
     sink: &Sink,
     from: P,
     at: usize,
+    streams: bool,
 ) {
-    let base = from.base(0).wrapping_add(at);
-    // SAFETY: the first of the registers that the caller lends.
-    let first = F::widen(s, unsafe { s.load(base) });
-    let mut acc = [first; COUNT];
-    for (register, acc) in acc.iter_mut().enumerate().skip(1) {
-        // SAFETY: `register < COUNT`.
-        *acc = F::widen(s, unsafe { s.load(base.wrapping_add(register * S::WIDTH)) });
+    // SAFETY: the caller lends the registers.
+    let first = unsafe { registers::<S, COUNT>(s, from.base(0).wrapping_add(at)) };
+    let mut acc = [F::widen(s, first[0]); COUNT];
+    let mut register = 1;
+    while register < COUNT {
+        acc[register] = F::widen(s, first[register]);
+        register += 1;
     }
     let mut source = 1;
     while source < from.count() {
-        let base = from.base(source).wrapping_add(at);
-        for (register, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: `register < COUNT`.
-            let other = unsafe { s.load(base.wrapping_add(register * S::WIDTH)) };
-            *acc = O::fold::<S, F>(s, *acc, F::widen(s, other));
+        // SAFETY: the caller lends the registers.
+        let others = unsafe { registers::<S, COUNT>(s, from.base(source).wrapping_add(at)) };
+        let mut register = 0;
+        while register < COUNT {
+            acc[register] = O::fold::<S, F>(s, acc[register], F::widen(s, others[register]));
+            register += 1;
         }
         source += 1;
     }
-    for (register, acc) in acc.into_iter().enumerate() {
-        let raw = finish::<S, F, O>(s, acc, sink.divisor);
+    let mut register = 0;
+    while register < COUNT {
+        let raw = finish::<S, F, O>(s, acc[register], sink.divisor);
         let place = at + register * S::WIDTH;
-        if STREAM {
+        let into = sink.into.wrapping_add(place);
+        if streams {
             // SAFETY: `register < COUNT`, and the caller aligned `into + at`.
-            unsafe { s.stream(sink.into.wrapping_add(place), raw) };
+            unsafe { s.stream(into, raw) };
         } else {
             // SAFETY: `register < COUNT`.
-            unsafe { s.store(sink.into.wrapping_add(place), raw) };
+            unsafe { s.store(into, raw) };
         }
         if !sink.also.is_null() {
             // SAFETY: `register < COUNT`, and `also` is there.
             unsafe { s.store(sink.also.wrapping_add(place), raw) };
         }
+        register += 1;
     }
 }
 
-/// Folds `len` bytes, less than a register.
+/// Reads `COUNT` registers.
 ///
 /// # Safety
-/// As [`fold`], for `len < S::WIDTH` bytes at `at`.
+/// `COUNT * S::WIDTH` bytes at `from` are readable.
+#[inline(always)]
+pub(super) unsafe fn registers<S: Simd, const COUNT: usize>(s: S, from: *const u8) -> [S::Register; COUNT] {
+    // SAFETY: the first of the registers that the caller lends.
+    let mut raws = [unsafe { s.load(from) }; COUNT];
+    let mut register = 1;
+    while register < COUNT {
+        // SAFETY: `register < COUNT`.
+        raws[register] = unsafe { s.load(from.wrapping_add(register * S::WIDTH)) };
+        register += 1;
+    }
+    raws
+}
+
+/// Folds `len` bytes, at most a register.
+///
+/// # Safety
+/// As [`fold`], for `len <= S::WIDTH` bytes at `at`.
 #[inline(always)]
 unsafe fn part<S: Simd, F: Format<S>, O: Operation, P: Sources>(
     s: S,
@@ -234,19 +222,13 @@ pub(super) unsafe fn scale<S: Simd, F: Format<S>>(
 ) {
     let scalar = F::splat(s, scalar);
     let mut at = 0;
-    while at + S::WIDTH <= bytes {
-        // SAFETY: one register fits.
-        let raw = unsafe { s.load(from.wrapping_add(at)) };
+    while at < bytes {
+        let len = (bytes - at).min(S::WIDTH);
+        // SAFETY: `at + len` is at most `bytes`; `len` is at most a register.
+        let raw = unsafe { s.load_part(from.wrapping_add(at), len) };
         let raw = F::narrow(s, F::product(s, F::widen(s, raw), scalar));
-        // SAFETY: one register fits.
-        unsafe { s.store(into.wrapping_add(at), raw) };
-        at += S::WIDTH;
-    }
-    if at < bytes {
-        // SAFETY: what is left is less than a register.
-        let raw = unsafe { s.load_part(from.wrapping_add(at), bytes - at) };
-        let raw = F::narrow(s, F::product(s, F::widen(s, raw), scalar));
-        // SAFETY: what is left is less than a register.
-        unsafe { s.store_part(into.wrapping_add(at), raw, bytes - at) };
+        // SAFETY: as above.
+        unsafe { s.store_part(into.wrapping_add(at), raw, len) };
+        at += len;
     }
 }

@@ -11,8 +11,6 @@ use core::marker::PhantomData;
 pub(super) trait Format<S: Simd> {
     /// The accumulators of one register of elements.
     type Acc: Copy;
-    /// Registers worked on at a time: more where there is little to do for each.
-    const UNROLL: usize;
 
     fn widen(s: S, raw: S::Register) -> Self::Acc;
     /// Rounds, once. NaNs become canonical.
@@ -60,8 +58,6 @@ pub(super) struct Double;
 
 impl<S: Simd> Format<S> for Double {
     type Acc = S::F64;
-    const UNROLL: usize = 4;
-
     #[inline(always)]
     fn widen(s: S, raw: S::Register) -> S::F64 {
         s.to_f64(raw)
@@ -98,7 +94,6 @@ impl<S: Simd> Format<S> for Double {
 
 /// The types that are folded as `f32`: how `PARTS` registers of `f32` come from one register of elements.
 pub(super) trait Narrow<S: Simd, const PARTS: usize> {
-    const UNROLL: usize;
     fn widen(s: S, raw: S::Register) -> [S::F32; PARTS];
     fn narrow(s: S, parts: [S::F32; PARTS]) -> S::Register;
 }
@@ -122,8 +117,6 @@ macro_rules! parts {
 
 impl<S: Simd, N: Narrow<S, PARTS>, const PARTS: usize> Format<S> for AsF32<N, PARTS> {
     type Acc = [S::F32; PARTS];
-    const UNROLL: usize = N::UNROLL;
-
     #[inline(always)]
     fn widen(s: S, raw: S::Register) -> Self::Acc {
         N::widen(s, raw)
@@ -163,7 +156,6 @@ impl<S: Simd, N: Narrow<S, PARTS>, const PARTS: usize> Format<S> for AsF32<N, PA
 pub(super) struct Single;
 
 impl<S: Simd> Narrow<S, 1> for Single {
-    const UNROLL: usize = 4;
     #[inline(always)]
     fn widen(s: S, raw: S::Register) -> [S::F32; 1] {
         [s.to_f32(raw)]
@@ -178,7 +170,6 @@ impl<S: Simd> Narrow<S, 1> for Single {
 pub(super) struct Half;
 
 impl<S: Simd> Narrow<S, 2> for Half {
-    const UNROLL: usize = 2;
     #[inline(always)]
     fn widen(s: S, raw: S::Register) -> [S::F32; 2] {
         s.widen_f16(raw)
@@ -193,7 +184,6 @@ impl<S: Simd> Narrow<S, 2> for Half {
 pub(super) struct Brain;
 
 impl<S: Simd> Narrow<S, 2> for Brain {
-    const UNROLL: usize = 2;
     #[inline(always)]
     fn widen(s: S, raw: S::Register) -> [S::F32; 2] {
         let odd = s.and(raw, s.splat32(0xffff_0000));
@@ -219,7 +209,6 @@ fn round_to_upper<S: Simd>(s: S, x: S::F32) -> S::Register {
 pub(super) struct Byte<L>(PhantomData<L>);
 
 impl<S: Simd, L: Layout> Narrow<S, 4> for Byte<L> {
-    const UNROLL: usize = 1;
     #[inline(always)]
     fn widen(s: S, raw: S::Register) -> [S::F32; 4] {
         widen::<S, L>(s, raw)

@@ -78,7 +78,6 @@ macro_rules! each {
 
 impl<T: Integer, S: Simd + Lanes<T, Raw = <S as Simd>::Register>> Format<S> for Int<T> {
     type Acc = S::Register;
-    const UNROLL: usize = 4;
 
     #[inline(always)]
     fn widen(_: S, raw: S::Register) -> S::Register {

@@ -97,7 +97,7 @@ pub(super) trait Simd:
     /// Reads `len` bytes; the others are zero.
     ///
     /// # Safety
-    /// `len < WIDTH` bytes at `from` are readable.
+    /// `len <= WIDTH` bytes at `from` are readable.
     unsafe fn load_part(self, from: *const u8, len: usize) -> Self::Register;
     /// Writes a register.
     ///
@@ -107,7 +107,7 @@ pub(super) trait Simd:
     /// Writes the first `len` bytes of a register.
     ///
     /// # Safety
-    /// `len < WIDTH` bytes at `into` are writable.
+    /// `len <= WIDTH` bytes at `into` are writable.
     unsafe fn store_part(self, into: *mut u8, raw: Self::Register, len: usize);
     /// Writes a register past the caches. [`Simd::fence`] must follow before others are told.
     ///

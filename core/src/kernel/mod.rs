@@ -60,8 +60,6 @@ pub enum Store {
 #[derive(Clone, Copy)]
 pub struct Kernel {
     loops: Loops,
-    /// The loops of a complete average; for other operations the same as `loops`.
-    finishing: Loops,
     dtype: DType,
     op: ReduceOp,
     isa: Isa,
@@ -79,8 +77,7 @@ impl Kernel {
     }
 
     fn build(dtype: DType, op: ReduceOp, isa: Isa) -> Kernel {
-        let loops = |divides| table::loops(dtype, op, divides, isa);
-        Kernel { loops: loops(false), finishing: loops(true), dtype, op, isa }
+        Kernel { loops: table::loops(dtype, op, isa), dtype, op, isa }
     }
 
     /// The type of the elements.
@@ -124,21 +121,21 @@ impl Kernel {
             }
             _ => 0,
         };
-        let loops = if divisor == 0 { &self.loops } else { &self.finishing };
         match *sources {
             [one] if divisor == 0 => move_with(self.isa, one, into, also, store),
-            [one, two] if store == Store::Cached => {
+            [one, two] if divisor == 0 && store == Store::Cached => {
                 let (into, also) = (into.as_mut_ptr(), pointer(also));
                 // SAFETY: all views have `bytes` bytes and do not overlap in part; `isa` is available.
-                unsafe { (loops.pair)(into, also, one.as_ptr(), two.as_ptr(), bytes, divisor) }
+                unsafe { (self.loops.pair)(into, also, one.as_ptr(), two.as_ptr(), bytes) }
             }
             _ => {
                 let into = into.as_mut_ptr();
                 // An element must not lie across the start of the first whole line.
                 let streams = store == Store::Streaming && into.addr().is_multiple_of(self.dtype.size());
                 let sink = Sink { into, also: pointer(also), bytes, divisor, streams };
+                let many = if divisor == 0 { self.loops.many } else { self.loops.finishing };
                 // SAFETY: as above.
-                unsafe { (loops.many)(&sink, sources) }
+                unsafe { many(&sink, sources) }
             }
         }
     }

@@ -22,11 +22,14 @@ use super::{avx2::Avx2, avx512::Avx512};
 pub(super) struct Loops {
     pub(super) pair: PairFn,
     pub(super) many: ManyFn,
+    /// As `many`, with the division that completes an average; for other operations the same as `many`.
+    pub(super) finishing: ManyFn,
 }
 
 /// A family's entries. They may be called where the family is available.
 trait Entries: Simd {
-    fn loops<F: Format<Self>, O: Operation>() -> Loops;
+    fn pair<F: Format<Self>, O: Operation, const COUNT: usize>() -> PairFn;
+    fn many<F: Format<Self>, O: Operation, const COUNT: usize>() -> ManyFn;
     fn scale<F: Format<Self>>() -> ScaleFn;
 }
 
@@ -38,27 +41,30 @@ macro_rules! entries {
             /// # Safety
             /// As [`fold::fold`], and the family is available.
             $(#[target_feature(enable = $features)])?
-            unsafe fn pair<F: Format<$family>, O: Operation>(
+            unsafe fn pair<F: Format<$family>, O: Operation, const COUNT: usize>(
                 into: *mut u8,
                 also: *mut u8,
                 one: *const u8,
                 two: *const u8,
                 bytes: usize,
-                divisor: u32,
             ) {
-                let sink = Sink { into, also, bytes, divisor, streams: false };
                 let token = $token;
+                let sink = Sink { into, also, bytes, divisor: 0, streams: false };
+                let from = Two(one, two);
                 // SAFETY: the caller's contract is the same.
-                unsafe { fold::fold::<$family, F, O, Two>(token, &sink, Two(one, two)) }
+                unsafe { fold::fold::<$family, F, O, Two, COUNT, false>(token, &sink, from) }
             }
 
             /// # Safety
             /// As [`fold::fold`], and the family is available.
             $(#[target_feature(enable = $features)])?
-            unsafe fn many<F: Format<$family>, O: Operation>(sink: &Sink, sources: &[View<'_>]) {
+            unsafe fn many<F: Format<$family>, O: Operation, const COUNT: usize>(
+                sink: &Sink,
+                from: &[View<'_>],
+            ) {
                 let token = $token;
                 // SAFETY: the caller's contract is the same.
-                unsafe { fold::fold::<$family, F, O, &[View<'_>]>(token, sink, sources) }
+                unsafe { fold::fold::<$family, F, O, &[View<'_>], COUNT, true>(token, sink, from) }
             }
 
             /// # Safety
@@ -80,8 +86,11 @@ macro_rules! entries {
             }
 
             impl Entries for $family {
-                fn loops<F: Format<$family>, O: Operation>() -> Loops {
-                    Loops { pair: pair::<F, O>, many: many::<F, O> }
+                fn pair<F: Format<$family>, O: Operation, const COUNT: usize>() -> PairFn {
+                    pair::<F, O, COUNT>
+                }
+                fn many<F: Format<$family>, O: Operation, const COUNT: usize>() -> ManyFn {
+                    many::<F, O, COUNT>
                 }
                 fn scale<F: Format<$family>>() -> ScaleFn {
                     scale::<F>
@@ -118,41 +127,53 @@ macro_rules! for_family {
     };
 }
 
-/// Calls a generic function with the format of a type.
+/// Calls a generic function with the format of a type and how many registers to work on at a time: more
+/// where there is little to do for each.
 macro_rules! for_format {
     ($dtype:expr, $function:ident::<$family:ident>($($arg:expr),*)) => {
         match $dtype {
-            DType::I8 => $function::<$family, Int<i8>>($($arg),*),
-            DType::U8 => $function::<$family, Int<u8>>($($arg),*),
-            DType::I32 => $function::<$family, Int<i32>>($($arg),*),
-            DType::U32 => $function::<$family, Int<u32>>($($arg),*),
-            DType::I64 => $function::<$family, Int<i64>>($($arg),*),
-            DType::U64 => $function::<$family, Int<u64>>($($arg),*),
-            DType::F16 => $function::<$family, AsF32<Half, 2>>($($arg),*),
-            DType::Bf16 => $function::<$family, AsF32<Brain, 2>>($($arg),*),
-            DType::F32 => $function::<$family, AsF32<Single, 1>>($($arg),*),
-            DType::F64 => $function::<$family, Double>($($arg),*),
-            DType::Fp8E4m3 => $function::<$family, AsF32<Byte<E4m3>, 4>>($($arg),*),
-            DType::Fp8E5m2 => $function::<$family, AsF32<Byte<E5m2>, 4>>($($arg),*),
+            DType::I8 => $function::<$family, Int<i8>, 4>($($arg),*),
+            DType::U8 => $function::<$family, Int<u8>, 4>($($arg),*),
+            DType::I32 => $function::<$family, Int<i32>, 4>($($arg),*),
+            DType::U32 => $function::<$family, Int<u32>, 4>($($arg),*),
+            DType::I64 => $function::<$family, Int<i64>, 4>($($arg),*),
+            DType::U64 => $function::<$family, Int<u64>, 4>($($arg),*),
+            DType::F16 => $function::<$family, AsF32<Half, 2>, 2>($($arg),*),
+            DType::Bf16 => $function::<$family, AsF32<Brain, 2>, 2>($($arg),*),
+            DType::F32 => $function::<$family, AsF32<Single, 1>, 4>($($arg),*),
+            DType::F64 => $function::<$family, Double, 4>($($arg),*),
+            DType::Fp8E4m3 => $function::<$family, AsF32<Byte<E4m3>, 4>, 1>($($arg),*),
+            DType::Fp8E5m2 => $function::<$family, AsF32<Byte<E5m2>, 4>, 1>($($arg),*),
         }
     };
 }
 
-/// The loops of `op` on `dtype`; with `divides`, those of an average that is complete.
-pub(super) fn loops(dtype: DType, op: ReduceOp, divides: bool, isa: Isa) -> Loops {
-    fn of_family<S: Entries>(dtype: DType, op: ReduceOp, divides: bool) -> Loops {
-        for_format!(dtype, of_format::<S>(op, divides))
+/// The loops of `op` on `dtype`.
+pub(super) fn loops(dtype: DType, op: ReduceOp, isa: Isa) -> Loops {
+    fn of_family<S: Entries>(dtype: DType, op: ReduceOp) -> Loops {
+        for_format!(dtype, of_format::<S>(op))
     }
-    fn of_format<S: Entries, F: Format<S>>(op: ReduceOp, divides: bool) -> Loops {
+    fn of_format<S: Entries, F: Format<S>, const COUNT: usize>(op: ReduceOp) -> Loops {
+        let same = |pair, many| Loops { pair, many, finishing: many };
         match op {
-            ReduceOp::Avg if divides => S::loops::<F, Mean>(),
-            ReduceOp::Sum | ReduceOp::Avg => S::loops::<F, Sum>(),
-            ReduceOp::Prod => S::loops::<F, Product>(),
-            ReduceOp::Min => S::loops::<F, Least>(),
-            ReduceOp::Max => S::loops::<F, Greatest>(),
+            ReduceOp::Sum => same(S::pair::<F, Sum, COUNT>(), S::many::<F, Sum, COUNT>()),
+            ReduceOp::Prod => same(S::pair::<F, Product, COUNT>(), S::many::<F, Product, COUNT>()),
+            ReduceOp::Min => same(S::pair::<F, Least, COUNT>(), S::many::<F, Least, COUNT>()),
+            ReduceOp::Max => same(S::pair::<F, Greatest, COUNT>(), S::many::<F, Greatest, COUNT>()),
+            ReduceOp::Avg => {
+                let finishing = S::many::<F, Mean, COUNT>();
+                Loops { finishing, ..same(S::pair::<F, Sum, COUNT>(), S::many::<F, Sum, COUNT>()) }
+            }
         }
     }
-    for_family!(isa, of_family(dtype, op, divides))
+    // The sign does not show in wrapping sums and products.
+    let dtype = match (op, dtype) {
+        (ReduceOp::Sum | ReduceOp::Prod, DType::I8) => DType::U8,
+        (ReduceOp::Sum | ReduceOp::Prod, DType::I32) => DType::U32,
+        (ReduceOp::Sum | ReduceOp::Prod, DType::I64) => DType::U64,
+        _ => dtype,
+    };
+    for_family!(isa, of_family(dtype, op))
 }
 
 /// The loop that multiplies `dtype` by a number.
@@ -160,7 +181,7 @@ pub(super) fn scale(dtype: DType, isa: Isa) -> ScaleFn {
     fn of_family<S: Entries>(dtype: DType) -> ScaleFn {
         for_format!(dtype, of_format::<S>())
     }
-    fn of_format<S: Entries, F: Format<S>>() -> ScaleFn {
+    fn of_format<S: Entries, F: Format<S>, const COUNT: usize>() -> ScaleFn {
         S::scale::<F>()
     }
     for_family!(isa, of_family(dtype))

@@ -1,12 +1,12 @@
-//! The ends of a buffer, shorter than a register, as words: for machines without masked loads and stores.
+//! The ends of a buffer, seldom a whole register, as words: for machines without masked loads and stores.
 
 /// Reads `len` bytes into the low end of the words; the other bytes are zero. Each byte is read once.
 ///
 /// # Safety
-/// `len < 8 * N` bytes at `from` are readable.
+/// `len <= 8 * N` bytes at `from` are readable.
 #[inline(always)]
 pub(super) unsafe fn load_part<const N: usize>(from: *const u8, len: usize) -> [u64; N] {
-    debug_assert!(len < 8 * N);
+    debug_assert!(len <= 8 * N);
     let mut words = [0; N];
     for (index, word) in words.iter_mut().enumerate() {
         let at = 8 * index;
@@ -24,10 +24,10 @@ pub(super) unsafe fn load_part<const N: usize>(from: *const u8, len: usize) -> [
 /// Writes the first `len` bytes of the words.
 ///
 /// # Safety
-/// `len < 8 * N` bytes at `into` are writable.
+/// `len <= 8 * N` bytes at `into` are writable.
 #[inline(always)]
 pub(super) unsafe fn store_part<const N: usize>(into: *mut u8, words: [u64; N], len: usize) {
-    debug_assert!(len < 8 * N);
+    debug_assert!(len <= 8 * N);
     for (index, &word) in words.iter().enumerate() {
         let at = 8 * index;
         if len >= at + 8 {

@@ -103,8 +103,7 @@ fn validate(job: &Job, programs: &[Program]) -> Result<(), PlanError> {
                 return fail(Reason::NoPeer);
             }
             if let (Some(from), Some(into)) = (from, into)
-                && (!equal_length(job, chunks, from, into)
-                    || overlap(place(job, from), place(job, into)))
+                && (!equal_length(job, chunks, from, into) || overlap(place(job, from), place(job, into)))
             {
                 return fail(Reason::UnequalRuns { from, into });
             }
@@ -242,7 +241,8 @@ struct Memory {
 impl Memory {
     fn new(program: &Program, values: &mut Values) -> Self {
         let job = program.job;
-        let cells = [Buffer::Input, Buffer::Output, Buffer::Scratch].map(|_| vec![None; program.chunks as usize]);
+        let cells =
+            [Buffer::Input, Buffer::Output, Buffer::Scratch].map(|_| vec![None; program.chunks as usize]);
         let writable = held(&job, program.rank, program.chunks, Buffer::Output);
         let mut memory = Self { job, writable, cells };
         let given = job.collective != Collective::Broadcast || program.rank == job.root;

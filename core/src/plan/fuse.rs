@@ -10,7 +10,7 @@
 
 use super::memory::{Access, Direction, Hazards, overlap, place};
 use super::write::held;
-use super::{Action, Buffer, Chunks, Edge, Job, Program, Step};
+use super::{Action, Buffer, Chunks, Edge, Job, Program, Step, Wait};
 use crate::link::SOURCES_MAX;
 use crate::rank::{ChannelId, Rank};
 use core::panic::Location;
@@ -89,10 +89,7 @@ pub fn fuse_for(program: &Program, room: Room) -> Passes {
 /// Each step as a pass of its own, with the step's dependencies.
 pub(super) fn plain(program: &Program) -> Passes {
     let pass = |(index, step): (u32, &Step)| Pass { after: step.after.clone(), ..single(index, step) };
-    Passes {
-        passes: (0..).zip(&program.steps).map(pass).collect(),
-        scratch_chunks: program.scratch_chunks,
-    }
+    Passes { passes: (0..).zip(&program.steps).map(pass).collect(), scratch_chunks: program.scratch_chunks }
 }
 
 /// A pass in the making, with what it touches.
@@ -136,7 +133,10 @@ impl Fuser {
         let fits = open.access.write == Some(placed)
             && !open.pass.finishes
             && open.pass.sources.len() < SOURCES_MAX
-            && addition.lanes.iter().all(|lane| lane.1 == open.pass.channel && !open.access.lanes.contains(lane));
+            && addition
+                .lanes
+                .iter()
+                .all(|lane| lane.1 == open.pass.channel && !open.access.lanes.contains(lane));
         // What stands between must not need the open pass either: it would wait for the new source too.
         let free = |d: &Draft| !d.access.conflicts(addition) && !d.access.conflicts(&open.access);
         (fits && self.drafts[at + 1..].iter().all(free)).then_some(at)
@@ -167,7 +167,8 @@ impl Fuser {
 
     /// The pass that may store into `into` what draft `copy` copies there out of scratch memory.
     fn folds_for(&self, copy: usize, from: Chunks, into: Chunks) -> Option<usize> {
-        let fold = self.drafts[..copy].iter().rposition(|d| d.access.write.is_some_and(|w| overlap(w, from)))?;
+        let fold =
+            self.drafts[..copy].iter().rposition(|d| d.access.write.is_some_and(|w| overlap(w, from)))?;
         let exact = |&c: &Chunks| c == into || !overlap(c, into);
         let legal = self.drafts[fold].access.write == Some(from)
             && self.drafts[fold].access.reads.iter().all(exact)
@@ -182,15 +183,17 @@ impl Fuser {
     /// Lets sends ride on the pass that makes what they send, or on another send of the same chunks.
     fn forward(&mut self) {
         let mut hazards = Hazards::default();
-        let mut waits: Vec<Vec<usize>> = Vec::new();
+        let mut waits: Vec<Vec<Edge>> = Vec::new();
         for (index, draft) in (0..).zip(&self.drafts) {
-            waits.push(hazards.note(index, &draft.access).iter().map(|e| e.on as usize).collect());
+            waits.push(hazards.note(index, &draft.access));
         }
         // Where the work of a draft is done now.
         let mut home: Vec<usize> = (0..self.drafts.len()).collect();
         for send in 0..self.drafts.len() {
             let Draft { pass, access: sent } = &self.drafts[send];
-            let (None, [peer], [from]) = (pass.into, pass.to.as_slice(), sent.reads.as_slice()) else { continue };
+            let (None, [peer], [from]) = (pass.into, pass.to.as_slice(), sent.reads.as_slice()) else {
+                continue;
+            };
             let (peer, from) = (*peer, *from);
             let Some(host) = self.host(send, peer, from, &waits, &home) else { continue };
             let moved = self.drafts[send].pass.clone();
@@ -201,8 +204,8 @@ impl Fuser {
             self.drafts[send].pass.sources.clear();
             self.drafts[send].access = Access::default();
             home[send] = host;
-            let inherited: Vec<usize> = waits[send].iter().map(|&w| home[w]).filter(|&w| w < host).collect();
-            waits[host].extend(inherited);
+            let inherited = waits[send].clone();
+            waits[host].extend(inherited.into_iter().filter(|e| home[e.on as usize] < host));
         }
         self.drafts.retain(|d| !d.pass.sources.is_empty());
     }
@@ -213,7 +216,7 @@ impl Fuser {
         send: usize,
         peer: Rank,
         from: Chunks,
-        waits: &[Vec<usize>],
+        waits: &[Vec<Edge>],
         home: &[usize],
     ) -> Option<usize> {
         let channel = self.drafts[send].pass.channel;
@@ -236,13 +239,13 @@ impl Fuser {
         None
     }
 
-    /// Whether sending on `lane` would make the receives of draft `at` wait for an earlier send that
-    /// they do not wait for now.
+    /// Whether sending on `lane` would make the receives of draft `at` wait for the whole of an earlier send
+    /// for which they do not wait now.
     fn adds_waiting(
         &self,
         at: usize,
         lane: (Rank, ChannelId, Direction),
-        waits: &[Vec<usize>],
+        waits: &[Vec<Edge>],
         home: &[usize],
     ) -> bool {
         if !self.drafts[at].access.lanes.iter().any(|l| l.2 == Direction::In) {
@@ -251,15 +254,17 @@ impl Fuser {
         let Some(before) = self.drafts[..at].iter().rposition(|d| d.access.lanes.contains(&lane)) else {
             return false;
         };
-        let mut seen = vec![false; at + 1];
-        let mut open = vec![at];
-        while let Some(next) = open.pop() {
-            if next == before {
+        // Waiting for the whole of anything on the way is waiting for the whole of what that waits for.
+        let mut seen = vec![[false; 2]; at + 1];
+        let mut open = vec![(at, false)];
+        while let Some((next, whole)) = open.pop() {
+            if next == before && whole {
                 return false;
             }
-            for on in waits[next].iter().map(|&w| home[w]).filter(|&w| w >= before) {
-                if !core::mem::replace(&mut seen[on], true) {
-                    open.push(on);
+            for edge in &waits[next] {
+                let (on, whole) = (home[edge.on as usize], whole || edge.wait == Wait::Whole);
+                if on >= before && !core::mem::replace(&mut seen[on][usize::from(whole)], true) {
+                    open.push((on, whole));
                 }
             }
         }

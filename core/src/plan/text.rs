@@ -24,8 +24,8 @@ pub const CHUNKS_MAX: u32 = 1 << 20;
 /// The most bytes of text that [`parse`] reads: a million steps, far more than any algorithm here writes.
 pub const TEXT_BYTES_MAX: usize = 64 << 20;
 
-/// Where the notes of a step start, so that they stand in one column in all but the longest lines.
-const NOTES_COLUMN: usize = 38;
+/// Where the notes of a step, and of a pass, start, so that they stand in one column in all but long lines.
+const NOTES_COLUMN: [usize; 2] = [38, 56];
 
 impl fmt::Display for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,7 +82,7 @@ impl fmt::Display for Step {
         if self.finishes {
             notes.push("finishes".into());
         }
-        line(f, &self.action.to_string(), &notes)
+        line(f, &self.action.to_string(), NOTES_COLUMN[0], &notes)
     }
 }
 
@@ -90,7 +90,11 @@ impl fmt::Display for Step {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Job { collective, size, root, in_place, pieces } = self.job;
-        write!(f, "program {collective} rank {} of {size} chunks {} pieces {pieces}", self.rank.0, self.chunks)?;
+        write!(
+            f,
+            "program {collective} rank {} of {size} chunks {} pieces {pieces}",
+            self.rank.0, self.chunks
+        )?;
         if self.scratch_chunks > 0 {
             write!(f, " scratch {}", self.scratch_chunks)?;
         }
@@ -126,7 +130,8 @@ impl fmt::Display for Pass {
         }
         let steps: Vec<String> = self.steps.iter().map(u32::to_string).collect();
         notes.push(format!("steps {}", steps.join(" ")));
-        line(f, &format!("{verb}  {} -> {}", sources.join(" + "), sinks.join(", ")), &notes)
+        let what = format!("{verb}  {} -> {}", sources.join(" + "), sinks.join(", "));
+        line(f, &what, NOTES_COLUMN[1], &notes)
     }
 }
 
@@ -155,9 +160,9 @@ fn after(edges: &[Edge]) -> Option<String> {
     (!edges.is_empty()).then(|| format!("after {}", edges.join(" ")))
 }
 
-fn line(f: &mut fmt::Formatter<'_>, what: &str, notes: &[String]) -> fmt::Result {
+fn line(f: &mut fmt::Formatter<'_>, what: &str, column: usize, notes: &[String]) -> fmt::Result {
     // No padding without notes: golden files have no blanks at the ends of lines.
-    if notes.is_empty() { f.write_str(what) } else { write!(f, "{what:<NOTES_COLUMN$}  {}", notes.join("  ")) }
+    if notes.is_empty() { f.write_str(what) } else { write!(f, "{what:<column$}  {}", notes.join("  ")) }
 }
 
 /// Text that is no program: where, and why.
@@ -182,7 +187,8 @@ pub struct ParseError {
 pub fn parse(text: &str) -> Result<Program, ParseError> {
     let written_at = Location::caller();
     if text.len() > TEXT_BYTES_MAX {
-        let reason = format!("{} bytes of text are more than {TEXT_BYTES_MAX}, the most there may be", text.len());
+        let reason =
+            format!("{} bytes of text are more than {TEXT_BYTES_MAX}, the most there may be", text.len());
         return Err(ParseError { line: 1, reason });
     }
     let mut program: Option<Program> = None;
@@ -317,13 +323,8 @@ impl<'a> Line<'a> {
         let number = program.steps.len() as u32;
         self.number("step", number, number)?;
         let action = self.action(program)?;
-        let mut step = Step {
-            action,
-            channel: ChannelId(0),
-            finishes: false,
-            after: Vec::new(),
-            written_at: at,
-        };
+        let mut step =
+            Step { action, channel: ChannelId(0), finishes: false, after: Vec::new(), written_at: at };
         if self.skip("channel") {
             step.channel = ChannelId(self.number("channel", 0, u32::from(u16::MAX))? as u16);
         }
@@ -359,7 +360,11 @@ impl<'a> Line<'a> {
                 let peer = self.peer(program)?;
                 self.keyword("->")?;
                 let into = self.chunks(program)?;
-                Ok(if verb == "recv" { Action::Recv { into, peer } } else { Action::RecvReduce { into, peer } })
+                Ok(if verb == "recv" {
+                    Action::Recv { into, peer }
+                } else {
+                    Action::RecvReduce { into, peer }
+                })
             }
             _ => self.fail(format!(
                 "{} is no verb; there are copy, reduce, send, recv and recv_reduce",

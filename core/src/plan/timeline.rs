@@ -79,4 +79,3 @@ pub fn timeline(passes: &[Passes], extents: &[Extents], on: &Topology, slice: us
     walk.run();
     walk.finish()
 }
-

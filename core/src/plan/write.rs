@@ -26,7 +26,10 @@ impl Writer {
     /// that has them.
     pub fn new(job: Job, rank: Rank, chunks: u32) -> Self {
         assert!(rank.0 < job.size && job.root.0 < job.size, "{rank} and root {} of {}", job.root.0, job.size);
-        assert!(chunks > 0 && (!blocked(&job) || chunks.is_multiple_of(job.size)), "{chunks} chunks for {job:?}");
+        assert!(
+            chunks > 0 && (!blocked(&job) || chunks.is_multiple_of(job.size)),
+            "{chunks} chunks for {job:?}"
+        );
         Self { job, rank, chunks, steps: Vec::new() }
     }
 
@@ -101,9 +104,11 @@ impl Writer {
     pub fn finishes(&mut self, chunks: Chunks) {
         let placed = place(&self.job, chunks);
         let job = self.job;
-        let writer = self.steps.iter_mut().rev().find(|step| {
-            written(&step.action).is_some_and(|into| overlap(place(&job, into), placed))
-        });
+        let writer = self
+            .steps
+            .iter_mut()
+            .rev()
+            .find(|step| written(&step.action).is_some_and(|into| overlap(place(&job, into), placed)));
         match writer {
             Some(step) if written(&step.action).is_some_and(|into| place(&job, into) == placed) => {
                 step.finishes = true;
@@ -136,7 +141,11 @@ impl Writer {
         }
         if let (Some(from), Some(into)) = (from, into) {
             let apart = !overlap(place(&self.job, from), place(&self.job, into));
-            assert!(apart && from.count == into.count, "{}: {action:?} needs two equal runs apart", self.rank);
+            assert!(
+                apart && from.count == into.count,
+                "{}: {action:?} needs two equal runs apart",
+                self.rank
+            );
         }
         if let Some(peer) = peer(&action) {
             assert!(peer != self.rank && peer.0 < self.job.size, "{}: {action:?} needs a peer", self.rank);
@@ -191,7 +200,10 @@ pub(super) fn peer(action: &Action) -> Option<Rank> {
 /// The first step whose dependencies are not those that follow from what it and the steps before touch.
 pub(super) fn first_wrong_edge(program: &Program) -> Option<u32> {
     let mut hazards = Hazards::default();
-    (0..).zip(&program.steps).find(|(i, s)| hazards.note(*i, &access(&program.job, s)) != s.after).map(|(i, _)| i)
+    (0..)
+        .zip(&program.steps)
+        .find(|(i, s)| hazards.note(*i, &access(&program.job, s)) != s.after)
+        .map(|(i, _)| i)
 }
 
 fn access(job: &Job, step: &Step) -> Access {
@@ -203,4 +215,83 @@ fn access(job: &Job, step: &Step) -> Access {
     let direction = if from.is_some() { Direction::Out } else { Direction::In };
     access.lanes.extend(peer(&step.action).map(|peer| (peer, step.channel, direction)));
     access
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Edge, Wait, input, output, scratch};
+
+    fn writer(collective: Collective, in_place: bool) -> Writer {
+        Writer::new(Job { in_place, ..Job::new(collective, 2) }, Rank(1), 4)
+    }
+
+    #[test]
+    fn the_same_chunks_stream_and_others_wait_for_the_whole() {
+        let mut p = writer(Collective::AllReduce, false);
+        p.copy(input(0, 2), output(0, 2));
+        p.recv_reduce(output(0, 2), Rank(0));
+        p.send(output(1, 1), Rank(0));
+        p.send(input(0, 1), Rank(0));
+        p.recv(output(1, 1), Rank(0));
+        let after: Vec<Vec<Edge>> = p.finish().steps.into_iter().map(|s| s.after).collect();
+        let streaming = |on| Edge { on, wait: Wait::Streaming };
+        let whole = |on| Edge { on, wait: Wait::Whole };
+        // The last one overwrites what step 2 sends, by slices, and receives after step 1.
+        let expected =
+            [vec![], vec![streaming(0)], vec![whole(1)], vec![whole(2)], vec![whole(1), streaming(2)]];
+        assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn in_place_the_input_is_the_output() {
+        let mut p = writer(Collective::AllReduce, true);
+        p.send(input(0, 1), Rank(0));
+        p.copy(input(0, 1), output(0, 1));
+        p.recv(output(0, 1), Rank(0));
+        let program = p.finish();
+        assert_eq!(program.steps.len(), 2, "a copy onto itself is no step");
+        assert_eq!(program.steps[1].after, [Edge { on: 0, wait: Wait::Streaming }]);
+    }
+
+    #[test]
+    fn scratch_chunks_are_counted_and_steps_know_where_they_were_written() {
+        let mut p = writer(Collective::AllReduce, false);
+        p.copy(input(1, 2), scratch(1, 2));
+        let line = line!() - 1;
+        let program = p.finish();
+        assert_eq!((program.scratch_chunks, program.steps[0].written_at.line()), (3, line));
+    }
+
+    #[test]
+    #[should_panic(expected = "needs a peer")]
+    fn a_send_to_oneself_panics() {
+        writer(Collective::AllReduce, false).send(input(0, 1), Rank(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "is not within 2..4")]
+    fn another_ranks_block_panics() {
+        writer(Collective::AllGather, false).copy(input(1, 1), output(1, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "is not within 0..4")]
+    fn an_empty_run_panics() {
+        writer(Collective::AllReduce, false).send(input(0, 0), Rank(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "two equal runs apart")]
+    fn a_reduction_of_a_chunk_with_itself_panics() {
+        writer(Collective::AllReduce, true).reduce(input(0, 1), output(0, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "no step wrote exactly")]
+    fn a_mark_on_chunks_that_no_step_wrote_panics() {
+        let mut p = writer(Collective::AllReduce, false);
+        p.recv_reduce(output(0, 2), Rank(0));
+        p.finishes(output(0, 1));
+    }
 }

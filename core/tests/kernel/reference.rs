@@ -74,7 +74,7 @@ fn element(dtype: DType, op: ReduceOp, values: &[&[u8]], finish: Option<u32>) ->
             if result.is_nan() { canonical_nan(dtype) } else { result.to_le_bytes().to_vec() }
         }
         _ => {
-            // The product of two f32 is exact in f64, and so is what decides the rounding of their sum.
+            // f64 has more than twice the digits, so rounding a sum or a product twice is rounding it once.
             let fold = |a: f32, b: f32| float(op, f64::from(a), f64::from(b)) as f32;
             let result = values.iter().map(|bytes| widen(dtype, bytes)).reduce(fold).unwrap();
             narrow(dtype, finish.map_or(result, |ranks| result / ranks as f32))

@@ -105,7 +105,7 @@ fn bytes_left_over_are_refused() {
 #[test]
 fn the_hello_has_the_layout_that_every_version_reads() {
     assert_eq!(size_of::<Hello>(), 96);
-    let mut hello = Hello::new_zeroed();
+    let mut hello = <Hello as zerocopy::FromZeros>::new_zeroed();
     hello.library = library();
     assert!(hello.version().starts_with(env!("CARGO_PKG_VERSION")));
     hello.library = [0x1b; 16];

@@ -131,7 +131,9 @@ mod tests {
     fn rates_between_levels_lie_between_theirs() {
         let middle = f64::from(1 << 22);
         assert!((rate(&LEVELS, middle, |l| l.copy) - 60.0).abs() < 1e-9);
-        for (bytes, gbps) in [(1.0, 100.0), (f64::from(1 << 20), 100.0), (f64::from(1 << 24), 20.0), (1e12, 20.0)] {
+        for (bytes, gbps) in
+            [(1.0, 100.0), (f64::from(1 << 20), 100.0), (f64::from(1 << 24), 20.0), (1e12, 20.0)]
+        {
             assert_eq!(rate(&LEVELS, bytes, |l| l.copy), gbps);
         }
     }

@@ -164,7 +164,6 @@ pub(crate) struct Flags {
 
 /// Flags of nccl-tests that this bench knows and takes only at the value that changes nothing.
 #[derive(Args, Debug)]
-#[expect(dead_code, reason = "parsed only to be refused")]
 #[command(next_help_heading = "Flags of nccl-tests, taken only at these values")]
 pub(crate) struct Refused {
     /// Threads per process
@@ -209,7 +208,10 @@ pub(crate) struct Refused {
 }
 
 /// A parser that takes one value and says why it takes no other.
-fn only(value: &'static str, why: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+fn only(
+    value: &'static str,
+    why: &'static str,
+) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
     move |text| if text == value { Ok(text.into()) } else { Err(format!("only {value} is supported: {why}")) }
 }
 
@@ -252,7 +254,6 @@ pub(crate) fn arguments(mut given: Vec<OsString>) -> Vec<OsString> {
     }
     given
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -80,7 +80,11 @@ pub(crate) fn header(columns: Columns) -> String {
     let units = half(["(us)", "(GB/s)", "(GB/s)", ""], ["(us)", "(us)", "(us)", "(%)"]).repeat(2);
     let ours = |words: [&str; 6]| {
         let [a, b, c, d, e, f] = words;
-        if columns.explain { format!(" {a:>18}  {b:>8}  {c:>9}  {d:>6}  {e:>6}  {f:>5}") } else { String::new() }
+        if columns.explain {
+            format!(" {a:>18}  {b:>8}  {c:>9}  {d:>6}  {e:>6}  {f:>5}")
+        } else {
+            String::new()
+        }
     };
     format!(
         "#\n{}{places}\n{}{names} {}\n{}{units} {}\n",

@@ -35,7 +35,9 @@ pub(crate) fn end_after(time: Duration) {
         while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left);
         }
-        eprintln!("sohu-collbench: timeout: the job was not done after {time:?}; raise --timeout if that is expected");
+        eprintln!(
+            "sohu-collbench: timeout: the job was not done after {time:?}; raise --timeout if that is expected"
+        );
         std::process::exit(4);
     });
 }

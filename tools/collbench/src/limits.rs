@@ -141,7 +141,9 @@ fn print_header(comm: &Communicator) {
         host::name(),
         host::processor()
     );
-    println!("# all ranks at once, each on its own core; rates summed over ranks, payload counted once; GB/s = 1e9 B/s");
+    println!(
+        "# all ranks at once, each on its own core; rates summed over ranks, payload counted once; GB/s = 1e9 B/s"
+    );
     println!("# nt: non-temporal stores, past the caches; add: float, two inputs, bytes of one of them");
     println!("#");
     println!("# {:<20}  {:<22}  {:>10}  unit", "limit", "where", "value");
@@ -162,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_limit_is_one_line_of_json() {
-        let limit = Limit { limit: "copy_nt", param: "4M (L3)".into(), value: json::Num(1.5), unit: "GB/s", rep: 2 };
+        let limit =
+            Limit { limit: "copy_nt", param: "4M (L3)".into(), value: json::Num(1.5), unit: "GB/s", rep: 2 };
         let line = serde_json::to_string(&limit).expect("JSON");
         assert_eq!(line, r#"{"limit":"copy_nt","param":"4M (L3)","value":1.5,"unit":"GB/s","rep":2}"#);
     }

@@ -17,9 +17,10 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         return Err(wrong());
     }
     let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).filter(|bytes| *bytes <= SIZE_MAX).ok_or_else(|| {
-        format!("{text} is more than {}G, the most this bench measures", SIZE_MAX >> 30)
-    })
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes <= SIZE_MAX)
+        .ok_or_else(|| format!("{text} is more than {}G, the most this bench measures", SIZE_MAX >> 30))
 }
 
 /// The greatest size: what one host can hold several times is far below.
@@ -148,9 +149,16 @@ mod tests {
 
     #[test]
     fn sizes_have_binary_units() {
-        for (text, bytes) in
-            [("0", 0), ("8", 8), ("1k", 1024), ("64K", 65_536), ("1M", 1 << 20), ("3m", 3 << 20), ("1G", 1 << 30), ("1024G", 1 << 40)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("8", 8),
+            ("1k", 1024),
+            ("64K", 65_536),
+            ("1M", 1 << 20),
+            ("3m", 3 << 20),
+            ("1G", 1 << 30),
+            ("1024G", 1 << 40),
+        ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
     }
@@ -158,7 +166,10 @@ mod tests {
     #[test]
     fn what_is_no_size_is_refused_with_examples() {
         for text in ["", "K", "x", "-1", "+1", "1.5M", "64KB", "8 ", "1é", "99999999999999999999"] {
-            assert_eq!(size(text), Err(format!("{text:?} is no size; sizes are 8, 64K, 1M, 1G (binary units)")));
+            assert_eq!(
+                size(text),
+                Err(format!("{text:?} is no size; sizes are 8, 64K, 1M, 1G (binary units)"))
+            );
         }
         for text in ["1025G", "17179869184G"] {
             assert_eq!(size(text), Err(format!("{text} is more than 1024G, the most this bench measures")));
@@ -178,7 +189,9 @@ mod tests {
 
     #[test]
     fn aliases_are_known() {
-        for (text, found) in [("f32", DType::F32), ("FP32", DType::F32), ("bf16", DType::Bf16), ("f16", DType::F16)] {
+        for (text, found) in
+            [("f32", DType::F32), ("FP32", DType::F32), ("bf16", DType::Bf16), ("f16", DType::F16)]
+        {
             assert_eq!(dtype(text), Ok(Choice::One(found)));
         }
     }
@@ -190,14 +203,19 @@ mod tests {
             Err("\"summ\" is no operation; did you mean sum? there are: sum, prod, min, max, avg, all".into())
         );
         let error = dtype("flaot").expect_err("no such type");
-        assert!(error.starts_with("\"flaot\" is no element type; did you mean float? there are: int8, "), "{error}");
+        assert!(
+            error.starts_with("\"flaot\" is no element type; did you mean float? there are: int8, "),
+            "{error}"
+        );
         let error = dtype("quaternion").expect_err("no such type");
         assert!(error.starts_with("\"quaternion\" is no element type; there are: "), "{error}");
     }
 
     #[test]
     fn distances_count_edits() {
-        for (a, b, edits) in [("", "", 0), ("a", "", 1), ("sum", "sum", 0), ("smu", "sum", 2), ("mx", "max", 1)] {
+        for (a, b, edits) in
+            [("", "", 0), ("a", "", 1), ("sum", "sum", 0), ("smu", "sum", 2), ("mx", "max", 1)]
+        {
             assert_eq!(distance(a, b), edits, "{a} {b}");
         }
     }

@@ -56,7 +56,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_by_nearest_rank() {
-        for (count, p95, p99) in [(1, 1, 1), (2, 2, 2), (20, 19, 20), (99, 95, 99), (100, 95, 99), (101, 96, 100)] {
+        for (count, p95, p99) in
+            [(1, 1, 1), (2, 2, 2), (20, 19, 20), (99, 95, 99), (100, 95, 99), (101, 96, 100)]
+        {
             let times: Vec<f64> = (1..=count).rev().map(f64::from).collect();
             let stats = Stats::of(&times);
             assert_eq!((stats.p95, stats.p99), (f64::from(p95), f64::from(p99)), "{count} times");

@@ -51,7 +51,9 @@ impl<'a> Plan<'a> {
         }
         let sizes = geometry::sizes(min, max, flags.step, flags.factor);
         if sizes.len() > SIZES_MAX {
-            return usage(format!("-b, -e and -i make more than {SIZES_MAX} sizes; give -f 2, or a greater -i"));
+            return usage(format!(
+                "-b, -e and -i make more than {SIZES_MAX} sizes; give -f 2, or a greater -i"
+            ));
         }
         Ok(Self { collective, flags, max, sizes })
     }
@@ -190,7 +192,12 @@ impl<'a> Printer<'a> {
         println!(
             "# nThread 1 nGpus 1 minBytes {} maxBytes {} step: {step}({kind}) warmup iters: {} iters: {} agg iters: 1 \
              validation: {} graph: 0 unalign: {}",
-            config.minimum_bytes, config.maximum_bytes, config.warmup_iters, config.iterations, flags.check, flags.unalign
+            config.minimum_bytes,
+            config.maximum_bytes,
+            config.warmup_iters,
+            config.iterations,
+            flags.check,
+            flags.unalign
         );
         if let Some(budget) = config.budget_s {
             println!(
@@ -202,7 +209,11 @@ impl<'a> Printer<'a> {
         if self.columns.per_iter {
             println!("# Per-Iteration Report: i_* are single calls after a barrier, slowest rank each");
         }
-        println!("# Transport {}, {} buffers", self.mode, ["private", "registered"][usize::from(flags.register)]);
+        println!(
+            "# Transport {}, {} buffers",
+            self.mode,
+            ["private", "registered"][usize::from(flags.register)]
+        );
         println!("#\n# Using devices");
         for device in &config.devices {
             println!(
@@ -246,10 +257,12 @@ impl<'a> Printer<'a> {
         }
         if let Some((path, mut file)) = self.file.take() {
             self.report.out_of_bounds = json::Count { count: wrong, okay: truth(wrong == 0) };
-            self.report.average_bus_bandwidth = json::Average { bandwidth: json::Num(busbw), okay: "unchecked" };
+            self.report.average_bus_bandwidth =
+                json::Average { bandwidth: json::Num(busbw), okay: "unchecked" };
             self.report.end_time = host::now();
-            limits::write_json(&mut file, &self.report)
-                .map_err(|error| Failure::Environment(format!("writing {} failed: {error}", path.display())))?;
+            limits::write_json(&mut file, &self.report).map_err(|error| {
+                Failure::Environment(format!("writing {} failed: {error}", path.display()))
+            })?;
         }
         Ok(())
     }

@@ -128,7 +128,7 @@ mod tests {
             ("sohu-coll run -n 2 --timeout 1h prog", "a time is 30, 30s or 500ms"),
             ("sohu-coll run -n 2 --transport shn prog", "'shm'"),
             ("sohu-coll run -n 2 --env X prog", "a variable is NAME=VALUE"),
-            ("sohu-coll rnu -n 2 prog", "'run'"),
+            ("sohu-coll runn -n 2 prog", "'run'"),
         ] {
             let error = run(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

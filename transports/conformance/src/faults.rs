@@ -2,7 +2,7 @@
 
 use crate::Harness;
 use crate::calls::failures;
-use crate::play::{FITS_MAX, begin_all, call, end_all, recv_all, send_all, until};
+use crate::play::{FITS_MAX, begin_all, call, end_all, ranks, recv_all, send_all, until};
 use crate::seeded::stream;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{Refused, Window};
@@ -104,6 +104,29 @@ pub fn posted_spans_come_back<H: Harness>() {
         });
         assert!(output == bytes, "other bytes landed");
     }
+}
+
+/// A rank that is through with a call may drop its links; those still in the call get all its bytes and
+/// go on with each other.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn a_peer_that_left_after_the_call_disturbs_nobody<H: Harness>() {
+    let bytes = stream(55, FITS_MAX);
+    let mut links = H::links(3);
+    begin_all(&mut links, &call(0));
+    send_all(&mut links, 2, &ranks(&[0, 1]), &bytes);
+    end_all(&mut links);
+    drop(links.pop());
+    for rank in 0..2 {
+        assert_eq!(recv_all(&mut links, rank, 2, FITS_MAX), bytes);
+        for _ in 0..200 {
+            links[rank as usize].poll().expect("poll");
+        }
+        send_all(&mut links, rank, &[Rank(1 - rank)], &bytes);
+        assert_eq!(recv_all(&mut links, 1 - rank, rank, FITS_MAX), bytes);
+    }
+    end_all(&mut links);
 }
 
 /// Bytes that a peer sent before it dropped its links are still received; then the link is closed.

@@ -16,9 +16,11 @@ mod loop_links;
 pub mod passes;
 mod play;
 mod seeded;
+pub mod simulate;
 pub mod streams;
 
 pub use loop_links::{Faults, LoopLinks};
+pub use seeded::Seeded;
 
 /// Makes the links that the checks run on.
 pub trait Harness {
@@ -58,6 +60,7 @@ macro_rules! conformance {
             streams::send_refuses_when_full_and_works_again_after_a_drain,
             streams::a_fanned_out_send_gives_all_the_same_bytes,
             streams::a_fanned_out_send_waits_for_the_slowest,
+            streams::what_is_settled_arrives_without_its_sender,
             passes::a_pass_folds_sources_and_forwards_to_all,
             passes::a_pass_to_its_own_source_keeps_both_streams_apart,
             passes::a_pass_without_destinations_only_takes,
@@ -77,6 +80,7 @@ macro_rules! conformance {
             faults::errors_stick,
             faults::lent_spans_come_back,
             faults::posted_spans_come_back,
+            faults::a_peer_that_left_after_the_call_disturbs_nobody,
         }
     };
 }

@@ -2,14 +2,17 @@
 
 /// A small generator (SplitMix64): good enough to mix orders and sizes, and the same everywhere.
 #[derive(Clone, Debug)]
-pub(crate) struct Seeded(u64);
+pub struct Seeded(u64);
 
 impl Seeded {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The generator that `seed` starts.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,12 +21,12 @@ impl Seeded {
     }
 
     /// One of `0..end`; 0 when there is none.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
     /// A size of `1..=most`, about as often tiny as small as large; 0 when `most` is.
-    pub(crate) fn piece(&mut self, most: usize) -> usize {
+    pub fn piece(&mut self, most: usize) -> usize {
         let scale = [8, 200, 5_000, 300_000, usize::MAX][self.below(5)];
         if most == 0 { 0 } else { 1 + self.below(most.min(scale)) }
     }

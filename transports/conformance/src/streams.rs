@@ -4,6 +4,7 @@ use crate::Harness;
 use crate::play::{Flow, Patience, Script, begin_all, call, end_all, ranks, recv_all, send_all, until};
 use crate::seeded::{Seeded, stream};
 use sohu_coll_core::Rank;
+use sohu_coll_core::link::{Links, Window};
 use sohu_coll_mem::{View, ViewMut};
 
 /// How often in a row a link has to refuse before a check believes that it is full: links may refuse
@@ -102,7 +103,7 @@ pub fn recv_of_nothing_changes_nothing<H: Harness>() {
     let mut bytes = [7u8; 100];
     for _ in 0..50 {
         assert_eq!(links[1].recv(Rank(0), ViewMut::from(&mut bytes[..])).expect("recv"), 0);
-        let mut work = |_: sohu_coll_core::link::Window<'_>| panic!("work was called with nothing to do");
+        let mut work = |_: Window<'_>| panic!("work was called with nothing to do");
         assert_eq!(links[1].pass(&[Rank(0)], &[], 64, 8, &mut work).expect("pass"), 0);
         assert_eq!(links[0].send(&[Rank(1)], View::EMPTY).expect("send"), 0);
     }
@@ -116,11 +117,7 @@ pub fn recv_of_nothing_changes_nothing<H: Harness>() {
 }
 
 /// Sends until the link refuses for good; returns how many bytes of the stream went.
-pub(crate) fn send_until_full(
-    links: &mut [Box<dyn sohu_coll_core::link::Links>],
-    to: &[Rank],
-    bytes: &[u8],
-) -> usize {
+pub(crate) fn send_until_full(links: &mut [Box<dyn Links>], to: &[Rank], bytes: &[u8]) -> usize {
     let (mut sent, mut refused) = (0, 0);
     while refused < REFUSALS {
         let at = sent % bytes.len();
@@ -176,32 +173,57 @@ pub fn a_fanned_out_send_gives_all_the_same_bytes<H: Harness>() {
 /// # Panics
 /// When the contract is broken.
 pub fn a_fanned_out_send_waits_for_the_slowest<H: Harness>() {
-    let mut links = H::links(3);
-    begin_all(&mut links, &call(0));
+    wait_for_the_slowest(&mut H::links(3), 1, 2);
+    wait_for_the_slowest(&mut H::links(3), 2, 1);
+}
+
+/// Rank `fast` takes all the time, `slow` never: the link is full when `fast` has all and no more goes.
+fn wait_for_the_slowest(links: &mut [Box<dyn Links>], fast: u32, slow: u32) {
+    begin_all(links, &call(0));
     let both = ranks(&[1, 2]);
     let bytes = stream(13, 1 << 16);
     let (mut sent, mut taken, mut refused) = (0, 0, 0);
     let mut buffer = vec![0; 1 << 16];
     let mut patience = Patience::new();
-    // Rank 1 takes all the time, rank 2 never: the link is full when rank 1 has everything and no more goes.
     while refused < REFUSALS || taken < sent {
         let moved = links[0].send(&both, View::from(&bytes[sent % bytes.len()..])).expect("send");
         sent += moved;
         refused = if moved == 0 { refused + 1 } else { 0 };
         assert!(sent < BUFFERED_MAX, "a link took {sent} bytes that one rank never received");
-        let most = buffer.len().min(sent - taken);
-        let got = links[1].recv(Rank(0), ViewMut::from(&mut buffer[..most])).expect("recv");
+        let room = ViewMut::from(&mut buffer[..(sent - taken).min(1 << 16)]);
+        let got = links[fast as usize].recv(Rank(0), room).expect("recv");
         assert!((0..got).all(|i| buffer[i] == bytes[(taken + i) % bytes.len()]));
         taken += got;
         let polled = links[0].poll().expect("poll");
         patience.note(moved > 0 || got > 0 || polled, &|| format!("{taken} of {sent} bytes"));
     }
-    let late = recv_all(&mut links, 2, 0, sent);
+    let late = recv_all(links, slow, 0, sent);
     assert!(late.iter().enumerate().all(|(at, byte)| *byte == bytes[at % bytes.len()]));
-    until("sending again", &mut links, |links| {
-        links[0].send(&both, View::from(&[5u8][..])).expect("send") == 1
-    });
-    assert_eq!(recv_all(&mut links, 1, 0, 1), [5]);
-    assert_eq!(recv_all(&mut links, 2, 0, 1), [5]);
+    until("sending again", links, |links| links[0].send(&both, View::from(&[5u8][..])).expect("send") == 1);
+    assert_eq!(recv_all(links, 1, 0, 1), [5]);
+    assert_eq!(recv_all(links, 2, 0, 1), [5]);
+    end_all(links);
+}
+
+/// Once `settled` says yes, the bytes arrive although the sender's links are not touched any more.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn what_is_settled_arrives_without_its_sender<H: Harness>() {
+    let mut links = H::links(2);
+    begin_all(&mut links, &call(0));
+    let bytes = stream(17, 1 << 16);
+    let sent = send_until_full(&mut links, &[Rank(1)], &bytes);
+    let (mut got, mut taken) = (vec![0; sent], 0);
+    let mut patience = Patience::new();
+    let mut settled = false;
+    while taken < sent {
+        settled = settled || links[0].settled().expect("settled");
+        let room = ViewMut::from(&mut got[taken..sent.min(taken + 1000)]);
+        let moved = links[1].recv(Rank(0), room).expect("recv");
+        taken += moved;
+        patience.note(moved > 0, &|| format!("{taken} of {sent} bytes came, settled {settled}"));
+    }
+    assert!(got.iter().enumerate().all(|(at, byte)| *byte == bytes[at % bytes.len()]));
     end_all(&mut links);
 }

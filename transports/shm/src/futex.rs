@@ -2,7 +2,7 @@
 
 use rustix::thread::futex;
 use sohu_coll_mem::doorbell::Futex;
-use sohu_coll_mem::words::AtomicU64;
+use sohu_coll_mem::words::{AtomicU32, AtomicU64};
 
 /// Futexes of the kernel, shared between processes.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +25,8 @@ impl Futex<AtomicU64> for SharedFutex {
 }
 
 /// A futex is 32 bits; the doorbell keeps its state in the low half of its word.
-#[expect(clippy::disallowed_types, reason = "the type that the system call takes")]
-fn low_half(word: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
-    let half = (&raw const *word).cast::<std::sync::atomic::AtomicU32>();
+fn low_half(word: &AtomicU64) -> &AtomicU32 {
+    let half = (&raw const *word).cast::<AtomicU32>();
     // The low half comes first on a little-endian machine, second on the others.
     let half = half.wrapping_add(usize::from(cfg!(target_endian = "big")));
     // SAFETY: both halves of a live, aligned 64-bit atomic are live, aligned 32-bit atomics.

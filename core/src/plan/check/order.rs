@@ -59,7 +59,8 @@ pub(super) struct Messages {
 impl Messages {
     /// Pairs sends and receives in order on each lane. The error names the node that is left over.
     pub(super) fn pair(net: &Net<'_>) -> Result<Self, (usize, Reason)> {
-        let (mut sends, mut receives): (Vec<(Lane, usize)>, Vec<(Lane, usize)>) = (Vec::new(), Vec::new());
+        let mut sends: Vec<(Lane, usize)> = Vec::new();
+        let mut receives: Vec<(Lane, usize)> = Vec::new();
         for (node, &(rank, pass)) in net.nodes.iter().enumerate() {
             sends.extend(pass.to.iter().map(|&peer| ((rank, peer, pass.channel), node)));
             receives.extend(pass.sources.iter().filter_map(|source| match *source {
@@ -126,7 +127,8 @@ impl Messages {
         }
         let Some(stuck) = (0..net.len()).find(|&node| missing[node] > 0) else { return Ok(order) };
         let waits = |node: usize| net.after(node).map(|e| e.0).chain(self.senders[node].iter().copied());
-        let blocked = |node: usize| waits(node).find(|&on| missing[on] > 0).expect("a stuck pass waits for one");
+        let blocked =
+            |node: usize| waits(node).find(|&on| missing[on] > 0).expect("a stuck pass waits for one");
         // Going back from wait to wait leads into the circle within as many moves as there are passes.
         let inside = (0..net.len()).fold(stuck, |node, _| blocked(node));
         Err((inside, blocked(inside)))
@@ -135,7 +137,8 @@ impl Messages {
     /// Whether the plan ends on links with that much room. The error names two passes that can not
     /// both get on.
     pub(super) fn ends(&self, net: &Net<'_>, room: Room) -> Result<(), (usize, usize)> {
-        let mut waits: Vec<Vec<usize>> = (0..net.len()).map(|node| net.after(node).map(|e| e.0).collect()).collect();
+        let mut waits: Vec<Vec<usize>> =
+            (0..net.len()).map(|node| net.after(node).map(|e| e.0).collect()).collect();
         let mut before: Option<(Lane, usize)> = None;
         for &(lane, from, into) in &self.pairs {
             waits[into].push(from);

@@ -65,7 +65,10 @@ impl Values {
             for (word, (mine, theirs)) in (0..).zip(ranks.iter_mut().zip(&facts.ranks)) {
                 let twice = *mine & theirs;
                 if twice != 0 {
-                    return Err(Reason::ReducedTwice { rank: Rank(word * 64 + twice.trailing_zeros()), chunk });
+                    return Err(Reason::ReducedTwice {
+                        rank: Rank(word * 64 + twice.trailing_zeros()),
+                        chunk,
+                    });
                 }
                 *mine |= theirs;
             }

@@ -24,8 +24,7 @@ fn example() -> Program {
         scratch_chunks: 2,
     };
     program.steps[1].channel = ChannelId(7);
-    program.steps[3].after =
-        vec![Edge { on: 0, wait: Wait::Streaming }, Edge { on: 2, wait: Wait::Whole }];
+    program.steps[3].after = vec![Edge { on: 0, wait: Wait::Streaming }, Edge { on: 2, wait: Wait::Whole }];
     program.steps[4].finishes = true;
     program
 }
@@ -85,7 +84,8 @@ fn passes_show_sources_sinks_and_steps() {
         scratch_chunks: 1,
     };
     let text = passes.to_string();
-    let lines: Vec<String> = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let lines: Vec<String> =
+        text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(
         lines,
         [
@@ -149,8 +149,11 @@ fn chunks_beyond_any_buffer_still_print() {
 }
 
 fn chunks(limit: u32, buffer: Buffer) -> impl Strategy<Value = Chunks> {
-    (0..limit, 1..=limit)
-        .prop_map(move |(first, count)| Chunks { buffer, first, count: count.min(limit - first) })
+    (0..limit, 1..=limit).prop_map(move |(first, count)| Chunks {
+        buffer,
+        first,
+        count: count.min(limit - first),
+    })
 }
 
 fn buffer() -> impl Strategy<Value = Buffer> {

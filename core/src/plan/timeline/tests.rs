@@ -83,7 +83,10 @@ fn one_hop_is_copy_wire_latency_copy() {
     let all = input(0, 1);
     let plan = [
         Passes { passes: vec![pass(&[Source::Local(all)], None, &[1], all, &[])], scratch_chunks: 0 },
-        Passes { passes: vec![pass(&[Source::Peer(Rank(0))], Some(output(0, 1)), &[], output(0, 1), &[])], scratch_chunks: 0 },
+        Passes {
+            passes: vec![pass(&[Source::Peer(Rank(0))], Some(output(0, 1)), &[], output(0, 1), &[])],
+            scratch_chunks: 0,
+        },
     ];
     let found = timeline(&plan, &extents(2, 1, 1000), &on, 1000);
     // Each side touches every byte twice.
@@ -121,7 +124,10 @@ fn a_ring_is_its_hops() {
 fn ranks_that_share_a_core_take_turns() {
     let host = Host { cores: 2, bytes_per_ns: 10.0, slice_ns: 5.0, switch_ns: 30.0 };
     let all = output(0, 1);
-    let local = || Passes { passes: vec![pass(&[Source::Local(input(0, 1))], Some(all), &[], all, &[])], scratch_chunks: 0 };
+    let local = || Passes {
+        passes: vec![pass(&[Source::Local(input(0, 1))], Some(all), &[], all, &[])],
+        scratch_chunks: 0,
+    };
     for (size, turns) in [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)] {
         let on = Topology::uniform(size, wire(1.0, 1.0), host);
         let plan: Vec<Passes> = (0..size).map(|_| local()).collect();
@@ -146,7 +152,10 @@ fn a_streaming_pass_follows_slice_by_slice_and_a_whole_one_waits() {
                 ],
                 scratch_chunks: 0,
             },
-            Passes { passes: vec![pass(&[Source::Peer(Rank(1))], Some(all), &[], all, &[])], scratch_chunks: 0 },
+            Passes {
+                passes: vec![pass(&[Source::Peer(Rank(1))], Some(all), &[], all, &[])],
+                scratch_chunks: 0,
+            },
         ]
     };
     let on = Topology::uniform(3, wire(60.0, 4.0), LINKS_ONLY);
@@ -174,8 +183,14 @@ fn a_shared_switch_serialises_what_two_ranks_send() {
     }
     on.join(a, b, wire(50.0, 1.0));
     let all = output(0, 1);
-    let send = |to| Passes { passes: vec![pass(&[Source::Local(input(0, 1))], None, &[to], all, &[])], scratch_chunks: 0 };
-    let recv = |from| Passes { passes: vec![pass(&[Source::Peer(Rank(from))], Some(all), &[], all, &[])], scratch_chunks: 0 };
+    let send = |to| Passes {
+        passes: vec![pass(&[Source::Local(input(0, 1))], None, &[to], all, &[])],
+        scratch_chunks: 0,
+    };
+    let recv = |from| Passes {
+        passes: vec![pass(&[Source::Peer(Rank(from))], Some(all), &[], all, &[])],
+        scratch_chunks: 0,
+    };
     let plan = [send(2), send(3), recv(0), recv(1)];
     let total = timeline(&plan, &extents(4, 1, 1000), &on, 1000).total_ns;
     // Both reach the middle link at once and take it in turn: in, twice through, out.
@@ -195,7 +210,10 @@ fn nothing_takes_no_time() {
 fn a_plan_that_can_not_end_is_our_bug() {
     let on = Topology::uniform(2, wire(1.0, 1.0), LINKS_ONLY);
     let all = output(0, 1);
-    let recv = |from| Passes { passes: vec![pass(&[Source::Peer(Rank(from))], Some(all), &[], all, &[])], scratch_chunks: 0 };
+    let recv = |from| Passes {
+        passes: vec![pass(&[Source::Peer(Rank(from))], Some(all), &[], all, &[])],
+        scratch_chunks: 0,
+    };
     timeline(&[recv(1), recv(0)], &extents(2, 1, 10), &on, 10);
 }
 

@@ -187,7 +187,8 @@ impl<'a> Walk<'a> {
             let len = extents.bytes(pass.extent).len();
             let slice = slice.max(len.div_ceil(SLICES_MAX));
             let mut at = |walk: &mut Self, from: Rank, to: Rank| {
-                let stream = *known.entry((from, to, pass.channel)).or_insert_with(|| walk.add_stream(from, to));
+                let stream =
+                    *known.entry((from, to, pass.channel)).or_insert_with(|| walk.add_stream(from, to));
                 let position = position.entry(stream).or_insert(0);
                 *position += len;
                 (stream, *position - len)

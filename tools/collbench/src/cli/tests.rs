@@ -69,8 +69,14 @@ fn what_is_not_known_exits_with_2_and_a_suggestion() {
         ("sohu-collbench all_reduce -d flaot", "did you mean float?"),
         ("sohu-collbench all_reduce -o summ", "did you mean sum?"),
         ("sohu-collbench all_reduce -b 8X", "sizes are 8, 64K, 1M, 1G"),
-        ("sohu-collbench all_reduce -t 2", "only 1 is supported: a process is one rank; start more with --ranks"),
-        ("sohu-collbench all_reduce -g 4", "only 1 is supported: a process is one rank; start more with --ranks"),
+        (
+            "sohu-collbench all_reduce -t 2",
+            "only 1 is supported: a process is one rank; start more with --ranks",
+        ),
+        (
+            "sohu-collbench all_reduce -g 4",
+            "only 1 is supported: a process is one rank; start more with --ranks",
+        ),
         ("sohu-collbench all_reduce -m 8", "grouped calls are not supported yet"),
         ("sohu-collbench all_reduce -G 1", "there is no graph to launch"),
         ("sohu-collbench all_reduce -f 1", "2.."),

@@ -63,7 +63,7 @@ fn the_header_is_that_of_nccl_tests() {
     assert_eq!(
         header(PLAIN),
         "#\n\
-         #                                                           out-of-place                       in-place          \n\
+         #                                                              out-of-place                       in-place          \n\
          #       size         count      type   redop    root     time   algbw   busbw  #wrong     time   algbw   busbw  #wrong \n\
          #        (B)    (elements)                               (us)  (GB/s)  (GB/s)             (us)  (GB/s)  (GB/s)         \n"
     );
@@ -114,7 +114,10 @@ fn explanations_come_last_and_under_their_names() {
         "{row}"
     );
     let names = header.lines().nth(2).expect("a line of names");
-    assert!(names.ends_with("#wrong                algo     proto      model  %limit    line  state"), "{names}");
+    assert!(
+        names.ends_with("#wrong                algo     proto      model  %limit    line  state"),
+        "{names}"
+    );
     assert_eq!(names.len(), row.trim_end().len());
 }
 
@@ -135,5 +138,7 @@ fn the_footer_is_that_of_nccl_tests() {
         "# Out of bounds values : 0 OK\n# Avg bus bandwidth    : 12.3457 \n#\n\
          # Collective test concluded: all_reduce_perf\n#\n"
     );
-    assert!(footer("x", 2, 0.0).starts_with("# Out of bounds values : 2 FAILED\n# Avg bus bandwidth    : 0 \n"));
+    assert!(
+        footer("x", 2, 0.0).starts_with("# Out of bounds values : 2 FAILED\n# Avg bus bandwidth    : 0 \n")
+    );
 }

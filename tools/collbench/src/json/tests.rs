@@ -27,16 +27,41 @@ fn entry(row: &Row, all_times: bool) -> Value {
 #[test]
 fn a_row_has_the_keys_of_nccl_tests_and_ours() {
     let entry = entry(&row(60.0), false);
-    for key in ["size", "count", "type", "redop", "root", "out_of_place", "in_place", "out_of_place_per_iter",
-        "in_place_per_iter", "actual_iterations", "experiment_name", "handover_ns", "state", "algorithm", "protocol",
-        "predicted_us", "limit_pct"]
-    {
+    for key in [
+        "size",
+        "count",
+        "type",
+        "redop",
+        "root",
+        "out_of_place",
+        "in_place",
+        "out_of_place_per_iter",
+        "in_place_per_iter",
+        "actual_iterations",
+        "experiment_name",
+        "handover_ns",
+        "state",
+        "algorithm",
+        "protocol",
+        "predicted_us",
+        "limit_pct",
+    ] {
         assert!(entry.get(key).is_some(), "{key}");
     }
     for key in ["time", "alg_bw", "bus_bw", "nwrong", "med_us", "min_us", "p99_us", "bulk_us"] {
         assert!(entry["in_place"].get(key).is_some(), "{key}");
     }
-    for key in ["skipped_iterations", "min_us", "max_us", "avg_us", "p50_us", "p95_us", "p99_us", "stdev_us", "cv_pct"] {
+    for key in [
+        "skipped_iterations",
+        "min_us",
+        "max_us",
+        "avg_us",
+        "p50_us",
+        "p95_us",
+        "p99_us",
+        "stdev_us",
+        "cv_pct",
+    ] {
         assert!(entry["out_of_place_per_iter"].get(key).is_some(), "{key}");
     }
     assert_eq!(entry["root"], "    -1");

@@ -54,7 +54,10 @@ fn every_partial_result_is_exact_in_every_type() {
                     };
                     for cut in 0..values.len() {
                         for part in [&values[..=cut], &values[cut..], &values[cut..=cut]] {
-                            assert!(survives(dtype, fold(part)), "{dtype} {op} {ranks} ranks, entry {j}: {part:?}");
+                            assert!(
+                                survives(dtype, fold(part)),
+                                "{dtype} {op} {ranks} ranks, entry {j}: {part:?}"
+                            );
                         }
                     }
                 }
@@ -77,7 +80,9 @@ fn inputs_differ_between_ranks() {
 
 #[test]
 fn small_floats_round_to_the_nearest_even() {
-    for (value, bits) in [(1.0, 0x38), (0.0, 0), (-2.0, 0xc0), (17.0, 0x58), (19.0, 0x5a), (15.9, 0x58), (0.015_625, 0x08)] {
+    for (value, bits) in
+        [(1.0, 0x38), (0.0, 0), (-2.0, 0xc0), (17.0, 0x58), (19.0, 0x5a), (15.9, 0x58), (0.015_625, 0x08)]
+    {
         assert_eq!(small_float(value, 4, 3), bits, "{value}");
     }
     for (value, bits) in [(1.0, 0x3c00), (2048.0, 0x6800), (-1.5, 0xbe00)] {

@@ -31,8 +31,14 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         ("bench all_reduce -b 0", "size 0 is below one float element (4 bytes); give -b 4 or more"),
         ("bench all_reduce -b 2 -d all", "size 2 is below one uint64 element (8 bytes); give -b 8 or more"),
         ("bench all_reduce -b 2K -e 1K", "-b 2048 is more than -e 1024; the smallest size comes first"),
-        ("bench all_reduce -b 8 -e 16 -i 0", "-i 0 never gets from -b to -e; give -i 1M, or -f 2 to multiply"),
-        ("bench all_reduce -b 8 -e 1G -i 1", "-b, -e and -i make more than 100000 sizes; give -f 2, or a greater -i"),
+        (
+            "bench all_reduce -b 8 -e 16 -i 0",
+            "-i 0 never gets from -b to -e; give -i 1M, or -f 2 to multiply",
+        ),
+        (
+            "bench all_reduce -b 8 -e 1G -i 1",
+            "-b, -e and -i make more than 100000 sizes; give -f 2, or a greater -i",
+        ),
         ("bench broadcast --ranks 2 -r 2", "root 2 is not a rank of a job of 2; ranks are 0..2"),
     ] {
         let told = refusal(line);

@@ -1,13 +1,19 @@
 //! The links of one rank: every peer's lines, and the staging ring and the loans that they share.
 
+mod loans;
 mod peer;
 mod probe;
+mod protocol;
+mod room;
 
 use crate::futex::SharedFutex;
 use crate::heap::HeapBytes;
-use crate::layout::{LINES, Layout, SLOT};
+use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
-use peer::{Flight, Peer};
+use loans::Loans;
+use peer::Peer;
+use protocol::Flight;
+use room::Room;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{LinkCaps, Links, Refused, SOURCES_MAX, Sleep, Window};
 use sohu_coll_core::{Rank, Signature};
@@ -18,54 +24,9 @@ use sohu_coll_mem::words::Mapped;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
 use std::os::fd::BorrowedFd;
 
-/// The most loans that are out at once, the ledger's own bound.
-const LOANS_MAX: usize = sohu_coll_mem::region::SPANS_MAX;
-
 /// Below this many bytes a message is copied even out of registered memory: a loan costs a second hand-over, for
 /// its return.
 const LEND_MIN: usize = 2048;
-
-/// A staged piece is at least this long, or the whole of what is left: shorter ones cost more in lines than
-/// they gain by starting early.
-const STAGE_MIN: usize = 4096;
-
-/// Refusals of the staging ring in a row before links fall back on their own slots. The ring moves larger
-/// pieces, and is mostly short of room for the moment it takes a peer to read; a slot is for the case that
-/// the peer can not, because it waits for what another one will get.
-const REFUSALS_MAX: u32 = 64;
-
-/// Loans to peers, each with the number of readers that have not returned it.
-pub(super) struct Loans {
-    slots: Box<[Option<(ReadSpan, u32)>]>,
-    out: usize,
-}
-
-impl Loans {
-    fn new() -> Self {
-        Self { slots: (0..LOANS_MAX).map(|_| None).collect(), out: 0 }
-    }
-
-    fn book(&mut self, span: ReadSpan, readers: usize) -> Result<usize, ReadSpan> {
-        let Some(index) = self.slots.iter().position(Option::is_none) else { return Err(span) };
-        self.slots[index] = Some((span, readers as u32));
-        self.out += 1;
-        Ok(index)
-    }
-
-    fn release(&mut self, index: usize) {
-        let Some((_, readers)) = &mut self.slots[index] else { return };
-        *readers -= 1;
-        if *readers == 0 {
-            self.slots[index] = None;
-            self.out -= 1;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.slots.fill_with(|| None);
-        self.out = 0;
-    }
-}
 
 /// What the links to all peers have in common.
 pub(super) struct Shared {
@@ -93,19 +54,6 @@ impl core::fmt::Debug for ShmLinks {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "ShmLinks({} of {}, {})", self.rank, self.peers.len(), self.call)
     }
-}
-
-/// Where outgoing bytes of one pass are written.
-enum Room {
-    None,
-    /// In a line, by way of this rank's own memory.
-    Line,
-    /// At this byte of the staging ring.
-    Staged(usize),
-    /// In the slot of each link.
-    Slots,
-    /// At this byte of the one peer's segment.
-    Sink(usize),
 }
 
 impl ShmLinks {
@@ -184,93 +132,6 @@ impl ShmLinks {
         }
         self.open = open;
         Ok(open == 0)
-    }
-
-    /// Whether a line can go to each rank of `to`.
-    #[inline]
-    fn has_room(&mut self, to: &[Rank]) -> Result<bool, LinkError> {
-        for rank in to {
-            if !Self::peer(&mut self.peers, *rank).has_room(1, &mut self.shared)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Finds room in the staging ring, asking the peers for what they have returned when it is short.
-    fn stage(&mut self, want: usize) -> Result<Option<core::ops::Range<usize>>, LinkError> {
-        let least = want.min(STAGE_MIN);
-        if let Some(range) = self.shared.ring.reserve(want, least)
-            && range.len() == want
-        {
-            return Ok(Some(range));
-        }
-        for peer in self.peers.iter_mut().flatten() {
-            peer.collect(&mut self.shared)?;
-        }
-        Ok(self.shared.ring.reserve(want, least))
-    }
-
-    /// Where the next `want` bytes towards `to` can be written, and how many of them.
-    #[inline]
-    fn room(&mut self, to: &[Rank], want: usize) -> Result<(Room, usize), LinkError> {
-        if to.is_empty() {
-            return Ok((Room::None, want));
-        }
-        if !self.has_room(to)? {
-            return Ok((Room::None, 0));
-        }
-        if let [one] = *to
-            && self.open == 0
-            && let Some((offset, len)) = Self::peer(&mut self.peers, one).sink_now()
-        {
-            return Ok((Room::Sink(offset), want.min(len)));
-        }
-        if to.iter().all(|rank| want <= Self::peer(&mut self.peers, *rank).inline_bytes()) {
-            return Ok((Room::Line, want));
-        }
-        if let Some(range) = self.stage(want)? {
-            self.shared.refusals = 0;
-            return Ok((Room::Staged(range.start), range.len()));
-        }
-        self.shared.refusals += 1;
-        let free = |rank: &Rank| self.peers[rank.index()].as_ref().is_some_and(|peer| peer.slot_free);
-        if self.shared.refusals > REFUSALS_MAX && to.iter().all(free) {
-            return Ok((Room::Slots, want.min(SLOT)));
-        }
-        Ok((Room::None, 0))
-    }
-
-    /// What was written to `room` goes out.
-    #[inline]
-    fn dispatch(&mut self, to: &[Rank], room: &Room, line: &[u64], len: usize) {
-        match *room {
-            Room::None => {}
-            Room::Line => {
-                for rank in to {
-                    Self::peer(&mut self.peers, *rank).put_data(&line[..len.div_ceil(8)], len, &self.call);
-                }
-            }
-            Room::Staged(at) => {
-                let flight = Flight::Staged(self.shared.ring.commit(at, len, to.len() as u32));
-                let offset = self.segment.layout().staging().start + at;
-                for rank in to {
-                    Self::peer(&mut self.peers, *rank).put_chunk(offset, len, flight, &self.call);
-                }
-            }
-            Room::Slots => {
-                let layout = *self.segment.layout();
-                let first = self.segment.map.view(layout.slot(to[0].index()), len);
-                for rank in to {
-                    let slot = layout.slot(rank.index());
-                    if *rank != to[0] {
-                        first.copy_to(self.segment.map.view_mut(slot, len));
-                    }
-                    Self::peer(&mut self.peers, *rank).put_chunk(slot, len, Flight::Slot, &self.call);
-                }
-            }
-            Room::Sink(_) => Self::peer(&mut self.peers, to[0]).put_landed(len, &self.call),
-        }
     }
 
     fn try_pass(

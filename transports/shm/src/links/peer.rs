@@ -1,75 +1,20 @@
 //! One link: the lines to and from one peer, what they said, and what is still out because of them.
 
 use super::Shared;
+use super::protocol::{
+    CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, SIGNATURE_WORDS, SINK, SINKS_MAX, Sink, bounded,
+};
 use crate::layout::{LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::{Rank, Signature};
-use sohu_coll_mem::byte_ring::SegmentId;
 use sohu_coll_mem::doorbell::Ringer;
 use sohu_coll_mem::line::{Corrupt, CreditRx, CreditTx, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
 use sohu_coll_mem::words::Mapped;
 use sohu_coll_mem::{View, ViewMut, WriteSpan};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Set in the kind of a call's first line on a link: its payload starts with the signature's two words.
-const FIRST: u8 = 0x80;
-/// Nothing but the signature.
-const HEADER: u8 = 1;
-/// Bytes of the stream.
-const DATA: u8 = 2;
-/// Bytes of the stream that lie in the sender's segment: offset, length.
-const CHUNK: u8 = 3;
-/// Memory of the sender's that it wants the stream written to: position, offset, length.
-const SINK: u8 = 4;
-/// Bytes of the stream that were written to the receiver's sink: length.
-const LANDED: u8 = 5;
-
-const SIGNATURE_WORDS: usize = 2;
-
-/// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.
-const SINKS_MAX: usize = 16;
-
-/// The most chunks out to one peer: each has a line, and lines are fewer.
-const FLIGHTS_MAX: usize = 2 * LINES;
-
-/// What the next bytes of the incoming stream are.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Front {
-    /// In the current line, from this byte of its payload on.
-    Data { start: usize, len: usize },
-    /// In the peer's segment.
-    Chunk { offset: usize, len: usize },
-    /// Where this rank posted memory for them.
-    Landed { len: usize },
-}
-
-impl Front {
-    fn len(&self) -> usize {
-        match *self {
-            Self::Data { len, .. } | Self::Chunk { len, .. } | Self::Landed { len } => len,
-        }
-    }
-}
-
-/// What a chunk that is out returns when the peer has consumed it.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Flight {
-    Staged(SegmentId),
-    Lent(usize),
-    /// In the link's own slot.
-    Slot,
-}
-
-/// Memory of the peer's to write the stream to.
-#[derive(Clone, Copy, Debug)]
-struct Sink {
-    at: u64,
-    offset: usize,
-    len: usize,
-}
 
 pub(super) struct Peer {
     pub(super) rank: Rank,
@@ -231,7 +176,7 @@ impl Peer {
 
     fn chunk(&self, offset: u64, len: u64) -> Result<Front, LinkError> {
         let readable = self.layout.staging().start..self.map.len();
-        let (offset, len) = self.bounded(offset, len, &readable, "a chunk outside its segment")?;
+        let (offset, len) = bounded(offset, len, &readable).ok_or(self.corrupt("a chunk outside its segment"))?;
         Ok(Front::Chunk { offset, len })
     }
 
@@ -245,7 +190,7 @@ impl Peer {
     }
 
     fn sink(&mut self, at: u64, offset: u64, len: u64) -> Result<(), LinkError> {
-        let (offset, len) = self.bounded(offset, len, &self.layout.heap(), "a sink outside the heap")?;
+        let (offset, len) = bounded(offset, len, &self.layout.heap()).ok_or(self.corrupt("a sink outside the heap"))?;
         if self.sinks.len() == SINKS_MAX {
             return Err(self.corrupt("more sinks than a peer may open"));
         }
@@ -254,23 +199,6 @@ impl Peer {
         }
         self.sinks.push_back(Sink { at, offset, len });
         Ok(())
-    }
-
-    fn bounded(
-        &self,
-        offset: u64,
-        len: u64,
-        within: &core::ops::Range<usize>,
-        what: &'static str,
-    ) -> Result<(usize, usize), LinkError> {
-        match (usize::try_from(offset), usize::try_from(len)) {
-            (Ok(offset), Ok(len))
-                if len > 0 && offset >= within.start && offset < within.end && len <= within.end - offset =>
-            {
-                Ok((offset, len))
-            }
-            _ => Err(self.corrupt(what)),
-        }
     }
 
     /// How many bytes of the front are left.

@@ -1,0 +1,139 @@
+//! The second of two equal calls allocates nothing, by the count of the allocator itself.
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
+
+mod ranks;
+
+use ranks::{Group, Member, Post, TRANSPORTS};
+use sohu_coll::{Communicator, Error, ReduceOp};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::process::ExitCode;
+
+/// Counts the calling thread's allocations. Calls are driven by the thread that makes them, and no other is there.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// One more. A thread that is ending has nothing left to count in, and makes no calls.
+fn count() {
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every method hands its arguments on to the system's allocator unchanged, and returns what that returns; the
+// count is a constant-initialised cell without a destructor, so that counting allocates nothing itself.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above; `memory` came from `System`, as all memory here does.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above; `memory` came from `System`, as all memory here does.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often equal calls are made after the first.
+const REPEATS: usize = 3;
+
+fn main() -> ExitCode {
+    ranks::main(
+        &[
+            ("the_allocator_counts", the_allocator_counts),
+            ("the_second_equal_call_allocates_nothing_at_2_ranks", || second_call(2)),
+            ("the_second_equal_call_allocates_nothing_at_3_ranks", || second_call(3)),
+        ],
+        &[("count", play)],
+    )
+}
+
+fn the_allocator_counts() {
+    let before = ALLOCATIONS.get();
+    let boxed = std::hint::black_box(Box::new(1));
+    assert_eq!(ALLOCATIONS.get(), before + 1);
+    drop(boxed);
+}
+
+fn second_call(size: u32) {
+    for transport in TRANSPORTS {
+        let mut group = Group::start("count", size);
+        for post in Post::all(size, transport, 60_000, "-") {
+            group.tell(post.rank as usize, &post.line());
+        }
+        group.all_say("none");
+        group.end();
+    }
+}
+
+/// A call to make again and again: with which communicator, from where, to where.
+type Call = (&'static str, fn(&mut Communicator, &[f32], &mut [f32]) -> Result<(), Error>);
+
+/// All collectives, in both forms.
+const CALLS: [Call; 8] = [
+    ("all_reduce", |comm, input, output| {
+        let count = input.len() / comm.size() as usize;
+        comm.all_reduce(&input[..count], &mut output[..count], ReduceOp::Sum)
+    }),
+    ("all_reduce_in_place", |comm, _, output| comm.all_reduce_in_place(output, ReduceOp::Sum)),
+    ("reduce_scatter", |comm, input, output| {
+        let count = input.len() / comm.size() as usize;
+        comm.reduce_scatter(input, &mut output[..count], ReduceOp::Sum)
+    }),
+    ("reduce_scatter_in_place", |comm, _, output| comm.reduce_scatter_in_place(output, ReduceOp::Sum)),
+    ("all_gather", |comm, input, output| {
+        let count = input.len() / comm.size() as usize;
+        comm.all_gather(&input[..count], output)
+    }),
+    ("all_gather_in_place", |comm, _, output| comm.all_gather_in_place(output)),
+    ("broadcast", |comm, input, output| comm.broadcast(input, output, 1)),
+    ("broadcast_in_place", |comm, _, output| comm.broadcast_in_place(output, 1)),
+];
+
+/// The role: makes every call more than once, and says which of the later ones allocated how often.
+fn play(member: &mut Member) {
+    let post = Post::read(&member.hear());
+    let mut comm = post.join();
+    let mut complaints = Vec::new();
+    for count in [2, 3_000, 200_000] {
+        let elements = count * comm.size() as usize;
+        let (input, mut output) = (vec![0.0; elements], vec![0.0; elements]);
+        let registered_input = comm.alloc(elements).expect("the heap is large");
+        let mut registered_output = comm.alloc(elements).expect("the heap is large");
+        for (name, call) in CALLS {
+            for (home, from, to) in [
+                ("private", &input[..], &mut output[..]),
+                ("registered", &registered_input[..], &mut registered_output[..]),
+            ] {
+                call(&mut comm, from, to).expect("a good call");
+                let before = ALLOCATIONS.get();
+                for _ in 0..REPEATS {
+                    call(&mut comm, from, to).expect("a good call");
+                }
+                let made = ALLOCATIONS.get() - before;
+                if made > 0 {
+                    complaints
+                        .push(format!("{name} of {elements} elements, {home}: {made} in {REPEATS} calls"));
+                }
+            }
+        }
+    }
+    member.say(if complaints.is_empty() { "none".into() } else { complaints.join("; ") }.as_str());
+}

@@ -1,0 +1,44 @@
+//! Faults, on real processes: what every rank is told when ranks disagree, die, stop or leave, and that nothing of the
+//! job is left.
+
+#[path = "faults/calls.rs"]
+mod calls;
+#[path = "faults/deaths.rs"]
+mod deaths;
+#[path = "faults/job.rs"]
+mod job;
+mod ranks;
+#[path = "faults/script.rs"]
+mod script;
+#[path = "faults/start.rs"]
+mod start;
+#[path = "faults/stops.rs"]
+mod stops;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ranks::main(
+        &[
+            ("a_rank_that_never_comes_is_named_by_all", start::missing),
+            ("a_rank_that_comes_twice_is_named_to_all", start::duplicate),
+            ("a_rank_out_of_range_is_told_the_range", start::out_of_range),
+            ("two_world_sizes_are_both_named_to_all", start::two_sizes),
+            ("a_rank_that_dies_at_the_start_is_named_by_all", start::dies),
+            ("a_mismatch_names_both_calls_to_all_before_anything_is_written", calls::mismatches),
+            ("a_call_that_makes_no_sense_leaves_the_communicator_usable", calls::misuse),
+            ("one_rank_s_misuse_ends_nothing", calls::misuse_of_one),
+            ("a_rank_that_leaves_is_named_to_those_that_call", calls::leaves),
+            ("a_rank_that_leaves_after_the_last_call_hurts_nobody", calls::leaves_last),
+            ("a_rank_killed_before_a_call_is_named_by_all_within_a_second", deaths::before),
+            ("a_rank_killed_while_others_wait_is_named_by_all_within_a_second", deaths::awaited),
+            ("a_rank_killed_during_a_call_is_named_by_all_within_a_second", deaths::during),
+            ("a_rank_killed_between_calls_is_named_by_all_within_a_second", deaths::between),
+            ("a_failed_communicator_leaves_nothing_in_its_process", deaths::leaves_nothing),
+            ("a_stopped_rank_is_named_by_all_at_the_deadline", stops::stopped),
+            ("a_rank_stopped_in_a_call_is_named_by_all_at_the_deadline", stops::stopped_in_call),
+            ("a_stopped_rank_that_goes_on_in_time_hurts_nobody", stops::continued),
+        ],
+        &[("script", script::play)],
+    )
+}

@@ -1,0 +1,123 @@
+//! Results, on real processes: every collective, type, operation, form and size against a reference that every rank
+//! computes for itself.
+
+#[path = "matrix/lives.rs"]
+mod lives;
+mod ranks;
+#[path = "matrix/sweep.rs"]
+mod sweep;
+
+use ranks::{Group, Post, TRANSPORTS};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Every algorithm there is.
+const ALGORITHMS: [&str; 4] = ["one_shot", "two_shot", "ring", "recursive_doubling"];
+/// How long one call may take: the machine may be busy with other tests.
+const TIMEOUT_MS: u64 = 60_000;
+/// How long one set may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    ranks::main(
+        &[
+            ("every_combination_is_right_at_2_ranks", || every_combination(2)),
+            ("every_combination_is_right_at_3_ranks", || every_combination(3)),
+            ("every_combination_is_right_at_5_ranks", || every_combination(5)),
+            ("one_four_and_eight_ranks_are_right", one_four_and_eight_ranks),
+            ("registered_buffers_are_right", registered_buffers),
+            ("one_registered_buffer_of_two_is_right", mixed_buffers),
+            ("buffers_at_odd_addresses_are_right", odd_buffers),
+            ("every_algorithm_is_right_when_forced", forced_algorithms),
+            ("direct_algorithms_fold_in_rank_order_and_round_once", || rounded(&["one_shot", "two_shot"])),
+            ("other_algorithms_are_as_near_as_their_rounding", || rounded(&["ring", "recursive_doubling"])),
+            ("typed_calls_are_right_for_every_element_type", lives::typed_calls),
+            ("several_communicators_of_a_process_do_not_meet", lives::several_communicators),
+            ("coming_and_going_leaves_nothing_behind", lives::coming_and_going),
+        ],
+        &[
+            ("sweep", sweep::play),
+            ("typed", lives::play_typed),
+            ("several", lives::play_several),
+            ("cycles", lives::play_cycles),
+        ],
+    )
+}
+
+/// Makes all calls of a set on one job, and says how many were made. Every rank must have got equal bits.
+#[track_caller]
+fn run(set: &str, size: u32, transport: &str, algorithm: &str) -> u32 {
+    let mut group = Group::start("sweep", size).within(PATIENCE);
+    for post in Post::all(size, transport, TIMEOUT_MS, algorithm) {
+        group.tell(post.rank as usize, &format!("{set} {}", post.line()));
+    }
+    let first = group.hear(0).text;
+    let what = format!("{set} at {size} ranks on {transport}, algorithm {algorithm}");
+    let Some(made) = first.strip_prefix("made ").and_then(|rest| rest.split(' ').next()?.parse().ok()) else {
+        group.fail(&format!("{what}: {first}"));
+    };
+    for rank in 1..group.len() {
+        let other = group.hear(rank).text;
+        if other != first {
+            group.fail(&format!("{what}: rank 0 {first}, rank {rank} {other}"));
+        }
+    }
+    group.end();
+    made
+}
+
+fn every_combination(size: u32) {
+    for transport in TRANSPORTS {
+        // Two collectives reduce, by each of 5 operations; 12 types, 8 sizes, 2 forms.
+        assert_eq!(run("all", size, transport, "-"), (2 * 5 + 2) * 12 * 8 * 2);
+    }
+}
+
+fn one_four_and_eight_ranks() {
+    for size in [1, 4, 8] {
+        for transport in TRANSPORTS {
+            run("few", size, transport, "-");
+        }
+    }
+}
+
+fn registered_buffers() {
+    for size in [1, 2, 3, 5] {
+        run("registered", size, "shm", "-");
+    }
+    run("registered", 2, "tcp", "-");
+}
+
+fn mixed_buffers() {
+    for size in [2, 3] {
+        run("mixed", size, "shm", "-");
+    }
+}
+
+fn odd_buffers() {
+    for transport in TRANSPORTS {
+        run("odd", 3, transport, "-");
+    }
+}
+
+fn forced_algorithms() {
+    for algorithm in ALGORITHMS {
+        for size in [2, 3, 4, 5, 8] {
+            // All-reduce at least: 3 types, 2 operations, 5 sizes, 2 forms.
+            assert!(
+                run("forced", size, "shm", algorithm) >= 3 * 2 * 5 * 2,
+                "{algorithm} reduces at {size} ranks"
+            );
+        }
+        run("forced", 3, "tcp", algorithm);
+    }
+}
+
+fn rounded(algorithms: &[&str]) {
+    for algorithm in algorithms {
+        for size in [2, 3, 4, 5, 8] {
+            run("rounded", size, "shm", algorithm);
+        }
+        run("rounded", 4, "tcp", algorithm);
+    }
+}

@@ -1,0 +1,70 @@
+//! What the lines of a link mean.
+
+use crate::layout::LINES;
+use core::ops::Range;
+use sohu_coll_mem::byte_ring::SegmentId;
+
+/// Set in the kind of a call's first line on a link: its payload starts with the signature's two words.
+pub(super) const FIRST: u8 = 0x80;
+/// Nothing but the signature.
+pub(super) const HEADER: u8 = 1;
+/// Bytes of the stream.
+pub(super) const DATA: u8 = 2;
+/// Bytes of the stream that lie in the sender's segment: offset, length.
+pub(super) const CHUNK: u8 = 3;
+/// Memory of the sender's that it wants the stream written to: position, offset, length.
+pub(super) const SINK: u8 = 4;
+/// Bytes of the stream that were written to the receiver's sink: length.
+pub(super) const LANDED: u8 = 5;
+
+pub(super) const SIGNATURE_WORDS: usize = 2;
+
+/// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.
+pub(super) const SINKS_MAX: usize = 16;
+
+/// The most chunks out to one peer: each has a line, and lines are fewer.
+pub(super) const FLIGHTS_MAX: usize = 2 * LINES;
+
+/// What the next bytes of the incoming stream are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Front {
+    /// In the current line, from this byte of its payload on.
+    Data { start: usize, len: usize },
+    /// In the peer's segment.
+    Chunk { offset: usize, len: usize },
+    /// Where this rank posted memory for them.
+    Landed { len: usize },
+}
+
+impl Front {
+    /// How many bytes.
+    pub(super) fn len(&self) -> usize {
+        match *self {
+            Self::Data { len, .. } | Self::Chunk { len, .. } | Self::Landed { len } => len,
+        }
+    }
+}
+
+/// What a chunk that is out returns when the peer has consumed it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flight {
+    Staged(SegmentId),
+    Lent(usize),
+    /// In the link's own slot.
+    Slot,
+}
+
+/// Memory of the peer's to write the stream to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sink {
+    pub(super) at: u64,
+    pub(super) offset: usize,
+    pub(super) len: usize,
+}
+
+/// A run of bytes that a peer named, if it is not empty and lies in `within`.
+pub(super) fn bounded(offset: u64, len: u64, within: &Range<usize>) -> Option<(usize, usize)> {
+    let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
+    let inside = within.contains(&offset) && len <= within.end - offset;
+    (len > 0 && inside).then_some((offset, len))
+}
