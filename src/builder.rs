@@ -146,7 +146,9 @@ impl Builder {
         let cores: BTreeSet<u32> = mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
         let kind = self.transport.unwrap_or_default();
         let heap_bytes = self.heap_bytes.unwrap_or(HEAP_BYTES);
-        let fabric = Fabric::connect(kind, &mut mesh, heap_bytes, deadline)?;
+        let connected = Fabric::connect(kind, &mut mesh, heap_bytes, deadline);
+        // Else the others would only see that this rank is gone.
+        let fabric = connected.inspect_err(|error| mesh.abort(error))?;
         let crowded = size as usize > cores.len();
         let spins = match (crowded, kind) {
             (true, _) => 0,

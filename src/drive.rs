@@ -155,15 +155,20 @@ impl Driver<'_> {
         let silent: Vec<Rank> = answers.iter().filter(|(_, a)| a.is_none()).map(|(rank, _)| *rank).collect();
         let behind = |status: &Status| status.sequence != self.call.sequence || !status.in_call;
         let (culprits, why) = if !silent.is_empty() {
-            (silent, ", which give no sign of life (stopped, or busy outside the library)")
+            let stopped = |rank: &Rank| self.control.process_state(*rank) == Some('T');
+            let stopped: Vec<Rank> = silent.iter().copied().filter(stopped).collect();
+            match stopped.is_empty() {
+                true => (silent, " (alive, but not in a call)"),
+                false => (stopped, " (stopped by a signal)"),
+            }
         } else {
             let late = answers.iter().filter(|(_, a)| a.as_ref().is_some_and(behind));
             let late: Vec<Rank> = late.map(|(rank, _)| *rank).collect();
             if late.is_empty() {
                 let direct = executor.waiting_for().map(|(peers, _)| peers).unwrap_or_default();
-                (direct, ", which are alive and in the same call")
+                (direct, " (alive and in the same call)")
             } else {
-                (late, ", which are in another call")
+                (late, " (alive, but in another call)")
             }
         };
         Error::Timeout { culprits, during, waited, why: why.into() }

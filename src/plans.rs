@@ -4,7 +4,8 @@ use sohu_coll_algorithms as algorithms;
 use sohu_coll_algorithms::tuner::{Choice, Tuner};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
-use sohu_coll_core::plan::{Extents, Job, fuse::fuse};
+use sohu_coll_core::plan::fuse::{Room, fuse_for};
+use sohu_coll_core::plan::{Extents, Job};
 use sohu_coll_core::{Collective, DType, Error, Rank, ReduceOp, Signature};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +16,6 @@ const PLANS_MAX: usize = 512;
 /// Outputs from this size on are stored past the cache: they would not be found there when they are read.
 /// Twice the last-level cache's share of a core on the machines measured; see docs/measurements.
 const STREAM_FROM: usize = 16 << 20;
-
-/// Set in a signature's algorithm where the call's buffers are registered.
-const REGISTERED: u8 = 0x80;
 
 /// Everything of a call that decides what is done, and not to which bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,14 +146,16 @@ impl Plans {
             input_registered: shape.input_registered,
             output_registered: shape.output_registered,
         };
-        let bound = Bound::new(&program, &fuse(&program), &extents, &binding);
+        // A lent chunk needs no room on its link, so any chunk fits; what is copied gets a slice for sure.
+        let room = if shape.registered() { Room::Chunk } else { Room::Slice };
+        let bound = Bound::new(&program, &fuse_for(&program, room), &extents, &binding);
         Ok(Plan {
             executor: Executor::new(Arc::new(bound)),
             signature: Signature {
                 collective: shape.collective,
                 dtype: shape.dtype,
                 op: shape.op,
-                algorithm: number | if shape.registered() { REGISTERED } else { 0 },
+                algorithm: number | if shape.registered() { Signature::REGISTERED } else { 0 },
                 root: shape.root,
                 count: shape.count as u64,
                 sequence: 0,

@@ -66,7 +66,8 @@ pub struct Signature {
     pub dtype: DType,
     /// Reduction; `Sum` where the collective does not reduce.
     pub op: ReduceOp,
-    /// The algorithm's number in the library's table, so that two ranks tuned differently are caught.
+    /// The algorithm's number in the library's table, so that two ranks tuned differently are caught; with
+    /// [`REGISTERED`](Self::REGISTERED) where the call is planned for registered buffers.
     pub algorithm: u8,
     /// The root; rank 0 where there is none. At most `u16::MAX`.
     pub root: Rank,
@@ -79,6 +80,9 @@ pub struct Signature {
 impl Signature {
     /// The greatest count that a signature can carry.
     pub const COUNT_MAX: u64 = (1 << 48) - 1;
+
+    /// Set in [`algorithm`](Self::algorithm) where the call's buffers are registered.
+    pub const REGISTERED: u8 = 0x80;
 
     /// A signature for the time before the first call. Never sent.
     pub fn none() -> Self {
@@ -127,6 +131,9 @@ impl fmt::Display for Signature {
         }
         if self.collective.rooted() {
             write!(f, " root {}", self.root.0)?;
+        }
+        if self.algorithm & Self::REGISTERED != 0 {
+            f.write_str(" on registered buffers")?;
         }
         Ok(())
     }

@@ -190,7 +190,7 @@ fn dial(name: &[u8]) -> Result<UnixStream, Knock> {
 
 fn turned_away(fault: Fault, host: Rank, pid: Option<u32>, party: &Party) -> Knock {
     match fault {
-        Fault::Gone(_) => Knock::Again,
+        Fault::Gone => Knock::Again,
         Fault::Stranger => Knock::Failed(Error::Refused(format!(
             "the socket of {host} of {} belongs to something else{}; use another job id",
             party.id,

@@ -29,7 +29,7 @@ const PROOF_BYTES: usize = 32;
 #[derive(Debug)]
 pub(super) enum Fault {
     /// The other end closed, or the socket failed.
-    Gone(io::Error),
+    Gone,
     /// The other end is no part of this library.
     Stranger,
     /// The other end holds another secret, or is of another job.
@@ -39,8 +39,8 @@ pub(super) enum Fault {
 }
 
 impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Fault::Gone(error)
+    fn from(_: io::Error) -> Self {
+        Fault::Gone
     }
 }
 

@@ -149,14 +149,15 @@ impl Job {
     fn relay(
         &mut self,
         rank: u32,
-        pipe: impl Read + AsFd + Send + 'static,
+        mut pipe: impl Read + AsFd + Send + 'static,
         mut sink: impl Write + Send + 'static,
         over: &Arc<PipeReader>,
     ) -> Result<(), Error> {
         let events = self.events.clone();
         let over = Arc::clone(over);
         let work = move || {
-            let done = relay(pipe, over.as_fd(), Prefixer::new(rank), &mut sink);
+            // The pipe stays open until this is told, so that a rank that dies of nobody reading does so afterwards.
+            let done = relay(&mut pipe, over.as_fd(), Prefixer::new(rank), &mut sink);
             // As above: a job that was given up has no inbox.
             let _ = events.send(Event::Drained(done.is_ok()));
         };

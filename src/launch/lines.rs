@@ -69,7 +69,7 @@ impl Prefixer {
 /// # Errors
 /// When the sink takes no more, or a pipe can not be read.
 pub(super) fn relay(
-    mut pipe: impl Read + AsFd,
+    pipe: &mut (impl Read + AsFd),
     over: BorrowedFd<'_>,
     mut lines: Prefixer,
     sink: &mut dyn Write,
@@ -77,7 +77,7 @@ pub(super) fn relay(
     let mut bytes = vec![0; LINE_MAX];
     let mut left = usize::MAX;
     loop {
-        let (readable, ended) = wait(&pipe, over)?;
+        let (readable, ended) = wait(pipe, over)?;
         if ended {
             left = left.min(PIPE_MAX);
         }

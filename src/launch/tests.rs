@@ -102,11 +102,11 @@ fn a_line_without_end_comes_out_in_pieces() {
 
 #[test]
 fn a_pipe_held_open_by_a_stranger_does_not_keep_the_relay() {
-    let (pipe, mut held) = std::io::pipe().expect("a pipe");
+    let (mut pipe, mut held) = std::io::pipe().expect("a pipe");
     let (over, end) = std::io::pipe().expect("a pipe");
     held.write_all(b"last words").expect("room in the pipe");
     drop(end);
     let mut sink = Vec::new();
-    relay(pipe, over.as_fd(), Prefixer::new(1), &mut sink).expect("a vector takes everything");
+    relay(&mut pipe, over.as_fd(), Prefixer::new(1), &mut sink).expect("a vector takes everything");
     assert_eq!(sink, b"[1] last words\n");
 }

@@ -6,6 +6,9 @@ use sohu_coll::Error;
 /// Exit code of a run whose data was wrong.
 pub(crate) const WRONG: u8 = 1;
 
+/// Exit code of a run that the host did not allow.
+pub(crate) const ENVIRONMENT: u8 = 5;
+
 /// What ended a run.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -37,11 +40,11 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Alone(_) => 2,
-            Self::Environment(_) => 5,
+            Self::Environment(_) => ENVIRONMENT,
             Self::Call(error) => match error.root_cause() {
                 Error::Timeout { .. } | Error::Missing { .. } => 4,
                 Error::Misuse(_) => 2,
-                _ => 5,
+                _ => ENVIRONMENT,
             },
             Self::On(_, failure) => failure.code(),
         }

@@ -28,15 +28,15 @@ pub(crate) fn online() -> usize {
     info.lines().filter(|line| line.starts_with("processor")).count()
 }
 
-/// Ends this process with the exit code of a timeout, `time` from now, wherever it hangs then.
-pub(crate) fn end_after(time: Duration) {
+/// Ends this process with the exit code of a timeout, `slack` after the `given` time, wherever it hangs then.
+pub(crate) fn end_after(given: Duration, slack: Duration) {
     std::thread::spawn(move || {
         let start = std::time::Instant::now();
-        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+        while let Some(left) = (given + slack).checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(left);
         }
         eprintln!(
-            "sohu-collbench: timeout: the job was not done after {time:?}; raise --timeout if that is expected"
+            "sohu-collbench: timeout: the job was not done after {given:?}; raise --timeout if that is expected"
         );
         std::process::exit(4);
     });

@@ -3,6 +3,7 @@
 //!
 //! As nccl-tests has it, truth values are the texts `"true"` and `"false"`, and a number that is none is `"nan"`.
 
+use crate::failure::Failure;
 use crate::measure::{Half, Row, state};
 use crate::stats::Stats;
 use serde::{Serialize, Serializer};
@@ -279,6 +280,12 @@ fn short_name(row: &Row) -> String {
         name = format!("{name}_{}", row.shape.op);
     }
     name
+}
+
+/// Why there is no report.
+pub(crate) fn unwritable(path: Option<&Path>, error: &io::Error) -> Failure {
+    let path = path.unwrap_or(Path::new("")).display();
+    Failure::Environment(format!("no report can be written to {path}: {error}"))
 }
 
 /// Makes the file for a report, or the first of `FILE.0`, `FILE.1`, ... that is not there yet: no earlier report is lost.

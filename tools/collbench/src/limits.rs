@@ -3,12 +3,13 @@
 
 use crate::bound::Level;
 use crate::cli::{Flags, LimitFlags};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::measure::state;
+use crate::team::Team;
 use crate::{host, json};
 use serde::Serialize;
 use sohu_coll::limits::{Store, copy_gbps, reduce_gbps};
-use sohu_coll::{Communicator, Error, ReduceOp};
+use sohu_coll::{Error, ReduceOp};
 use std::io::Write;
 
 /// Sizes of one buffer, and where the buffers of one rank then are on today's server processors.
@@ -42,19 +43,22 @@ struct Report {
 }
 
 /// Measures and prints everything.
-pub(crate) fn run(comm: &mut Communicator, options: &LimitFlags) -> Result<u8, Failure> {
+pub(crate) fn run(team: &mut Team, options: &LimitFlags) -> Result<u8, Failure> {
     let common = &options.common;
     let start_time = host::now();
-    let rank = comm.rank();
-    let ranks = comm.size();
-    let mut file = match (&common.output_file, rank) {
-        (Some(path), 0) => Some(json::create(path).map_err(|error| {
-            Failure::Environment(format!("no report can be written to {}: {error}", path.display()))
-        })?),
-        _ => None,
+    let rank = team.rank();
+    let ranks = team.size();
+    let file = match (&common.output_file, rank) {
+        (Some(path), 0) => json::create(path).map(Some),
+        _ => Ok(None),
     };
+    let could = team.first_could(file.is_ok())?;
+    let mut file = file.map_err(|error| json::unwritable(common.output_file.as_deref(), &error))?;
+    if !could {
+        return Ok(failure::ENVIRONMENT);
+    }
     if rank == 0 && !common.jsonl {
-        print_header(comm);
+        print_header(team);
     }
     let mut limits = Vec::new();
     let mut tell = |limit: &'static str, param: &str, value: f64, unit: &'static str| {
@@ -64,17 +68,17 @@ pub(crate) fn run(comm: &mut Communicator, options: &LimitFlags) -> Result<u8, F
         }
         limits.push(limit);
     };
-    measure(comm, options.seconds, &mut tell)?;
+    measure(team, options.seconds, &mut tell)?;
     let roomy = ranks as usize <= host::online();
-    let handover = if roomy { comm.handover_ns()? } else { f64::NAN };
+    let handover = if roomy { team.own().handover_ns()? } else { f64::NAN };
     tell("cacheline_handover", "one way, ranks 0 and 1", handover, "ns");
-    let wake = comm.wake_ns()?;
+    let wake = team.own().wake_ns()?;
     tell("futex_wake", "one way, ranks 0 and 1", wake / 1e3, "us");
     if let Some((path, file)) = &mut file {
         let report = Report {
             version: 1,
             start_time,
-            transport: comm.transport().into(),
+            transport: team.transport().into(),
             ranks,
             hostname: host::name(),
             device_info: host::processor(),
@@ -85,7 +89,7 @@ pub(crate) fn run(comm: &mut Communicator, options: &LimitFlags) -> Result<u8, F
         write_json(file, &report)
             .map_err(|error| Failure::Environment(format!("writing {} failed: {error}", path.display())))?;
     }
-    comm.barrier()?;
+    team.own().barrier()?;
     Ok(0)
 }
 
@@ -97,17 +101,17 @@ pub(crate) fn write_json(file: &mut std::fs::File, report: &impl Serialize) -> s
 }
 
 /// The levels that rows are compared with; none where nobody asked, or where bytes do not move through memory alone.
-pub(crate) fn levels(comm: &mut Communicator, flags: &Flags) -> Result<Vec<Level>, Error> {
+pub(crate) fn levels(team: &mut Team, flags: &Flags) -> Result<Vec<Level>, Error> {
     let wanted = flags.explain || flags.common.output_file.is_some();
-    if !wanted || comm.transport() != "shm" || comm.size() < 2 {
+    if !wanted || team.transport() != "shm" || team.size() < 2 {
         return Ok(Vec::new());
     }
-    measure(comm, QUICK, &mut |_, _, _, _| {})
+    measure(team, QUICK, &mut |_, _, _, _| {})
 }
 
 /// Measures copy and reduction at every level with both kinds of store, all ranks at once; rates are summed over ranks.
 fn measure(
-    comm: &mut Communicator,
+    team: &mut Team,
     seconds: f64,
     tell: &mut dyn FnMut(&'static str, &str, f64, &'static str),
 ) -> Result<Vec<Level>, Error> {
@@ -115,9 +119,9 @@ fn measure(
     for (bytes, place) in LEVELS {
         let mut level = Level { bytes, copy: [0.0; 2], fold: [0.0; 2] };
         for (kind, store) in [Store::Cached, Store::Streaming].into_iter().enumerate() {
-            level.copy[kind] = together(comm, || copy_gbps(bytes, store, seconds))?;
+            level.copy[kind] = together(team, || copy_gbps(bytes, store, seconds))?;
             tell(["copy_cached", "copy_nt"][kind], place, level.copy[kind], "GB/s");
-            level.fold[kind] = together(comm, || reduce_gbps(bytes, store, seconds))?;
+            level.fold[kind] = together(team, || reduce_gbps(bytes, store, seconds))?;
             tell(["add_cached", "add_nt"][kind], place, level.fold[kind], "GB/s");
         }
         levels.push(level);
@@ -126,18 +130,18 @@ fn measure(
 }
 
 /// The sum over ranks of what each measures, all at the same time.
-fn together(comm: &mut Communicator, measure: impl FnOnce() -> f64) -> Result<f64, Error> {
-    comm.barrier()?;
+fn together(team: &mut Team, measure: impl FnOnce() -> f64) -> Result<f64, Error> {
+    team.own().barrier()?;
     let mut rate = [measure()];
-    comm.all_reduce_in_place(&mut rate, ReduceOp::Sum)?;
+    team.own().all_reduce_in_place(&mut rate, ReduceOp::Sum)?;
     Ok(rate[0])
 }
 
-fn print_header(comm: &Communicator) {
+fn print_header(team: &Team) {
     println!(
         "# sohu-collbench limits: {} ranks over {} on {}, {}",
-        comm.size(),
-        comm.transport(),
+        team.size(),
+        team.transport(),
         host::name(),
         host::processor()
     );

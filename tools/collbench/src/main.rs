@@ -17,15 +17,16 @@ mod parse;
 mod pattern;
 mod stats;
 mod sweep;
+mod team;
 
 use clap::Parser;
 use cli::{Cli, Common, Task};
 use failure::Failure;
-use sohu_coll::Communicator;
 use sohu_coll::launch::{Ended, Launch, Output};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
+use team::Team;
 
 /// How much later than the communicator's deadline the whole job's is, so that the error that names a rank comes first.
 const SLACK: Duration = Duration::from_secs(1);
@@ -34,11 +35,11 @@ fn main() -> ExitCode {
     let arguments = cli::arguments(std::env::args_os().collect());
     let task = Cli::parse_from(&arguments).task;
     let done = match &task {
-        Task::Limits(options) => start(&options.common, &arguments, |comm| limits::run(comm, options)),
+        Task::Limits(options) => start(&options.common, &arguments, |team| limits::run(team, options)),
         sweep => {
             let (collective, flags) = sweep.collective();
             sweep::Plan::new(collective, flags)
-                .and_then(|plan| start(&flags.common, &arguments, |comm| sweep::run(comm, &plan)))
+                .and_then(|plan| start(&flags.common, &arguments, |team| sweep::run(team, &plan)))
         }
     };
     match done {
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 fn start(
     common: &Common,
     arguments: &[OsString],
-    work: impl FnOnce(&mut Communicator) -> Result<u8, Failure>,
+    work: impl FnOnce(&mut Team) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     if let (Some(ranks), false) = (common.ranks, common.launched) {
         return launch(ranks, common, arguments);
@@ -63,14 +64,14 @@ fn start(
         sohu_coll::launch::die_with_parent();
     }
     if let Some(timeout) = common.timeout {
-        host::end_after(timeout + SLACK);
+        host::end_after(timeout, SLACK);
     }
-    let mut comm = join(common)?;
+    let mut team = Team::join(common)?;
+    let rank = team.rank();
     if !common.no_pin {
-        host::pin(comm.rank());
+        host::pin(rank);
     }
-    let rank = comm.rank();
-    work(&mut comm).map_err(|failure| failure.on(rank))
+    work(&mut team).map_err(|failure| failure.on(rank))
 }
 
 /// Starts this program again, once for each rank.
@@ -89,20 +90,4 @@ fn launch(ranks: u32, common: &Common, arguments: &[OsString]) -> Result<u8, Fai
         eprintln!("sohu-collbench: {ended}");
     }
     Ok(ended.code())
-}
-
-/// Makes the communicator from the launcher's environment and the flags.
-fn join(common: &Common) -> Result<Communicator, Failure> {
-    let mut builder =
-        Communicator::builder().from_env().map_err(|error| Failure::alone(error, common.launched))?;
-    if let Some(transport) = common.transport {
-        builder = builder.transport(transport.kind());
-    }
-    if let Some(algorithm) = &common.algo {
-        builder = builder.algorithm(algorithm);
-    }
-    if let Some(timeout) = common.timeout {
-        builder = builder.timeout(timeout);
-    }
-    Ok(builder.build()?)
 }

@@ -8,7 +8,8 @@ use crate::geometry::Shape;
 use crate::host;
 use crate::memory::Memory;
 use crate::pattern::{Pattern, Place};
-use sohu_coll::{Buffers, Communicator, Error, ReduceOp, Request};
+use crate::team::Team;
+use sohu_coll::{Buffers, Error, ReduceOp, Request};
 use std::time::Instant;
 
 /// The least and the most timed calls where a budget decides, as the benchmark of the peers has them.
@@ -97,7 +98,7 @@ pub(crate) fn state(handover_ns: f64) -> &'static str {
 
 /// What rows are measured with.
 pub(crate) struct Bench<'a> {
-    comm: &'a mut Communicator,
+    team: &'a mut Team,
     flags: &'a Flags,
     levels: &'a [Level],
     input: Memory,
@@ -109,22 +110,22 @@ pub(crate) struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// A bench with buffers for the greatest of `shapes`.
     pub(crate) fn new(
-        comm: &'a mut Communicator,
+        team: &'a mut Team,
         flags: &'a Flags,
         levels: &'a [Level],
         shapes: &[Shape],
     ) -> Result<Self, Error> {
         let most = |bytes: fn(&Shape) -> usize| shapes.iter().map(bytes).max().unwrap_or(0);
         let (unalign, registered) = (flags.unalign as usize, flags.register == 1);
-        let input = Memory::new(comm, most(Shape::input_bytes), unalign, registered)?;
-        let output = Memory::new(comm, most(Shape::bytes), unalign, registered)?;
-        let roomy = comm.size() as usize <= host::online();
-        Ok(Self { comm, flags, levels, input, output, roomy })
+        let input = Memory::new(team.measured(), most(Shape::input_bytes), unalign, registered)?;
+        let output = Memory::new(team.measured(), most(Shape::bytes), unalign, registered)?;
+        let roomy = team.size() as usize <= host::online();
+        Ok(Self { team, flags, levels, input, output, roomy })
     }
 
     /// Measures one row.
     pub(crate) fn row(&mut self, shape: Shape) -> Result<Row, Error> {
-        let pattern = Pattern::new(shape, self.comm.rank());
+        let pattern = Pattern::new(shape, self.team.rank());
         let before = self.handover()?;
         let mut apart = self.half(shape, &pattern, Place::Apart)?;
         let between = self.handover()?;
@@ -141,21 +142,27 @@ impl<'a> Bench<'a> {
 
     /// This rank's part of the bench lasts until here; no rank leaves before.
     pub(crate) fn barrier(&mut self) -> Result<(), Error> {
-        self.comm.barrier()
+        self.team.own().barrier()
     }
 
     fn handover(&mut self) -> Result<f64, Error> {
-        if self.roomy { self.comm.handover_ns() } else { Ok(f64::NAN) }
+        if self.roomy { self.team.own().handover_ns() } else { Ok(f64::NAN) }
     }
 
     fn half(&mut self, shape: Shape, pattern: &Pattern, place: Place) -> Result<Half, Error> {
         let registered = self.flags.register == 1;
         let in_place = place == Place::InPlace;
-        let chosen =
-            self.comm.explain(shape.collective, shape.dtype, shape.op, shape.count, in_place, registered)?;
+        let chosen = self.team.measured().explain(
+            shape.collective,
+            shape.dtype,
+            shape.op,
+            shape.count,
+            in_place,
+            registered,
+        )?;
         let length = if in_place { shape.bytes() } else { shape.output_bytes() };
         let mut caller = Caller {
-            comm: &mut *self.comm,
+            team: &mut *self.team,
             shape,
             place,
             input: self.input.first(shape.input_bytes()),
@@ -191,7 +198,7 @@ impl<'a> Bench<'a> {
 
 /// One call, to be made again and again.
 struct Caller<'a> {
-    comm: &'a mut Communicator,
+    team: &'a mut Team,
     shape: Shape,
     place: Place,
     input: &'a mut [u8],
@@ -205,16 +212,16 @@ impl Caller<'_> {
             Place::Apart => Buffers::Apart { input: &*self.input, output: &mut *self.output },
             Place::InPlace => Buffers::InPlace(&mut *self.output),
         };
-        self.comm.run(Request { collective, dtype, op, root, buffers })
+        self.team.measured().run(Request { collective, dtype, op, root, buffers })
     }
 
     /// Makes one call on known data; returns the number of wrong elements on all ranks.
     fn check(&mut self, pattern: &Pattern) -> Result<u64, Error> {
         pattern.fill(self.place, self.input, self.output);
-        self.comm.barrier()?;
+        self.team.own().barrier()?;
         self.call()?;
         let mut wrong = [pattern.wrong(self.place, self.output)];
-        self.comm.all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
+        self.team.own().all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
         Ok(wrong[0])
     }
 
@@ -232,7 +239,7 @@ impl Caller<'_> {
             (None, Some(_)) => 1,
             (None, None) => by_size,
         };
-        self.comm.barrier()?;
+        self.team.own().barrier()?;
         let start = Instant::now();
         for _ in 0..calls {
             self.call()?;
@@ -253,25 +260,25 @@ impl Caller<'_> {
         let mut times = Vec::with_capacity(count as usize);
         let begin = Instant::now();
         for _ in 0..count {
-            self.comm.barrier()?;
+            self.team.own().barrier()?;
             let start = Instant::now();
             self.call()?;
             times.push(start.elapsed().as_secs_f64() * 1e6);
             if most.is_finite() && times.len().is_multiple_of(LOOK_EVERY) {
                 let mut over = [u8::from(begin.elapsed().as_secs_f64() > most)];
-                self.comm.broadcast_in_place(&mut over, 0)?;
+                self.team.own().broadcast_in_place(&mut over, 0)?;
                 if over[0] == 1 {
                     break;
                 }
             }
         }
-        self.comm.all_reduce_in_place(&mut times, ReduceOp::Max)?;
+        self.team.own().all_reduce_in_place(&mut times, ReduceOp::Max)?;
         Ok(times)
     }
 
     /// Times calls back to back; returns this rank's mean, in microseconds.
     fn bulk(&mut self, count: usize) -> Result<f64, Error> {
-        self.comm.barrier()?;
+        self.team.own().barrier()?;
         let start = Instant::now();
         for _ in 0..count {
             self.call()?;
@@ -283,10 +290,10 @@ impl Caller<'_> {
     fn combine(&mut self, mine: f64, how: u8) -> Result<f64, Error> {
         let mut figure = [mine];
         match how {
-            0 => self.comm.broadcast_in_place(&mut figure, 0)?,
-            1 => self.comm.all_reduce_in_place(&mut figure, ReduceOp::Avg)?,
-            2 => self.comm.all_reduce_in_place(&mut figure, ReduceOp::Min)?,
-            _ => self.comm.all_reduce_in_place(&mut figure, ReduceOp::Max)?,
+            0 => self.team.own().broadcast_in_place(&mut figure, 0)?,
+            1 => self.team.own().all_reduce_in_place(&mut figure, ReduceOp::Avg)?,
+            2 => self.team.own().all_reduce_in_place(&mut figure, ReduceOp::Min)?,
+            _ => self.team.own().all_reduce_in_place(&mut figure, ReduceOp::Max)?,
         }
         Ok(figure[0])
     }

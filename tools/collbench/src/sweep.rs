@@ -1,14 +1,15 @@
 //! A series of rows: every chosen type, operation and root at every size, printed by rank 0.
 
 use crate::cli::Flags;
-use crate::failure::{Failure, WRONG};
+use crate::failure::{ENVIRONMENT, Failure, WRONG};
 use crate::format::{self, Columns};
 use crate::geometry::{self, SIZES_MAX, Shape};
 use crate::json::{self, Origin, truth};
 use crate::measure::{Bench, ITERATIONS, Row};
+use crate::team::Team;
 use crate::{host, limits};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sohu_coll::{Collective, Communicator, DType, Error, ReduceOp};
+use sohu_coll::{Collective, DType, Error, ReduceOp};
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -88,21 +89,27 @@ fn no_such_root(root: u32, ranks: u32) -> String {
 }
 
 /// Measures the series and prints it on rank 0. Returns the exit code.
-pub(crate) fn run(comm: &mut Communicator, plan: &Plan<'_>) -> Result<u8, Failure> {
-    let (flags, ranks) = (plan.flags, comm.size());
+pub(crate) fn run(team: &mut Team, plan: &Plan<'_>) -> Result<u8, Failure> {
+    let (flags, ranks) = (plan.flags, team.size());
     if let crate::parse::Choice::One(root) = flags.root
         && root >= ranks
     {
         return Err(Failure::Usage(no_such_root(root, ranks)));
     }
     let shapes = plan.shapes(ranks);
-    let devices = devices(comm)?;
-    let mut printer = match comm.rank() {
-        0 => Some(Printer::new(plan, devices, comm.transport(), shapes.len())?),
-        _ => None,
+    let devices = devices(team)?;
+    let printer = match team.rank() {
+        0 => Printer::new(plan, devices, team.transport(), shapes.len()).map(Some),
+        _ => Ok(None),
     };
-    let levels = limits::levels(comm, flags)?;
-    let mut bench = Bench::new(comm, flags, &levels, &shapes)?;
+    // Ranks that have nothing to say need not complain that rank 0 left.
+    let could = team.first_could(printer.is_ok())?;
+    let mut printer = printer?;
+    if !could {
+        return Ok(ENVIRONMENT);
+    }
+    let levels = limits::levels(team, flags)?;
+    let mut bench = Bench::new(team, flags, &levels, &shapes)?;
     let mut wrong = 0;
     let mut cycle = 0;
     while flags.cycles == 0 || cycle < flags.cycles {
@@ -124,11 +131,11 @@ pub(crate) fn run(comm: &mut Communicator, plan: &Plan<'_>) -> Result<u8, Failur
 }
 
 /// Where every rank runs.
-fn devices(comm: &mut Communicator) -> Result<Vec<json::Device>, Error> {
+fn devices(team: &mut Team) -> Result<Vec<json::Device>, Error> {
     let core = host::cores().first().map_or(0, |&core| core as u64);
     let mine = [u64::from(std::process::id()), core];
-    let mut all = vec![0; 2 * comm.size() as usize];
-    comm.all_gather(&mine, &mut all)?;
+    let mut all = vec![0; 2 * team.size() as usize];
+    team.own().all_gather(&mine, &mut all)?;
     let place = |(rank, pair): (u32, &[u64])| json::Device {
         rank,
         group: 0,
@@ -160,17 +167,14 @@ impl<'a> Printer<'a> {
         rows: usize,
     ) -> Result<Self, Failure> {
         let flags = plan.flags;
-        let file = flags.common.output_file.as_ref().map(|path| {
-            json::create(path).map_err(|error| {
-                Failure::Environment(format!("no report can be written to {}: {error}", path.display()))
-            })
-        });
+        let path = flags.common.output_file.as_deref();
+        let file = path.map(json::create).transpose().map_err(|error| json::unwritable(path, &error))?;
         let printer = Self {
             plan,
             columns: Columns { per_iter: flags.per_iter == 1, explain: flags.explain },
             mode,
             bar: bar(rows, flags),
-            file: file.transpose()?,
+            file,
             report: report(plan, devices, mode),
             busbw: (0.0, 0),
         };

@@ -23,7 +23,10 @@ fn main() -> ExitCode {
     match launch(&run).run() {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(ended) => {
-            eprintln!("sohu-coll: {ended}");
+            // A reader that has left does not want to be told.
+            if ended != Ended::Unread {
+                eprintln!("sohu-coll: {ended}");
+            }
             ExitCode::from(ended.code())
         }
         Err(error) => {

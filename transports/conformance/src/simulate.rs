@@ -174,7 +174,14 @@ impl<M: DerefMut<Target = [u8]>> Memory<M> {
         let wrong = self.output.iter().zip(&whole).position(|(found, expected)| found != expected);
         if let Some(byte) = wrong {
             let element = byte / call.dtype.size();
-            panic!("{}: byte {byte} (element {element}) of the output is wrong", self.rank);
+            let (found, expected) = (&self.output[byte..], &whole[byte..]);
+            let some = |bytes: &[u8]| format!("{:02x?}", &bytes[..bytes.len().min(8)]);
+            panic!(
+                "{}: {call:?}: output element {element} (byte {byte}) is wrong: {}, not {}",
+                self.rank,
+                some(found),
+                some(expected)
+            );
         }
         if let Some(input) = &self.input {
             assert!(input[..] == self.before.0, "{}: its input was written", self.rank);

@@ -1,0 +1,73 @@
+//! This rank's communicators: one that is measured, and one for what the bench itself has to say to the other ranks.
+//!
+//! They are the same one, unless an algorithm is forced: it may do no other collective than the measured one, and
+//! the bench needs barriers and sums.
+
+use crate::cli::Common;
+use crate::failure::Failure;
+use sohu_coll::{Builder, Communicator, Error};
+
+/// One rank's place among the others.
+pub(crate) struct Team {
+    measured: Communicator,
+    own: Option<Communicator>,
+}
+
+impl Team {
+    /// Joins the job that the launcher's environment tells of, as the flags have it.
+    pub(crate) fn join(common: &Common) -> Result<Self, Failure> {
+        let first = builder(common)?.build()?;
+        let Some(algorithm) = &common.algo else {
+            return Ok(Self { measured: first, own: None });
+        };
+        let mut own = first;
+        // When every rank is here, rank 0 no longer receives ranks for the first communicator.
+        own.barrier()?;
+        let measured = builder(common)?.algorithm(algorithm).build()?;
+        Ok(Self { measured, own: Some(own) })
+    }
+
+    /// The communicator whose calls are measured.
+    pub(crate) fn measured(&mut self) -> &mut Communicator {
+        &mut self.measured
+    }
+
+    /// The communicator for everything else.
+    pub(crate) fn own(&mut self) -> &mut Communicator {
+        self.own.as_mut().unwrap_or(&mut self.measured)
+    }
+
+    /// This rank.
+    pub(crate) fn rank(&self) -> u32 {
+        self.measured.rank()
+    }
+
+    /// How many ranks there are.
+    pub(crate) fn size(&self) -> u32 {
+        self.measured.size()
+    }
+
+    /// What connects them.
+    pub(crate) fn transport(&self) -> &'static str {
+        self.measured.transport()
+    }
+
+    /// Whether rank 0 could do what it alone does; every rank must ask, and only rank 0 is believed.
+    pub(crate) fn first_could(&mut self, could: bool) -> Result<bool, Error> {
+        let mut word = [u8::from(could)];
+        self.own().broadcast_in_place(&mut word, 0)?;
+        Ok(word[0] == 1)
+    }
+}
+
+fn builder(common: &Common) -> Result<Builder, Failure> {
+    let mut builder =
+        Communicator::builder().from_env().map_err(|error| Failure::alone(error, common.launched))?;
+    if let Some(transport) = common.transport {
+        builder = builder.transport(transport.kind());
+    }
+    if let Some(timeout) = common.timeout {
+        builder = builder.timeout(timeout);
+    }
+    Ok(builder)
+}
