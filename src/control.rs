@@ -13,7 +13,7 @@ use sohu_coll_core::{Error, Rank};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,11 +108,6 @@ impl Control {
     /// The sockets to the peers, in the order of their ranks.
     pub(crate) fn sockets_mut(&mut self) -> impl Iterator<Item = &mut PeerSocket> {
         self.peers.iter_mut().flatten().map(|peer| &mut peer.socket)
-    }
-
-    /// A file descriptor that is readable while a poll would find something: for a sleeper to wait on.
-    pub(crate) fn pending(&self) -> BorrowedFd<'_> {
-        self.ears.as_fd()
     }
 
     /// Reads what the peers sent, answers probes, and says whether the job is still whole. To be called about each

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// The most shapes that are kept. An inference step makes a few dozen; beyond this the oldest goes.
 const PLANS_MAX: usize = 512;
 
+/// Shapes that are compared before one is hashed: more than a layer of a model alternates between.
+const RECENT: usize = 4;
+
 /// Outputs from this size on are stored past the cache: they would not be found there when they are read.
 /// Twice the last-level cache's share of a core on the machines measured; see docs/measurements.
 const STREAM_FROM: usize = 16 << 20;
@@ -69,13 +72,14 @@ pub(crate) struct Plans {
     forced: Option<String>,
     plans: Vec<(Shape, Plan)>,
     places: HashMap<Shape, usize>,
-    last: usize,
+    /// Places of the last few shapes, the latest first.
+    recent: [usize; RECENT],
     oldest: usize,
 }
 
 impl Plans {
     pub(crate) fn new(rank: Rank, size: u32, tuner: Tuner, forced: Option<String>) -> Self {
-        Self { rank, size, tuner, forced, plans: Vec::new(), places: HashMap::new(), last: 0, oldest: 0 }
+        Self { rank, size, tuner, forced, plans: Vec::new(), places: HashMap::new(), recent: [0; RECENT], oldest: 0 }
     }
 
     pub(crate) fn tuner(&self) -> &Tuner {
@@ -101,14 +105,24 @@ impl Plans {
     /// When an algorithm was forced that can not do it.
     #[inline]
     pub(crate) fn find(&mut self, shape: &Shape) -> Result<&mut Plan, Error> {
-        // Repeated calls of one shape are what inference does; a comparison beats hashing the shape.
-        if self.plans.get(self.last).is_none_or(|(last, _)| last != shape) {
-            self.last = match self.places.get(shape) {
-                Some(place) => *place,
-                None => self.add(shape)?,
-            };
-        }
-        Ok(&mut self.plans[self.last].1)
+        // A few shapes in turn are what inference does; comparing them beats hashing one.
+        let is_here = |place: &usize| self.plans.get(*place).is_some_and(|(found, _)| found == shape);
+        let place = match self.recent.iter().find(|place| is_here(place)) {
+            Some(place) => *place,
+            None => self.look_up(shape)?,
+        };
+        Ok(&mut self.plans[place].1)
+    }
+
+    #[cold]
+    fn look_up(&mut self, shape: &Shape) -> Result<usize, Error> {
+        let place = match self.places.get(shape) {
+            Some(place) => *place,
+            None => self.add(shape)?,
+        };
+        self.recent.rotate_right(1);
+        self.recent[0] = place;
+        Ok(place)
     }
 
     #[cold]
@@ -146,9 +160,10 @@ impl Plans {
             input_registered: shape.input_registered,
             output_registered: shape.output_registered,
         };
-        // A lent chunk needs no room on its link, so any chunk fits; what is copied gets a slice for sure.
-        let room = if shape.registered() { Room::Chunk } else { Room::Slice };
-        let bound = Bound::new(&program, &fuse_for(&program, room), &extents, &binding);
+        let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);
+        // A lent chunk needs no room on its link, so any chunk fits; of what is copied only a slice is sure to.
+        let bound = Some(fused(Room::Chunk)).filter(Bound::lends_all);
+        let bound = bound.unwrap_or_else(|| fused(Room::Slice));
         Ok(Plan {
             executor: Executor::new(Arc::new(bound)),
             signature: Signature {

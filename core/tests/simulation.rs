@@ -160,7 +160,8 @@ fn a_link_that_breaks_ends_every_rank_and_those_that_end_well_are_right() {
                     Faults { break_after: Some((broken, after)), ..faults(&mut random, &[call]) };
                 let links = LoopLinks::fabric(job.size, faults);
                 let endings = run(seed, links, &[same_on_all(call)], memory).remove(0);
-                assert!(endings.iter().all(|ending| ending.result.is_some()), "seed {seed}: a rank hangs");
+                let ended = endings.iter().all(|ending| ending.result.is_some());
+                assert!(ended, "seed {seed}: a rank hangs: {endings:?} {call:?} {faults:?}");
                 for error in endings.iter().filter_map(error) {
                     assert!(matches!(error, LinkError::Closed { .. }), "seed {seed}: {error}");
                 }

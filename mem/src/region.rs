@@ -239,6 +239,12 @@ impl<'a> Region<'a> {
         unsafe { View::from_raw(base, len) }
     }
 
+    /// How many spans of this communicator are out, of this buffer or another.
+    #[inline]
+    pub fn spans_out(&self) -> usize {
+        self.ledger.out()
+    }
+
     /// Whether the bytes at `range` may be written now: no span of them is out.
     #[inline]
     pub fn is_free(&self, range: Range<usize>) -> bool {

@@ -300,24 +300,6 @@ fn more_peers_than_one_call_reports_are_all_heard() {
 }
 
 #[test]
-fn what_is_pending_can_be_waited_for() {
-    use rustix::event::{PollFd, PollFlags, poll};
-    let (mut rank, mut peers) = against(2);
-    let pending = |rank: &Control| {
-        let mut fds = [PollFd::from_borrowed_fd(rank.pending(), PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
-    };
-    assert!(!pending(&rank));
-    peers[0].write_all(&encode(&PeerMessage::Bye { calls: 9 })).unwrap();
-    assert!(pending(&rank));
-    assert_eq!(rank.poll(&IN_CALL), Ok(()));
-    assert!(!pending(&rank));
-    peers.clear();
-    assert_eq!(rank.poll(&IN_CALL), Ok(()));
-    assert!(!pending(&rank), "the end of a peer keeps nobody awake");
-}
-
-#[test]
 fn the_kernel_says_what_a_peers_process_does() {
     let (rank, _peers) = against(2);
     assert!(rank.process_state(Rank(1)).is_some());

@@ -85,7 +85,8 @@ impl Values {
         let bits = self.draw(rank, index);
         if self.kind == Kind::Rounded {
             let unit = (bits >> 11) as f64 / (1u64 << 53) as f64;
-            return held(self.dtype, unit * 4.0 - 2.0);
+            let value = unit * 4.0 - 2.0;
+            return held(self.dtype, if self.dtype == DType::F64 { value } else { f64::from(value as f32) });
         }
         if self.op == ReduceOp::Prod {
             return [-2.0, -1.0, 1.0, 2.0][bits as usize % 4];
@@ -171,8 +172,10 @@ fn push_float(dtype: DType, value: f64, bytes: &mut Vec<u8>) {
     match dtype {
         DType::F64 => bytes.extend_from_slice(&value.to_le_bytes()),
         DType::F32 => bytes.extend_from_slice(&(value as f32).to_le_bytes()),
-        DType::F16 => bytes.extend_from_slice(&f16::from_f64(value).to_le_bytes()),
-        DType::Bf16 => bytes.extend_from_slice(&bf16::from_f64(value).to_le_bytes()),
+        // From single precision, which holds the value: `half` looks at the upper half of a double only, and takes
+        // numbers just beside the middle between two results for the middle.
+        DType::F16 => bytes.extend_from_slice(&f16::from_f32(value as f32).to_le_bytes()),
+        DType::Bf16 => bytes.extend_from_slice(&bf16::from_f32(value as f32).to_le_bytes()),
         _ => bytes.push(tiny(dtype).encode(value)),
     }
 }

@@ -1,7 +1,7 @@
 //! Binding: passes and extents become offsets, lengths and a kernel, once for each shape of call.
 
 use crate::kernel::{Kernel, Store};
-use crate::plan::{Buffer, Chunks, Edge, Extents, Pass, Passes, Program, Source};
+use crate::plan::{Buffer, Chunks, Edge, Extents, Pass, Passes, Program, Source, Wait};
 use crate::rank::Rank;
 use core::panic::Location;
 use sohu_coll_mem::{Region, Regions};
@@ -32,6 +32,8 @@ pub struct Bound {
     pub(super) slice: usize,
     pub(super) store: Store,
     pub(super) ranks: u32,
+    /// Passes whose destination can be posted.
+    pub(super) posts: usize,
     /// Bytes of scratch memory that a call needs.
     pub scratch_bytes: usize,
 }
@@ -85,6 +87,8 @@ pub(super) struct BoundPass {
     pub(super) lends: bool,
     /// Whether the destination of this receive lies in registered memory.
     pub(super) posts: bool,
+    /// Where that is so, the earlier passes that use the destination: it is posted once they are done.
+    pub(super) conflicts: Box<[u32]>,
     /// Where in the peer's stream a receive starts.
     pub(super) stream_at: u64,
     pub(super) written_at: &'static Location<'static>,
@@ -104,8 +108,17 @@ impl Bound {
         );
         let mut streams = vec![0u64; program.job.size as usize];
         let bound = passes.passes.iter().map(|pass| bind_pass(pass, extents, binding, &mut streams));
+        let mut bound: Box<[BoundPass]> = bound.collect();
+        skip_empty(&mut bound);
+        for (index, pass) in bound.iter_mut().enumerate() {
+            pass.lends &= !is_overwritten(program, passes, index);
+            if pass.posts {
+                pass.conflicts = conflicts(program, passes, index);
+            }
+        }
         Self {
-            passes: bound.collect(),
+            posts: bound.iter().filter(|pass| pass.posts).count(),
+            passes: bound,
             kernel: binding.kernel,
             granule: binding.element,
             slice: binding.slice,
@@ -113,6 +126,69 @@ impl Bound {
             ranks: program.job.size,
             scratch_bytes: extents.scratch_bytes(passes.scratch_chunks),
         }
+    }
+}
+
+impl Bound {
+    /// Whether every byte that is sent is lent, so that sending never waits for room.
+    pub fn lends_all(&self) -> bool {
+        self.passes.iter().all(|pass| pass.to.is_empty() || pass.lends)
+    }
+}
+
+/// Whether what a pass sends is stored over by a later pass. Then it can not be lent: the later pass would wait
+/// for the peer to return it, and the peer may be waiting for this rank in the same way.
+fn is_overwritten(program: &Program, passes: &Passes, index: usize) -> bool {
+    let pass = &passes.passes[index];
+    let own = pass.sources.iter().find_map(|source| match source {
+        Source::Local(chunks) => Some(*chunks),
+        Source::Peer(_) => None,
+    });
+    let Some(sent) = pass.into.or(own) else { return false };
+    passes.passes[index + 1..].iter().filter_map(|later| later.into).any(|into| overlap(program, sent, into))
+}
+
+/// The earlier passes that read or write what the pass at `index` writes.
+fn conflicts(program: &Program, passes: &Passes, index: usize) -> Box<[u32]> {
+    let Some(into) = passes.passes[index].into else { return Box::default() };
+    let touches = |pass: &Pass| {
+        let reads = pass.sources.iter().any(|source| match source {
+            Source::Local(chunks) => overlap(program, *chunks, into),
+            Source::Peer(_) => false,
+        });
+        reads || pass.into.is_some_and(|written| overlap(program, written, into))
+    };
+    (0..).zip(&passes.passes[..index]).filter(|(_, pass)| touches(pass)).map(|(at, _)| at).collect()
+}
+
+/// Whether two runs of chunks share memory.
+fn overlap(program: &Program, one: Chunks, other: Chunks) -> bool {
+    let buffers = [one.buffer, other.buffer];
+    let same = buffers[0] == buffers[1] || (program.job.in_place && !buffers.contains(&Buffer::Scratch));
+    same && one.first < other.first + other.count && other.first < one.first + one.count
+}
+
+/// Replaces dependencies on passes without bytes by what those wait for. Such a pass counts as complete from
+/// the start, but what stands behind it must still wait for what stands before it.
+fn skip_empty(passes: &mut [BoundPass]) {
+    for index in 0..passes.len() {
+        let (before, rest) = passes.split_at_mut(index);
+        let after = &mut rest[0].after;
+        if after.iter().all(|edge| before[edge.on as usize].len > 0) {
+            continue;
+        }
+        let mut edges: Vec<Edge> = Vec::with_capacity(after.len());
+        for edge in &*after {
+            let on = &before[edge.on as usize];
+            // Those of an earlier pass have been replaced already, so none of them is empty.
+            let whole = on.after.iter().map(|edge| Edge { wait: Wait::Whole, ..*edge });
+            edges.extend(core::iter::once(*edge).filter(|_| on.len > 0));
+            edges.extend(whole.filter(|_| on.len == 0));
+        }
+        // Of the waits for one pass the stricter one stays: it stands first.
+        edges.sort_by_key(|edge| (edge.on, edge.wait == Wait::Streaming));
+        edges.dedup_by_key(|edge| edge.on);
+        *after = edges.into();
     }
 }
 
@@ -159,22 +235,8 @@ fn bind_pass(pass: &Pass, extents: &Extents, binding: &Binding, streams: &mut [u
         len,
         finishes: pass.finishes,
         after: pass.after.clone().into(),
+        conflicts: Box::default(),
         stream_at,
         written_at: pass.written_at,
     }
-}
-
-/// Whether `later` depends on `earlier` only by its place in the order of a link, not by memory.
-pub(super) fn only_order(earlier: &BoundPass, later: &BoundPass) -> bool {
-    let Some(into) = later.into else { return true };
-    let overlaps = |spot: &Spot| {
-        let same = match (spot.buffer, into.buffer) {
-            // Input and output may be one buffer; offsets then differ only by where each starts, so any
-            // pair of them counts as touching.
-            (Buffer::Input, Buffer::Output) | (Buffer::Output, Buffer::Input) => true,
-            (a, b) => a == b && spot.start < into.start + later.len && into.start < spot.start + earlier.len,
-        };
-        same && earlier.len > 0
-    };
-    !earlier.locals.iter().any(|(_, spot)| overlaps(spot)) && !earlier.into.as_ref().is_some_and(overlaps)
 }

@@ -44,6 +44,10 @@ struct State {
 /// which few can move at once; the bound keeps a poll short.
 const WINDOW: usize = 64;
 
+/// Spans that may be out when part of a result is lent ahead of the rest. Half of what the ledger, and a link's
+/// lines, hold.
+const LOANS_AHEAD_MAX: usize = 32;
+
 /// Runs one bound program, again and again.
 #[derive(Debug)]
 pub struct Executor {
@@ -52,13 +56,15 @@ pub struct Executor {
     /// Passes below this are complete.
     first: usize,
     verified: bool,
+    /// Receives whose destination has yet to be posted.
+    unposted: usize,
 }
 
 impl Executor {
     /// An executor for `bound`, ready to [`start`](Self::start).
     pub fn new(bound: Arc<Bound>) -> Self {
         let states = vec![State::default(); bound.passes.len()].into();
-        Self { bound, states, first: 0, verified: false }
+        Self { bound, states, first: 0, verified: false, unposted: 0 }
     }
 
     /// The program that it runs.
@@ -72,6 +78,7 @@ impl Executor {
         self.states.fill(State::default());
         self.first = 0;
         self.verified = false;
+        self.unposted = self.bound.posts;
     }
 
     /// Does everything that can be done now. Never blocks, never allocates.
@@ -80,8 +87,13 @@ impl Executor {
     /// What the links report; the call can not go on then.
     #[inline]
     pub fn poll(&mut self, regions: &Regions<'_>, links: &mut dyn Links) -> Result<Progress, LinkError> {
-        let mut run = Run { bound: &self.bound, states: &mut self.states, verified: &mut self.verified };
+        let (states, verified) = (&mut self.states, &mut self.verified);
+        let mut run = Run { bound: &self.bound, states, verified, asked: false };
         let count = run.bound.passes.len();
+        if self.unposted > 0 {
+            // Before anything is sent: a peer looks at what it was sent in order, and folds as soon as it can.
+            self.unposted -= run.post_all(regions, links);
+        }
         let mut moved = false;
         for index in self.first..count.min(self.first + WINDOW) {
             if !run.is_complete(index) {
@@ -92,6 +104,11 @@ impl Executor {
             self.first += 1;
         }
         let complete = self.first == count && run.verify(links)?;
+        // A rank that only sends, and is held up, must not keep its signature from those it sends nothing to:
+        // it may be waiting for them.
+        if !*run.verified && !run.asked {
+            run.verify(links)?;
+        }
         moved |= links.poll()?;
         if complete && links.settled()? {
             return Ok(Progress::Done);
@@ -126,12 +143,15 @@ struct Run<'e> {
     bound: &'e Bound,
     states: &'e mut [State],
     verified: &'e mut bool,
+    /// Whether the links were asked in this poll.
+    asked: bool,
 }
 
 impl Run<'_> {
     #[inline]
     fn verify(&mut self, links: &mut dyn Links) -> Result<bool, LinkError> {
         if !*self.verified {
+            self.asked = true;
             *self.verified = links.verify()?;
         }
         Ok(*self.verified)
@@ -167,39 +187,41 @@ impl Run<'_> {
     ) -> Result<bool, LinkError> {
         let bound = self.bound;
         let pass = &bound.passes[index];
-        let posts = pass.posts && !self.states[index].posted;
-        let ready = if posts { self.post(index, pass, regions, links) } else { self.ready(pass) };
+        let ready = self.ready(pass);
         let state = self.states[index];
         match pass.kind {
             Kind::Send => self.send(index, pass, ready, regions, links),
-            _ if state.sent < state.done => self.forward(index, pass, regions, links),
+            // What was stored but can not go yet must not hold up what comes: peers may be waiting for room
+            // in the same way. It goes later, in longer runs.
+            _ if state.sent < state.done && self.forward(index, pass, regions, links)? => Ok(true),
             _ if state.done >= ready || !self.verify(links)? => Ok(false),
             Kind::Recv => self.recv(index, pass, ready, regions, links),
             Kind::Fold => self.fold(index, pass, ready, regions, links),
         }
     }
 
-    /// Offers the destination of a receive to its peer, as soon as nothing else uses that memory. Order on
-    /// the link does not matter for this: the offer says from which byte of the stream on it holds.
-    fn post(
-        &mut self,
-        index: usize,
-        pass: &BoundPass,
-        regions: &Regions<'_>,
-        links: &mut dyn Links,
-    ) -> usize {
-        let free = pass.after.iter().all(|edge| {
-            self.is_complete(edge.on as usize) || bind::only_order(&self.bound.passes[edge.on as usize], pass)
-        });
-        if free && let (Some(into), [from]) = (pass.into, &*pass.from) {
-            let range = into.start..into.start + pass.len;
-            if let Some(span) = into.region(regions).post(range) {
+    /// Offers destinations of receives to their peers, as soon as nothing else uses that memory. Order on
+    /// the link does not matter for this: the offer says from which byte of the stream on it holds. Returns how
+    /// many were dealt with.
+    #[cold]
+    fn post_all(&mut self, regions: &Regions<'_>, links: &mut dyn Links) -> usize {
+        let mut dealt = 0;
+        for (index, pass) in self.bound.passes.iter().enumerate() {
+            if !pass.posts || self.states[index].posted {
+                continue;
+            }
+            let free = pass.conflicts.iter().all(|on| self.is_complete(*on as usize));
+            let late = self.states[index].done > 0;
+            if let (true, false, Some(into), [from]) = (free, late, pass.into, &*pass.from)
+                && let Some(span) = into.region(regions).post(into.start..into.start + pass.len)
+            {
                 // A refusal is an answer too: the bytes then come through staging.
                 let _: Result<(), Refused<_>> = links.post(*from, pass.stream_at, span);
                 self.states[index].posted = true;
+                dealt += 1;
             }
         }
-        self.ready(pass)
+        dealt
     }
 
     #[inline]
@@ -230,6 +252,19 @@ impl Run<'_> {
         links: &mut dyn Links,
     ) -> Result<bool, LinkError> {
         let state = &mut self.states[index];
+        let (start, region) = (pass.out_of.start, pass.out_of.region(regions));
+        let posted = matches!(*pass.to, [one] if links.posted(one) > 0);
+        if pass.lends && state.done < pass.len && !posted {
+            // A part goes ahead of the rest as a loan or not at all, and only while few are out: so there is
+            // always room for the rest, as one loan, and nobody has to take any of it first.
+            if region.spans_out() >= LOANS_AHEAD_MAX {
+                return Ok(false);
+            }
+            let span = region.lend(start + state.sent..start + state.done);
+            let lent = span.is_some_and(|span| links.lend(&pass.to, span).is_ok());
+            state.sent = if lent { state.done } else { state.sent };
+            return Ok(lent);
+        }
         let moved = move_out(pass, state.sent, state.done, self.bound.slice, regions, links)?;
         state.sent += moved;
         Ok(moved > 0)
@@ -279,7 +314,8 @@ impl Run<'_> {
         // memory for them: then the same trip writes there too.
         let together = pass.into.is_none()
             || !pass.lends
-            || matches!(*pass.to, [one] if links.posted(one) >= self.bound.granule);
+            || state.sent == state.done
+                && matches!(*pass.to, [one] if links.posted(one) >= self.bound.granule);
         let to: &[Rank] = if together { &pass.to } else { &[] };
         let moved = fold::slice(self.bound, pass, state.done, limit, to, regions, links)?;
         state.done += moved;

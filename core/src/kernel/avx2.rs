@@ -38,6 +38,10 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_part(self, from: *const u8, len: usize) -> __m256i {
+        if len == Self::WIDTH {
+            // SAFETY: the caller lends a whole register.
+            return unsafe { self.load(from) };
+        }
         // SAFETY: the caller's contract is the same.
         let words = unsafe { words::load_part::<4>(from, len) };
         // SAFETY: both are 32 bytes, and every pattern of bits is a valid register.
@@ -50,6 +54,10 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn store_part(self, into: *mut u8, raw: __m256i, len: usize) {
+        if len == Self::WIDTH {
+            // SAFETY: the caller lends a whole register.
+            return unsafe { self.store(into, raw) };
+        }
         // SAFETY: both are 32 bytes, and every pattern of bits is a valid integer.
         let words: [u64; 4] = unsafe { core::mem::transmute(raw) };
         // SAFETY: the caller's contract is the same.

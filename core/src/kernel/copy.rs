@@ -1,115 +1,102 @@
 //! Moving bytes: one trip over the source, one or two destinations.
 
-use super::Store;
 use super::fold::registers;
 use super::isa::Simd;
 
-/// What one copy moves.
+/// A copy loop of one family of instructions: the source, `into`, `also` (null where there is none), bytes.
+pub(super) type MoveFn = unsafe fn(*const u8, *mut u8, *mut u8, usize);
+
+/// What a family copies with.
 #[derive(Clone, Copy)]
-pub(super) struct Move {
-    pub(super) from: *const u8,
-    pub(super) into: *mut u8,
-    /// The second copy; null where there is none.
-    pub(super) also: *mut u8,
-    pub(super) bytes: usize,
-    pub(super) store: Store,
+pub(super) struct Moves {
+    pub(super) cached: MoveFn,
+    pub(super) streaming: MoveFn,
 }
 
-/// A copy loop of one family of instructions.
-pub(super) type MoveFn = unsafe fn(&Move);
-
-/// Moves the whole.
+/// Moves all bytes, with ordinary stores.
 ///
 /// # Safety
-/// `bytes` are readable at `from` and writable at `into` and, unless it is null, `also`. Both are disjoint
-/// from `from`, or the same memory.
+/// `bytes` are readable at `from` and writable at `into` and, unless it is null, `also`, both disjoint
+/// from `from`.
 #[inline(always)]
-pub(super) unsafe fn copy<S: Simd>(s: S, job: &Move) {
-    if job.bytes >= STREAM_MIN && job.store == Store::Streaming {
-        // SAFETY: the caller's contract is the same.
-        return unsafe { stream(s, job) };
-    }
-    // SAFETY: the caller's contract is the same.
-    unsafe { cached(s, job, 0) };
-}
-
-/// Below this, the head and the tail that cannot be streamed are most of it.
-const STREAM_MIN: usize = 1024;
-
-/// Moves what is left from `at`, with ordinary stores.
-///
-/// # Safety
-/// As [`copy`], and `at <= bytes`.
-#[inline(always)]
-unsafe fn cached<S: Simd>(s: S, job: &Move, mut at: usize) {
-    while at + 4 * S::WIDTH <= job.bytes {
+pub(super) unsafe fn cached<S: Simd>(s: S, from: *const u8, into: *mut u8, also: *mut u8, bytes: usize) {
+    let job = Move { from, into, also };
+    let mut at = 0;
+    while at + 4 * S::WIDTH <= bytes {
         // SAFETY: four registers fit.
-        unsafe { whole::<S, 4, false>(s, job, at) };
+        unsafe { job.whole::<S, false>(s, at) };
         at += 4 * S::WIDTH;
     }
-    while at + S::WIDTH <= job.bytes {
-        // SAFETY: one register fits.
-        unsafe { whole::<S, 1, false>(s, job, at) };
-        at += S::WIDTH;
-    }
-    if at < job.bytes {
-        // SAFETY: what is left is less than a register.
-        unsafe { part(s, job, at, job.bytes - at) };
-    }
+    // SAFETY: `at <= bytes`.
+    unsafe { job.parts(s, at, bytes) };
 }
 
-/// Moves with stores past the caches, but for the ends.
+/// Moves all bytes, past the caches but for the ends and for `also`.
 ///
 /// # Safety
-/// As [`copy`], and `bytes >= 64`.
+/// As [`cached`].
 #[inline(always)]
-unsafe fn stream<S: Simd>(s: S, job: &Move) {
-    let head = job.into.align_offset(64);
-    // SAFETY: the head is less than 64 bytes.
-    unsafe { cached(s, &Move { bytes: head, ..*job }, 0) };
-    let mut at = head;
-    while at + 4 * S::WIDTH <= job.bytes {
+pub(super) unsafe fn streaming<S: Simd>(s: S, from: *const u8, into: *mut u8, also: *mut u8, bytes: usize) {
+    let job = Move { from, into, also };
+    let mut at = into.align_offset(64).min(bytes);
+    // SAFETY: `at <= bytes`.
+    unsafe { job.parts(s, 0, at) };
+    while at + 4 * S::WIDTH <= bytes {
         // SAFETY: four registers fit; `into + at` is a multiple of 64.
-        unsafe { whole::<S, 4, true>(s, job, at) };
+        unsafe { job.whole::<S, true>(s, at) };
         at += 4 * S::WIDTH;
     }
     s.fence();
-    // SAFETY: `at` is still inside the bytes.
-    unsafe { cached(s, job, at) };
+    // SAFETY: `at <= bytes`.
+    unsafe { job.parts(s, at, bytes) };
 }
 
-/// # Safety
-/// As [`copy`], for `COUNT * S::WIDTH` bytes at `at`; if `STREAM`, `into + at` is a multiple of `S::WIDTH`.
-#[inline(always)]
-unsafe fn whole<S: Simd, const COUNT: usize, const STREAM: bool>(s: S, job: &Move, at: usize) {
-    // SAFETY: the caller lends the registers.
-    let raws = unsafe { registers::<S, COUNT>(s, job.from.wrapping_add(at)) };
-    for (register, raw) in raws.into_iter().enumerate() {
-        let place = at + register * S::WIDTH;
-        if STREAM {
-            // SAFETY: `register < COUNT`, and the caller aligned `into + at`.
-            unsafe { s.stream(job.into.wrapping_add(place), raw) };
-        } else {
-            // SAFETY: `register < COUNT`.
-            unsafe { s.store(job.into.wrapping_add(place), raw) };
-        }
-        if !job.also.is_null() {
-            // SAFETY: `register < COUNT`, and `also` is there.
-            unsafe { s.store(job.also.wrapping_add(place), raw) };
+/// From where to where.
+#[derive(Clone, Copy)]
+struct Move {
+    from: *const u8,
+    into: *mut u8,
+    also: *mut u8,
+}
+
+impl Move {
+    /// # Safety
+    /// As [`cached`], for `4 * S::WIDTH` bytes at `at`; if `STREAM`, `into + at` is a multiple of `S::WIDTH`.
+    #[inline(always)]
+    unsafe fn whole<S: Simd, const STREAM: bool>(self, s: S, at: usize) {
+        // SAFETY: the caller lends the registers.
+        let raws = unsafe { registers::<S, 4>(s, self.from.wrapping_add(at)) };
+        for (register, raw) in raws.into_iter().enumerate() {
+            let place = at + register * S::WIDTH;
+            if STREAM {
+                // SAFETY: `register < 4`, and the caller aligned `into + at`.
+                unsafe { s.stream(self.into.wrapping_add(place), raw) };
+            } else {
+                // SAFETY: `register < 4`.
+                unsafe { s.store(self.into.wrapping_add(place), raw) };
+            }
+            if !self.also.is_null() {
+                // SAFETY: `register < 4`, and `also` is there.
+                unsafe { s.store(self.also.wrapping_add(place), raw) };
+            }
         }
     }
-}
 
-/// # Safety
-/// As [`copy`], for `len <= S::WIDTH` bytes at `at`.
-#[inline(always)]
-unsafe fn part<S: Simd>(s: S, job: &Move, at: usize, len: usize) {
-    // SAFETY: the caller lends `len` bytes at `at`.
-    let raw = unsafe { s.load_part(job.from.wrapping_add(at), len) };
-    // SAFETY: the caller lends `len` bytes at `at`.
-    unsafe { s.store_part(job.into.wrapping_add(at), raw, len) };
-    if !job.also.is_null() {
-        // SAFETY: the caller lends `len` bytes at `at`, and `also` is there.
-        unsafe { s.store_part(job.also.wrapping_add(at), raw, len) };
+    /// # Safety
+    /// As [`cached`], for the bytes from `at` to `end`.
+    #[inline(always)]
+    unsafe fn parts<S: Simd>(self, s: S, mut at: usize, end: usize) {
+        while at < end {
+            let len = (end - at).min(S::WIDTH);
+            // SAFETY: `at + len <= end`; `len` is at most a register.
+            let raw = unsafe { s.load_part(self.from.wrapping_add(at), len) };
+            // SAFETY: as above.
+            unsafe { s.store_part(self.into.wrapping_add(at), raw, len) };
+            if !self.also.is_null() {
+                // SAFETY: as above, and `also` is there.
+                unsafe { s.store_part(self.also.wrapping_add(at), raw, len) };
+            }
+            at += len;
+        }
     }
 }

@@ -94,6 +94,8 @@ impl<S: Simd> Format<S> for Double {
 
 /// The types that are folded as `f32`: how `PARTS` registers of `f32` come from one register of elements.
 pub(super) trait Narrow<S: Simd, const PARTS: usize> {
+    /// What the parts are times too small: a power of two.
+    const SCALE: f32 = 1.0;
     fn widen(s: S, raw: S::Register) -> [S::F32; PARTS];
     fn narrow(s: S, parts: [S::F32; PARTS]) -> S::Register;
 }
@@ -131,6 +133,11 @@ impl<S: Simd, N: Narrow<S, PARTS>, const PARTS: usize> Format<S> for AsF32<N, PA
     }
     #[inline(always)]
     fn product(s: S, a: Self::Acc, b: Self::Acc) -> Self::Acc {
+        if N::SCALE == 1.0 {
+            return parts!(s.mul_f32(a, b));
+        }
+        let scale = [s.splat_f32(N::SCALE); PARTS];
+        let b = parts!(s.mul_f32(b, scale));
         parts!(s.mul_f32(a, b))
     }
     #[inline(always)]
@@ -148,7 +155,7 @@ impl<S: Simd, N: Narrow<S, PARTS>, const PARTS: usize> Format<S> for AsF32<N, PA
     }
     #[inline(always)]
     fn splat(s: S, scalar: f64) -> Self::Acc {
-        [s.splat_f32(scalar as f32); PARTS]
+        [s.splat_f32(scalar as f32 / N::SCALE); PARTS]
     }
 }
 
@@ -209,6 +216,7 @@ fn round_to_upper<S: Simd>(s: S, x: S::F32) -> S::Register {
 pub(super) struct Byte<L>(PhantomData<L>);
 
 impl<S: Simd, L: Layout> Narrow<S, 4> for Byte<L> {
+    const SCALE: f32 = L::SCALE;
     #[inline(always)]
     fn widen(s: S, raw: S::Register) -> [S::F32; 4] {
         widen::<S, L>(s, raw)

@@ -3,6 +3,7 @@
 //! An E5M2 number is the upper byte of a half precision number. An E4M3 number, moved one bit to the right in
 //! the upper byte of a half precision number, is that number times 2^-8. So the conversions of half precision
 //! do the work, subnormal numbers included; what is left is rounding (once, from `f32`), NaN and saturation.
+//! E4M3 stays scaled while it is folded: the exponent of the accumulator is 8 lower than the number's.
 
 use super::isa::Simd;
 
@@ -10,8 +11,8 @@ use super::isa::Simd;
 pub(super) trait Layout {
     /// Bits of the significand after the point.
     const FRACTION: u32;
-    /// Whether the numbers are those of half precision times 2^8, without infinities.
-    const SCALED: bool;
+    /// What a number is times the half precision number that stands for it. If not 1, there are no infinities.
+    const SCALE: f32;
     /// The canonical NaN.
     const NAN: u16;
 }
@@ -21,7 +22,7 @@ pub(super) struct E4m3;
 
 impl Layout for E4m3 {
     const FRACTION: u32 = 3;
-    const SCALED: bool = true;
+    const SCALE: f32 = 256.0;
     const NAN: u16 = 0x7f;
 }
 
@@ -30,11 +31,11 @@ pub(super) struct E5m2;
 
 impl Layout for E5m2 {
     const FRACTION: u32 = 2;
-    const SCALED: bool = false;
+    const SCALE: f32 = 1.0;
     const NAN: u16 = 0x7e;
 }
 
-/// The four parts: lower and upper half of the even bytes, lower and upper half of the odd ones.
+/// The four parts, divided by `L::SCALE`: lower and upper half of the even bytes, lower and upper half of the odd ones.
 #[inline(always)]
 pub(super) fn widen<S: Simd, L: Layout>(s: S, raw: S::Register) -> [S::F32; 4] {
     let even = widen_upper::<S, L>(s, s.shl16::<8>(raw));
@@ -45,16 +46,14 @@ pub(super) fn widen<S: Simd, L: Layout>(s: S, raw: S::Register) -> [S::F32; 4] {
 /// Widens the upper byte of each 16 bits.
 #[inline(always)]
 fn widen_upper<S: Simd, L: Layout>(s: S, raw: S::Register) -> [S::F32; 2] {
-    if !L::SCALED {
+    if L::SCALE == 1.0 {
         return s.widen_f16(s.and(raw, s.splat16(0xff00)));
     }
     let magnitude = s.and(raw, s.splat16(0x7f00));
     let half = s.or(s.and(raw, s.splat16(0x8000)), s.shr16::<1>(magnitude));
     // The largest magnitude is no number but the NaN.
     let half = s.if_greater16(magnitude, s.splat16(0x7eff), s.splat16(0x7e00), half);
-    let [lower, upper] = s.widen_f16(half);
-    let scale = s.splat_f32(256.0);
-    [s.mul_f32(lower, scale), s.mul_f32(upper, scale)]
+    s.widen_f16(half)
 }
 
 /// The inverse of [`widen`].
@@ -71,11 +70,11 @@ fn narrow_code<S: Simd, L: Layout>(s: S, [lower, upper]: [S::F32; 2]) -> S::Regi
     let half = s.narrow_f16([round::<S, L>(s, lower), round::<S, L>(s, upper)]);
     let magnitude = s.and(half, s.splat16(0x7fff));
     let sign = s.shr16::<8>(s.and(half, s.splat16(0x8000)));
-    let code = if L::SCALED {
+    let code = if L::SCALE == 1.0 {
+        s.shr16::<8>(magnitude)
+    } else {
         // 0x7e is the largest number; infinity and all beyond saturate.
         s.min16(s.shr16::<7>(magnitude), s.splat16(0x7e))
-    } else {
-        s.shr16::<8>(magnitude)
     };
     s.if_greater16(magnitude, s.splat16(0x7c00), s.splat16(L::NAN), s.or(code, sign))
 }
@@ -89,7 +88,6 @@ fn narrow_code<S: Simd, L: Layout>(s: S, [lower, upper]: [S::F32; 2]) -> S::Regi
 fn round<S: Simd, L: Layout>(s: S, x: S::F32) -> S::F32 {
     const LEAST: u32 = (127 - 14) << 23;
     const MOST: u32 = (127 + 20) << 23;
-    let x = if L::SCALED { s.mul_f32(x, s.splat_f32(1.0 / 256.0)) } else { x };
     let bits = s.of_f32(x);
     let exponent = s.and(bits, s.splat32(0x7f80_0000));
     let exponent = s.min32(s.max32(exponent, s.splat32(LEAST)), s.splat32(MOST));

@@ -9,8 +9,8 @@
 //! - Integers are folded in their own type. Sums and products wrap; an average divides the wrapped sum,
 //!   towards zero.
 //! - `f32` and `f64` are folded in their own type, in the order of the sources.
-//! - `f16`, `bf16` and the 8-bit floats are folded in `f32`, divided there for an average, and rounded once, at
-//!   the end, to nearest even. `f16`, `bf16` and E5M2 overflow to infinity; E4M3, which has none,
+//! - `f16`, `bf16` and the 8-bit floats are folded in `f32` (E4M3: times 2^-8, which only shows where a product
+//!   leaves the range of `f32`), divided there for an average, and rounded once, at the end, to nearest even. `f16`, `bf16` and E5M2 overflow to infinity; E4M3, which has none,
 //!   saturates to 448 (OCP's "satfinite"), infinite accumulators included.
 //! - Least and greatest take -0 for less than +0, and are NaN if any source is, so that the order of the sources
 //!   cannot show in their result.
@@ -52,9 +52,16 @@ pub enum Store {
     /// Through the caches: for what is read again soon, or is small.
     Cached,
     /// Past the caches: for outputs much larger than they are. Applies to `into`, not to `also`, which somebody
-    /// is waiting for. The stores are ordered before whatever the caller stores next.
+    /// is waiting for. The stores are ordered before whatever the caller stores next. Below 4 KiB, as `Cached`.
     Streaming,
 }
+
+/// Below this, waiting for the streamed stores at the end takes longer than it saves.
+const STREAM_BYTES_MIN: usize = 4096;
+
+/// Below this, the standard library's copy is the fastest; above, its string instructions are slow on some
+/// machines where source and destination are not aligned alike.
+const PLAIN_BYTES_MAX: usize = 1024;
 
 /// One operation on one element type, with the loops chosen for this CPU. Cheap to copy; make it once a call.
 #[derive(Clone, Copy)]
@@ -122,8 +129,8 @@ impl Kernel {
             _ => 0,
         };
         match *sources {
-            [one] if divisor == 0 => move_with(self.isa, one, into, also, store),
-            [one, two] if divisor == 0 && store == Store::Cached => {
+            [one] if divisor == 0 => move_with(|| self.isa, one, into, also, store),
+            [one, two] if divisor == 0 && !streams(store, bytes) => {
                 let (into, also) = (into.as_mut_ptr(), pointer(also));
                 // SAFETY: all views have `bytes` bytes and do not overlap in part; `isa` is available.
                 unsafe { (self.loops.pair)(into, also, one.as_ptr(), two.as_ptr(), bytes) }
@@ -131,7 +138,7 @@ impl Kernel {
             _ => {
                 let into = into.as_mut_ptr();
                 // An element must not lie across the start of the first whole line.
-                let streams = store == Store::Streaming && into.addr().is_multiple_of(self.dtype.size());
+                let streams = streams(store, bytes) && whole_elements(self.dtype, into.addr());
                 let sink = Sink { into, also: pointer(also), bytes, divisor, streams };
                 let many = if divisor == 0 { self.loops.many } else { self.loops.finishing };
                 // SAFETY: as above.
@@ -150,13 +157,25 @@ impl fmt::Debug for Kernel {
 #[inline]
 fn check(dtype: DType, bytes: usize, sources: &[View<'_>], also: Option<ViewMut<'_>>) {
     assert!(!sources.is_empty(), "fold of no sources");
-    assert!(bytes.is_multiple_of(dtype.size()), "{bytes} bytes of {dtype}");
+    assert!(whole_elements(dtype, bytes), "{bytes} bytes of {dtype}");
     for source in sources {
         assert!(source.len() == bytes, "source of {} bytes folded into {bytes}", source.len());
     }
     if let Some(also) = also {
         assert!(also.len() == bytes, "second copy of {} bytes beside {bytes}", also.len());
     }
+}
+
+/// Whether `bytes` is a multiple of the element size, without a division: it would take as long as a tiny fold.
+#[inline]
+fn whole_elements(dtype: DType, bytes: usize) -> bool {
+    debug_assert!(dtype.size().is_power_of_two());
+    bytes & (dtype.size() - 1) == 0
+}
+
+#[inline]
+fn streams(store: Store, bytes: usize) -> bool {
+    store == Store::Streaming && bytes >= STREAM_BYTES_MIN
 }
 
 #[inline]
@@ -176,21 +195,36 @@ pub fn copy(from: View<'_>, into: ViewMut<'_>, also: Option<ViewMut<'_>>, store:
     if let Some(also) = also {
         assert!(also.len() == into.len(), "second copy of {} bytes beside {}", also.len(), into.len());
     }
-    move_with(Isa::best(), from, into, also, store);
+    move_with(Isa::best, from, into, also, store);
 }
 
 #[inline]
-fn move_with(isa: Isa, from: View<'_>, into: ViewMut<'_>, also: Option<ViewMut<'_>>, store: Store) {
-    let same = |to: &ViewMut<'_>| ptr::eq(to.as_mut_ptr(), from.as_ptr());
-    let also = also.filter(|also| !same(also));
-    let (into, also, store) = match also {
-        _ if !same(&into) => (into, pointer(also), store),
-        Some(also) => (also, ptr::null_mut(), Store::Cached),
-        None => return,
-    };
-    let job = copy::Move { from: from.as_ptr(), into: into.as_mut_ptr(), also, bytes: from.len(), store };
-    // SAFETY: all views have the same length and do not overlap in part; `isa` is available.
-    unsafe { table::copy(isa)(&job) }
+fn move_with(
+    isa: impl FnOnce() -> Isa,
+    from: View<'_>,
+    into: ViewMut<'_>,
+    also: Option<ViewMut<'_>>,
+    store: Store,
+) {
+    let (from, bytes) = (from.as_ptr(), from.len());
+    let (mut into, mut also, mut store) = (into.as_mut_ptr(), pointer(also), store);
+    if ptr::eq(also, from) {
+        also = ptr::null_mut();
+    }
+    if ptr::eq(into, from) {
+        if also.is_null() {
+            return;
+        }
+        (into, also, store) = (also, ptr::null_mut(), Store::Cached);
+    }
+    if bytes < PLAIN_BYTES_MAX && also.is_null() {
+        // SAFETY: all views have `bytes` bytes, and those of the same memory are gone.
+        return unsafe { ptr::copy_nonoverlapping(from, into, bytes) };
+    }
+    let moves = table::moves(isa());
+    let loops = if streams(store, bytes) { moves.streaming } else { moves.cached };
+    // SAFETY: all views have `bytes` bytes, and those of the same memory are gone; `isa()` is available.
+    unsafe { loops(from, into, also, bytes) }
 }
 
 /// Multiplies every element by `scalar`: what a pre-multiplied sum does to its input.

@@ -48,6 +48,17 @@ macro_rules! choose {
     }};
 }
 
+// The constant conversions do not ask at each number whether the CPU has F16C. They are long: not inlined.
+#[inline(never)]
+fn widen(bits: u16) -> f32 {
+    f16::from_bits(bits).to_f32_const()
+}
+
+#[inline(never)]
+fn narrow(wide: f32) -> u16 {
+    f16::from_f32_const(wide).to_bits()
+}
+
 impl Simd for Portable {
     const WIDTH: usize = 16;
     type Register = Bytes;
@@ -164,12 +175,12 @@ impl Simd for Portable {
     #[inline(always)]
     fn widen_f16(self, raw: Bytes) -> [F32; 2] {
         let bits: [u16; 8] = cast(raw);
-        cast(bits.map(|bits| f16::from_bits(bits).to_f32()))
+        cast(bits.map(widen))
     }
     #[inline(always)]
     fn narrow_f16(self, halves: [F32; 2]) -> Bytes {
         let wide: [f32; 8] = cast(halves);
-        cast(wide.map(|wide| f16::from_f32(wide).to_bits()))
+        cast(wide.map(narrow))
     }
 
     #[inline(always)]

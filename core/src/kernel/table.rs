@@ -3,7 +3,7 @@
 //! Every loop is generic and inlined into an entry here that is compiled for its family, so this is the
 //! one place where a family's presence has to be known.
 
-use super::copy::{self, Move, MoveFn};
+use super::copy::{self, Moves};
 use super::fold::{self, ManyFn, PairFn, ScaleFn, Sink, Two};
 use super::format::{AsF32, Brain, Byte, Double, Format, Half, Operation, Single};
 use super::format::{Greatest, Least, Mean, Product, Sum};
@@ -34,13 +34,13 @@ trait Entries: Simd {
 }
 
 macro_rules! entries {
-    ($module:ident, $family:ty, $token:expr $(, $features:literal)?) => {
+    ($module:ident, $family:ty, $token:expr, $features:literal) => {
         mod $module {
             use super::*;
 
             /// # Safety
             /// As [`fold::fold`], and the family is available.
-            $(#[target_feature(enable = $features)])?
+            #[target_feature(enable = $features)]
             unsafe fn pair<F: Format<$family>, O: Operation, const COUNT: usize>(
                 into: *mut u8,
                 also: *mut u8,
@@ -57,7 +57,7 @@ macro_rules! entries {
 
             /// # Safety
             /// As [`fold::fold`], and the family is available.
-            $(#[target_feature(enable = $features)])?
+            #[target_feature(enable = $features)]
             unsafe fn many<F: Format<$family>, O: Operation, const COUNT: usize>(
                 sink: &Sink,
                 from: &[View<'_>],
@@ -69,7 +69,7 @@ macro_rules! entries {
 
             /// # Safety
             /// As [`fold::scale`], and the family is available.
-            $(#[target_feature(enable = $features)])?
+            #[target_feature(enable = $features)]
             unsafe fn scale<F: Format<$family>>(into: *mut u8, from: *const u8, bytes: usize, scalar: f64) {
                 let token = $token;
                 // SAFETY: the caller's contract is the same.
@@ -77,13 +77,24 @@ macro_rules! entries {
             }
 
             /// # Safety
-            /// As [`copy::copy`], and the family is available.
-            $(#[target_feature(enable = $features)])?
-            pub(super) unsafe fn copy(job: &Move) {
+            /// As [`copy::cached`], and the family is available.
+            #[target_feature(enable = $features)]
+            unsafe fn cached(from: *const u8, into: *mut u8, also: *mut u8, bytes: usize) {
                 let token = $token;
                 // SAFETY: the caller's contract is the same.
-                unsafe { copy::copy::<$family>(token, job) }
+                unsafe { copy::cached::<$family>(token, from, into, also, bytes) }
             }
+
+            /// # Safety
+            /// As [`copy::streaming`], and the family is available.
+            #[target_feature(enable = $features)]
+            unsafe fn streaming(from: *const u8, into: *mut u8, also: *mut u8, bytes: usize) {
+                let token = $token;
+                // SAFETY: the caller's contract is the same.
+                unsafe { copy::streaming::<$family>(token, from, into, also, bytes) }
+            }
+
+            pub(super) const MOVES: Moves = Moves { cached, streaming };
 
             impl Entries for $family {
                 fn pair<F: Format<$family>, O: Operation, const COUNT: usize>() -> PairFn {
@@ -100,7 +111,64 @@ macro_rules! entries {
     };
 }
 
-entries!(portable, Portable, Portable);
+/// Made small, not fast: no loop for two sources, and one register at a time.
+mod portable {
+    use super::*;
+
+    /// # Safety
+    /// As [`fold::fold`].
+    unsafe fn pair<F: Format<Portable>, O: Operation>(
+        into: *mut u8,
+        also: *mut u8,
+        one: *const u8,
+        two: *const u8,
+        bytes: usize,
+    ) {
+        let sink = Sink { into, also, bytes, divisor: 0, streams: false };
+        // SAFETY: the caller lends the bytes for this call.
+        let one = unsafe { View::from_raw(one, bytes) };
+        // SAFETY: the caller lends the bytes for this call.
+        let two = unsafe { View::from_raw(two, bytes) };
+        // SAFETY: the caller's contract is the same.
+        unsafe { many::<F, O>(&sink, &[one, two]) }
+    }
+
+    /// # Safety
+    /// As [`fold::fold`].
+    unsafe fn many<F: Format<Portable>, O: Operation>(sink: &Sink, from: &[View<'_>]) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { fold::fold::<Portable, F, O, &[View<'_>], 1, false>(Portable, sink, from) }
+    }
+
+    /// # Safety
+    /// As [`fold::scale`].
+    unsafe fn scale<F: Format<Portable>>(into: *mut u8, from: *const u8, bytes: usize, scalar: f64) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { fold::scale::<Portable, F>(Portable, into, from, bytes, scalar) }
+    }
+
+    /// # Safety
+    /// As [`copy::cached`].
+    unsafe fn copy(from: *const u8, into: *mut u8, also: *mut u8, bytes: usize) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { copy::cached::<Portable>(Portable, from, into, also, bytes) }
+    }
+
+    pub(super) const MOVES: Moves = Moves { cached: copy, streaming: copy };
+
+    impl Entries for Portable {
+        fn pair<F: Format<Self>, O: Operation, const COUNT: usize>() -> PairFn {
+            pair::<F, O>
+        }
+        fn many<F: Format<Self>, O: Operation, const COUNT: usize>() -> ManyFn {
+            many::<F, O>
+        }
+        fn scale<F: Format<Self>>() -> ScaleFn {
+            scale::<F>
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 entries!(avx2, Avx2, {
     // SAFETY: an entry is called only where its family is available.
@@ -187,15 +255,15 @@ pub(super) fn scale(dtype: DType, isa: Isa) -> ScaleFn {
     for_family!(isa, of_family(dtype))
 }
 
-/// The loop that copies.
+/// The loops that copy.
 #[inline]
-pub(super) fn copy(isa: Isa) -> MoveFn {
+pub(super) fn moves(isa: Isa) -> Moves {
     match isa {
-        Isa::Scalar => portable::copy,
+        Isa::Scalar => portable::MOVES,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::copy,
+        Isa::Avx2 => avx2::MOVES,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512::copy,
+        Isa::Avx512 => avx512::MOVES,
         #[cfg(not(target_arch = "x86_64"))]
         Isa::Avx2 | Isa::Avx512 => unreachable!("{isa:?} is not available here"),
     }

@@ -1,10 +1,11 @@
 //! The ends of a buffer, seldom a whole register, as words: for machines without masked loads and stores.
+//! Not inlined: hundreds of loops end here, once a call.
 
 /// Reads `len` bytes into the low end of the words; the other bytes are zero. Each byte is read once.
 ///
 /// # Safety
 /// `len <= 8 * N` bytes at `from` are readable.
-#[inline(always)]
+#[inline(never)]
 pub(super) unsafe fn load_part<const N: usize>(from: *const u8, len: usize) -> [u64; N] {
     debug_assert!(len <= 8 * N);
     let mut words = [0; N];
@@ -25,7 +26,7 @@ pub(super) unsafe fn load_part<const N: usize>(from: *const u8, len: usize) -> [
 ///
 /// # Safety
 /// `len <= 8 * N` bytes at `into` are writable.
-#[inline(always)]
+#[inline(never)]
 pub(super) unsafe fn store_part<const N: usize>(into: *mut u8, words: [u64; N], len: usize) {
     debug_assert!(len <= 8 * N);
     for (index, &word) in words.iter().enumerate() {

@@ -13,7 +13,8 @@ use sohu_coll::{Error, ReduceOp};
 use std::io::Write;
 
 /// Sizes of one buffer, and where the buffers of one rank then are on today's server processors.
-const LEVELS: [(usize, &str); 3] = [(256 << 10, "256K (L2)"), (4 << 20, "4M (L3)"), (64 << 20, "64M (DRAM)")];
+const LEVELS: [(usize, &str); 4] =
+    [(16 << 10, "16K (L1)"), (256 << 10, "256K (L2)"), (4 << 20, "4M (L3)"), (64 << 20, "64M (DRAM)")];
 
 /// Seconds per measurement where limits are only a yardstick for other rows.
 const QUICK: f64 = 0.03;

@@ -230,7 +230,9 @@ impl LoopLinks {
             self.tell(peer);
             self.fabric.pipe(self.rank, peer).bytes.extend(bytes);
         }
-        self.sent_bytes += bytes.len() as u64;
+        if !to.is_empty() {
+            self.sent_bytes += bytes.len() as u64;
+        }
     }
 
     /// How many bytes of this call every one of `from` has ready; none of them comes from another call

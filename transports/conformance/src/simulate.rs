@@ -46,7 +46,8 @@ pub struct Call<'a> {
     pub count: usize,
     /// The most bytes of one pass that move in one trip.
     pub slice: usize,
-    /// How much every link is sure to hold.
+    /// How much every link is sure to hold. Of registered memory it is [`Room::Slice`] all the same where a rank
+    /// can not lend everything that it sends.
     pub room: Room,
     /// Whether the buffers are registered memory.
     pub registered: bool,
@@ -111,7 +112,11 @@ impl Call<'_> {
             output_registered: self.registered,
         };
         let extents = Extents::bind(&program, self.count, element);
-        let bound = Bound::new(&program, &fuse_for(&program, self.room), &extents, &binding);
+        let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);
+        let mut bound = fused(self.room);
+        if self.registered && !bound.lends_all() {
+            bound = fused(Room::Slice);
+        }
         Player { executor: Executor::new(Arc::new(bound)), signature: self.signature(sequence) }
     }
 
@@ -353,6 +358,7 @@ impl<'s, L: Links> Stage<'s, L> {
             }
             if idle > IDLE_ROUNDS {
                 let failed = self.links.iter().any(Option::is_none);
+                for l in self.links.iter_mut().flatten() { eprintln!("DBG {}", l.dbg()); }
                 assert!(failed, "nothing moves any more: {}", self.stuck(players));
                 break;
             }

@@ -5,9 +5,7 @@ use core::ops::Range;
 /// Bytes of one cache line.
 pub(crate) const LINE: usize = 64;
 
-/// Lines in the ring to one peer. 64 are 4 KiB a pair: enough that a sender of small messages seldom waits for
-/// credits, which come back a quarter of the ring at a time.
-pub(crate) const LINES: usize = 64;
+pub(crate) const LINES: usize = Layout::LINES;
 
 /// Bytes of the slot that each link has to itself. Whatever other readers of the staging ring do, a link
 /// whose peer has taken everything accepts this much: that is what proves plans free of deadlock.
@@ -35,6 +33,10 @@ pub struct Layout {
 impl Layout {
     /// The most ranks that shared memory connects: 4 KiB of lines for each pair is 256 KiB a rank then.
     pub const RANKS_MAX: u32 = 64;
+
+    /// Lines in the ring to one peer. 64 are 4 KiB a pair: enough that a sender of small messages seldom waits
+    /// for credits, which come back a quarter of the ring at a time.
+    pub const LINES: usize = 64;
 
     /// A layout for `ranks` ranks; lengths are rounded up to whole pages.
     ///
@@ -76,13 +78,13 @@ impl Layout {
         4 * LINE
     }
 
-    /// The credits for lines that `peer` sent to the owner.
-    pub(crate) fn credit(&self, peer: usize) -> usize {
+    /// Where the credits for lines that `peer` sent to the owner lie, in bytes from the start of the segment.
+    pub fn credit(&self, peer: usize) -> usize {
         PAGE + peer * LINE
     }
 
-    /// The lines that the owner sends to `peer`.
-    pub(crate) fn lines(&self, peer: usize) -> usize {
+    /// Where the lines that the owner sends to `peer` lie, in bytes from the start of the segment.
+    pub fn lines(&self, peer: usize) -> usize {
         (PAGE + self.ranks * LINE).next_multiple_of(PAGE) + peer * LINES * LINE
     }
 

@@ -5,6 +5,7 @@ mod peer;
 mod probe;
 mod protocol;
 mod room;
+mod torn;
 
 use crate::futex::SharedFutex;
 use crate::heap::HeapBytes;
@@ -153,7 +154,7 @@ impl ShmLinks {
         let (room, len) = self.room(to, len)?;
         let len = len & !(granule - 1);
         if len == 0 {
-            return Ok(0);
+            return self.try_torn(from, to, limit, granule, work);
         }
         let mut line = [0u64; PAYLOAD_WORDS];
         // Few sources are the common case; a table for the most there can be costs more than a small message.
@@ -223,9 +224,20 @@ impl ShmLinks {
         }
         let result = work(self);
         if let Err(error) = &result {
-            self.failed = Some(error.clone());
+            self.fail(error);
         }
         result
+    }
+
+    #[cold]
+    fn fail(&mut self, error: &LinkError) {
+        self.failed = Some(error.clone());
+        if matches!(error, LinkError::Mismatch { .. }) {
+            // Peers that have not heard of this rank's call yet find out by its signature too.
+            for peer in self.peers.iter_mut().flatten() {
+                let _: Result<(), LinkError> = peer.put_header(&self.call, &mut self.shared);
+            }
+        }
     }
 }
 
@@ -339,15 +351,19 @@ impl Links for ShmLinks {
 
     #[inline]
     fn poll(&mut self) -> Result<bool, LinkError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let mut moved = false;
         for peer in self.peers.iter_mut().flatten() {
+            peer.report_landed(&self.call);
             moved |= peer.give_credit();
         }
         Ok(moved)
     }
 
     fn settled(&mut self) -> Result<bool, LinkError> {
-        if self.shared.loans.out == 0 {
+        if self.shared.loans.out == 0 && self.failed.is_none() {
             return Ok(true);
         }
         self.guard(|links| {
@@ -366,9 +382,10 @@ impl Links for ShmLinks {
     }
 
     fn check(&mut self) -> Result<(), LinkError> {
-        self.guard(|links| links.peers.iter().flatten().try_for_each(Peer::check))
+        self.guard(|links| links.peers.iter_mut().flatten().try_for_each(Peer::check))
     }
 
+    fn dbg(&mut self) -> String { ShmLinks::dbg(self) }
     fn sleeper(&mut self) -> Option<&mut dyn Sleep> {
         Some(self)
     }
@@ -385,5 +402,13 @@ impl Sleep for ShmLinks {
 
     fn cancel(&mut self) {
         self.bell.cancel();
+    }
+}
+impl ShmLinks {
+    #[allow(missing_docs)]
+    pub fn dbg(&mut self) -> String {
+        let mut s = format!("open {} loans {} ring free {} refusals {}\n", self.open, self.shared.loans.out, self.shared.ring.free(), self.shared.refusals);
+        for p in self.peers.iter_mut().flatten() { s += &p.dbg(); s += "\n"; }
+        s
     }
 }

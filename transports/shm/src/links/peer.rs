@@ -2,8 +2,9 @@
 
 use super::Shared;
 use super::protocol::{
-    CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, SIGNATURE_WORDS, SINK, SINKS_MAX, Sink, bounded,
+    CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, LANDED_MIN, SIGNATURE_WORDS, SINK, SINKS_MAX, Sink, bounded,
 };
+use super::torn::ELEMENT_MAX;
 use crate::layout::{LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
@@ -32,6 +33,8 @@ pub(super) struct Peer {
     /// Bytes sent in this call.
     out_at: u64,
     sinks: VecDeque<Sink>,
+    /// Bytes written to the peer's sink that it has not been told of.
+    landed_due: usize,
     flights: VecDeque<Flight>,
     /// Whether the link's own slot holds nothing.
     pub(super) slot_free: bool,
@@ -41,11 +44,14 @@ pub(super) struct Peer {
     pub(super) opened: bool,
     /// Whether the line in front is the one with that signature.
     front_is_first: bool,
-    front: Option<Front>,
+    pub(super) front: Option<Front>,
     /// Bytes of the front that were consumed.
-    taken: usize,
+    pub(super) taken: usize,
+    /// The bytes of a front that is gathered, and what is in front after it: consumed up to there.
+    pub(super) gathered: [u8; ELEMENT_MAX],
+    pub(super) behind: Option<(Front, usize)>,
     /// Bytes received in this call.
-    in_at: u64,
+    pub(super) in_at: u64,
     posted: VecDeque<(u64, WriteSpan)>,
     chunks_taken: u64,
     /// What the peer was told was consumed.
@@ -72,6 +78,7 @@ impl Peer {
             header_due: false,
             out_at: 0,
             sinks: VecDeque::with_capacity(SINKS_MAX),
+            landed_due: 0,
             flights: VecDeque::with_capacity(FLIGHTS_MAX),
             slot_free: true,
             chunks_put: 0,
@@ -80,6 +87,8 @@ impl Peer {
             front_is_first: false,
             front: None,
             taken: 0,
+            gathered: [0; ELEMENT_MAX],
+            behind: None,
             in_at: 0,
             posted: VecDeque::with_capacity(SINKS_MAX),
             chunks_taken: 0,
@@ -95,7 +104,7 @@ impl Peer {
     /// Forgets the last call's streams.
     #[inline]
     pub(super) fn begin(&mut self) -> Result<(), LinkError> {
-        if self.taken != 0 || !self.posted.is_empty() {
+        if self.front.is_some() || !self.posted.is_empty() {
             return Err(self.corrupt("the last call's stream was longer than its plan"));
         }
         self.header_due = true;
@@ -119,7 +128,7 @@ impl Peer {
         self.look(ours, shared)
     }
 
-    fn look(&mut self, ours: &Signature, shared: &mut Shared) -> Result<Option<Front>, LinkError> {
+    pub(super) fn look(&mut self, ours: &Signature, shared: &mut Shared) -> Result<Option<Front>, LinkError> {
         loop {
             let Some(&line) = self.rx.peek() else { return Ok(None) };
             let first = line.kind & FIRST != 0;
@@ -133,7 +142,9 @@ impl Peer {
             let start = if first { SIGNATURE_WORDS } else { 0 };
             let words = &line.words[start..];
             let front = match (line.kind & !FIRST, self.opened) {
-                (HEADER, _) | (SINK, false) => None,
+                // A header is a call's first line, or the peer could keep us looking for ever.
+                (HEADER, _) if first => None,
+                (SINK, false) => None,
                 (_, false) => return Err(self.corrupt("bytes beyond the end of the last call")),
                 (DATA, true) => Some(self.data(start * 8, usize::from(line.len))?),
                 (CHUNK, true) => Some(self.chunk(words[0], words[1])?),
@@ -191,10 +202,15 @@ impl Peer {
 
     fn sink(&mut self, at: u64, offset: u64, len: u64) -> Result<(), LinkError> {
         let (offset, len) = bounded(offset, len, &self.layout.heap()).ok_or(self.corrupt("a sink outside the heap"))?;
+        // Those that the stream went past in other ways are closed.
+        while self.sinks.front().is_some_and(|first| first.at + first.len as u64 <= self.out_at) {
+            self.sinks.pop_front();
+        }
         if self.sinks.len() == SINKS_MAX {
             return Err(self.corrupt("more sinks than a peer may open"));
         }
-        if self.sinks.back().is_some_and(|last| at < last.at + last.len as u64) {
+        let in_order = self.sinks.back().is_none_or(|last| at >= last.at + last.len as u64);
+        if !in_order || at.checked_add(len as u64).is_none() {
             return Err(self.corrupt("sinks out of order"));
         }
         self.sinks.push_back(Sink { at, offset, len });
@@ -221,6 +237,7 @@ impl Peer {
                 // What landed is the start of the posted span, until it is taken.
                 span.view().as_view().first(len)
             }),
+            Some(Front::Gathered { .. }) => View::from(&self.gathered[self.taken..self.taken + len]),
             None => View::EMPTY,
         }
     }
@@ -246,13 +263,21 @@ impl Peer {
         }
         self.in_at += len as u64;
         if self.taken == front.len() {
-            if matches!(front, Front::Chunk { .. }) {
-                self.chunks_taken += 1;
-            }
-            self.taken = 0;
-            self.front = None;
-            self.next_line();
+            self.finish_front(front);
         }
+    }
+
+    /// Nothing is left of the front.
+    #[inline]
+    pub(super) fn finish_front(&mut self, front: Front) {
+        match front {
+            Front::Gathered { .. } => return self.resume(),
+            Front::Chunk { .. } => self.chunks_taken += 1,
+            Front::Data { .. } | Front::Landed { .. } => {}
+        }
+        self.taken = 0;
+        self.front = None;
+        self.next_line();
     }
 
     /// Posted memory comes back as its part of the stream does, whichever way the bytes came.
@@ -357,15 +382,36 @@ impl Peer {
         self.put(DATA, len, words, ours);
     }
 
-    /// Says that `len` bytes were written to the peer's sink; there must be room.
-    pub(super) fn put_landed(&mut self, len: usize, ours: &Signature) {
+    /// Notes that `len` bytes were written to the peer's sink, and says so once it is full; there must be room
+    /// for a line. Not a line for each slice: the peer may be unable to take any before this rank is done.
+    pub(super) fn wrote_sink(&mut self, len: usize, ours: &Signature) {
         self.out_at += len as u64;
+        self.landed_due += len;
+        if self.sink_len() == 0 {
+            self.put_landed(ours);
+        }
+    }
+
+    fn put_landed(&mut self, ours: &Signature) {
+        let len = core::mem::take(&mut self.landed_due);
         self.put(LANDED, 0, &[len as u64], ours);
+    }
+
+    /// Tells the peer of what it can go on with, if it is much and lines are plenty.
+    #[inline]
+    pub(super) fn report_landed(&mut self, ours: &Signature) {
+        if self.landed_due >= LANDED_MIN && self.tx.room() > LINES / 2 {
+            self.put_landed(ours);
+        }
     }
 
     /// Asks the peer to write this call's stream, from `at` on, to `span`.
     pub(super) fn put_sink(&mut self, at: u64, offset: usize, span: WriteSpan, ours: &Signature) {
+        let told = (self.lines_told, self.chunks_told);
         self.put(SINK, 0, &[at, offset as u64, span.len() as u64], ours);
+        // A peer that receives nothing does not look at this line, so what it says of credits has to
+        // be said again.
+        (self.lines_told, self.chunks_told) = told;
         self.posted.push_back((at, span));
     }
 
@@ -408,12 +454,17 @@ impl Peer {
         let lines = self.rx.consumed();
         let due = self.chunks_taken != self.chunks_told || lines - self.lines_told >= (LINES / 4) as u64;
         if due {
-            self.credit_tx.publish(lines as u16, self.chunks_taken as u16);
-            self.lines_told = lines;
-            self.chunks_told = self.chunks_taken;
-            self.ring_due = true;
+            self.publish_credit();
         }
         due
+    }
+
+    #[inline]
+    fn publish_credit(&mut self) {
+        self.lines_told = self.rx.consumed();
+        self.chunks_told = self.chunks_taken;
+        self.credit_tx.publish(self.lines_told as u16, self.chunks_told as u16);
+        self.ring_due = true;
     }
 
     /// The peer's words for the probes.
@@ -421,13 +472,21 @@ impl Peer {
         self.map.words(at, 8)
     }
 
-    /// For the slow path of a wait: whether the next line's slot holds what it can hold.
-    pub(super) fn check(&self) -> Result<(), LinkError> {
+    /// For the slow path of a wait: whether the next line's slot holds what it can hold. Also tells the peer
+    /// what was consumed in a way that it can not miss: it may wait for room, with the lines that
+    /// told it behind one that it can not take yet.
+    pub(super) fn check(&mut self) -> Result<(), LinkError> {
+        self.publish_credit();
         self.rx.check().map_err(|Corrupt(what)| self.corrupt(what))
     }
 
     /// Drops the spans of posted memory.
     pub(super) fn abandon(&mut self) {
         self.posted.clear();
+    }
+}
+impl Peer {
+    pub(super) fn dbg(&mut self) -> String {
+        format!("  {} room {} opened {} front {:?} taken {} in_at {} out_at {} posted {:?} sinks {:?} flights {:?}", self.rank, self.tx.room(), self.opened, self.front, self.taken, self.in_at, self.out_at, self.posted, self.sinks, self.flights)
     }
 }

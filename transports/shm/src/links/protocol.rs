@@ -22,6 +22,9 @@ pub(super) const SIGNATURE_WORDS: usize = 2;
 /// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.
 pub(super) const SINKS_MAX: usize = 16;
 
+/// A peer whose memory is being written is told of this much at a time, so that it can go on with it.
+pub(super) const LANDED_MIN: usize = 1 << 20;
+
 /// The most chunks out to one peer: each has a line, and lines are fewer.
 pub(super) const FLIGHTS_MAX: usize = 2 * LINES;
 
@@ -34,13 +37,16 @@ pub(super) enum Front {
     Chunk { offset: usize, len: usize },
     /// Where this rank posted memory for them.
     Landed { len: usize },
+    /// In this rank's own memory: an element that came in several pieces.
+    Gathered { len: usize },
 }
 
 impl Front {
     /// How many bytes.
     pub(super) fn len(&self) -> usize {
         match *self {
-            Self::Data { len, .. } | Self::Chunk { len, .. } | Self::Landed { len } => len,
+            Self::Data { len, .. } | Self::Chunk { len, .. } => len,
+            Self::Landed { len } | Self::Gathered { len } => len,
         }
     }
 }

@@ -112,7 +112,7 @@ impl ShmLinks {
                     Self::peer(&mut self.peers, *rank).put_chunk(slot, len, Flight::Slot, &self.call);
                 }
             }
-            Room::Sink(_) => Self::peer(&mut self.peers, to[0]).put_landed(len, &self.call),
+            Room::Sink(_) => Self::peer(&mut self.peers, to[0]).wrote_sink(len, &self.call),
         }
     }
 }

@@ -1,0 +1,242 @@
+//! `sohu-collbench` as a user meets it: the table, exit codes, signals, and that no process is left.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Output, Stdio};
+
+const BENCH: &str = env!("CARGO_BIN_EXE_sohu-collbench");
+
+/// Two ranks, and as little measuring as there can be.
+const QUICK: [&str; 8] = ["--ranks", "2", "-n", "2", "-w", "1", "--timeout", "60"];
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(BENCH).args(arguments).stdin(Stdio::null()).output().expect("the bench starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The rows of a table: every line that is no comment, in words.
+fn rows(ended: &Output) -> Vec<Vec<String>> {
+    assert_eq!(ended.status.code(), Some(0), "{}{}", text(&ended.stdout), text(&ended.stderr));
+    let table = text(&ended.stdout);
+    let lines = table.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// Both `#wrong` columns of a row of nccl-tests' table.
+fn wrong(row: &[String]) -> [&str; 2] {
+    assert!(row.len() >= 13, "a row has 13 columns: {row:?}");
+    [&row[8], &row[12]]
+}
+
+#[test]
+fn the_table_has_a_row_for_each_size_and_nothing_is_wrong() {
+    for transport in ["shm", "tcp"] {
+        let ended = bench(
+            &[&["all_reduce", "-b", "8", "-e", "64K", "-f", "8", "--transport", transport], &QUICK[..]]
+                .concat(),
+        );
+        let rows = rows(&ended);
+        let sizes: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(sizes, ["8", "64", "512", "4096", "32768"], "{}", text(&ended.stdout));
+        for row in &rows {
+            assert_eq!(wrong(row), ["0", "0"], "{row:?}");
+            assert_eq!(row[2..4], ["float", "sum"], "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn every_collective_type_and_operation_is_measured_and_right() {
+    for collective in ["all_reduce", "reduce_scatter", "all_gather", "broadcast"] {
+        let ended =
+            bench(&[&[collective, "-b", "1K", "-e", "1K", "-d", "all", "-o", "all"], &QUICK[..]].concat());
+        let rows = rows(&ended);
+        let operations = if ["all_reduce", "reduce_scatter"].contains(&collective) { 5 } else { 1 };
+        assert_eq!(rows.len(), 12 * operations, "{}", text(&ended.stdout));
+        assert!(rows.iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+    }
+}
+
+#[test]
+fn registered_buffers_and_odd_addresses_are_right_too() {
+    for flags in [["-R", "1"], ["-u", "3"]] {
+        let sizes = ["all_reduce", "-b", "4", "-e", "1M", "-f", "64"];
+        let ended = bench(&[&sizes[..], &flags, &QUICK[..]].concat());
+        assert!(rows(&ended).iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+    }
+}
+
+#[test]
+fn more_ranks_than_cores_are_right() {
+    let ended =
+        bench(&["all_reduce", "--ranks", "4", "-b", "8", "-e", "64K", "-f", "32", "-n", "2", "-w", "1"]);
+    assert!(rows(&ended).iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
+    for (arguments, told) in [
+        (&["all_reduc", "--ranks", "2"][..], "all_reduce"),
+        (&["all_reduce", "--rnaks", "2"], "--ranks"),
+        (&["all_reduce", "--ranks", "2", "-d", "flaot"], "did you mean float?"),
+        (&["all_reduce", "--ranks", "2", "-o", "summ"], "did you mean sum?"),
+        (
+            &["all_reduce", "--ranks", "2", "-b", "2", "-e", "2"],
+            "size 2 is below one float element (4 bytes)",
+        ),
+        (&["all_reduce", "--ranks", "2", "-b", "64", "-e", "8"], "-b 64 is more than -e 8"),
+        (&["all_reduce", "--ranks", "2", "-b", "8x"], "\"8x\" is no size"),
+        (&["broadcast", "--ranks", "2", "-r", "2"], "root 2 is not a rank of a job of 2"),
+        (&["all_reduce", "--ranks", "2", "--transport", "shn"], "'shm'"),
+        (&["all_reduce", "-b", "8"], "add --ranks 2"),
+    ] {
+        let ended = bench(arguments);
+        let errors = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert!(errors.contains(told), "{arguments:?}: {errors}");
+        assert!(ended.stdout.is_empty(), "{arguments:?}: {}", text(&ended.stdout));
+    }
+}
+
+#[test]
+fn an_algorithm_that_is_not_there_is_refused_with_those_that_are() {
+    let ended = bench(&[&["all_reduce", "-b", "8", "-e", "8", "--algo", "rign"], &QUICK[..]].concat());
+    let errors = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("rign") && errors.contains("ring"), "{errors}");
+}
+
+#[test]
+fn every_json_line_says_what_it_measured() {
+    let ended = bench(&[&["all_reduce", "-b", "8", "-e", "8", "--jsonl"], &QUICK[..]].concat());
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let lines = text(&ended.stdout);
+    assert!(!lines.is_empty());
+    for line in lines.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect("a line is a JSON value");
+        assert!(value.get("handover_ns").is_some(), "{line}");
+    }
+}
+
+/// A bench that measures until it is stopped, and its ranks.
+struct Endless {
+    bench: Child,
+    ranks: Vec<(Pid, OwnedFd)>,
+}
+
+impl Endless {
+    /// Returns when the first row was printed: then all ranks are in their calls.
+    fn start() -> Self {
+        let mut command = Command::new(BENCH);
+        command.args(["all_reduce", "--ranks", "3", "-N", "0", "-b", "8", "-e", "8", "-n", "2", "-w", "1"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut bench = command.spawn().expect("the bench starts");
+        let mut output = BufReader::new(bench.stdout.take().expect("it was asked for"));
+        let mut line = String::new();
+        while line.starts_with('#') || line.trim().is_empty() {
+            line.clear();
+            assert!(output.read_line(&mut line).expect("text") > 0, "the bench ended before its first row");
+        }
+        // Somebody must go on reading, or the bench would wait for that.
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let pids = children(Pid::from_child(&bench));
+        let open = |pid: Pid| (pid, pidfd_open(pid, PidfdFlags::empty()).expect("the rank measures"));
+        Self { bench, ranks: pids.into_iter().map(open).collect() }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.bench), signal).expect("the bench runs");
+    }
+
+    /// Waits for the launcher and gives its exit code and what was said on standard error.
+    fn end(&mut self) -> (Option<i32>, String) {
+        let mut errors = String::new();
+        let mut stream = self.bench.stderr.take().expect("it was asked for");
+        stream.read_to_string(&mut errors).expect("text");
+        (self.bench.wait().expect("it was started").code(), errors)
+    }
+
+    /// Whether every rank is gone, now or within a time that no test should take.
+    fn all_gone(&self) -> bool {
+        self.ranks.iter().all(|(_, rank)| {
+            let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+            poll(&mut [PollFd::new(rank, PollFlags::IN)], Some(&patience)).expect("it can be waited for") == 1
+        })
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.bench.kill();
+        let _ = self.bench.wait();
+        for (pid, rank) in &self.ranks {
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            // Only what was not seen to end: another's number may be the same by now.
+            if poll(&mut [PollFd::new(rank, PollFlags::IN)], Some(&now)).is_ok_and(|count| count == 0) {
+                let _ = kill_process(*pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The processes whose parent is `parent`.
+fn children(parent: Pid) -> Vec<Pid> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("processes can be seen").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+        else {
+            continue;
+        };
+        // The name in parentheses may hold anything; after it come the state and the parent.
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let after = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        if after.and_then(Pid::from_raw) == Some(parent) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+#[test]
+fn ctrl_c_ends_all_ranks() {
+    let mut bench = Endless::start();
+    assert_eq!(bench.ranks.len(), 3);
+    bench.signal(Signal::INT);
+    let (code, errors) = bench.end();
+    assert_eq!(code, Some(130), "{errors}");
+    assert!(bench.all_gone());
+}
+
+#[test]
+fn a_rank_that_is_killed_ends_the_others_and_is_named() {
+    let mut bench = Endless::start();
+    kill_process(bench.ranks[1].0, Signal::KILL).expect("the rank measures");
+    let (code, errors) = bench.end();
+    assert!(code.is_some_and(|code| code != 0), "{errors}");
+    assert!(errors.contains("lost rank"), "{errors}");
+    assert!(bench.all_gone());
+}
+
+#[test]
+fn a_launcher_that_is_killed_takes_its_ranks_along() {
+    let mut bench = Endless::start();
+    bench.signal(Signal::KILL);
+    bench.bench.wait().expect("it was started");
+    assert!(bench.all_gone());
+}
+
+#[test]
+fn limits_are_measured() {
+    let ended = bench(&["limits", "--ranks", "2", "--seconds", "0.01"]);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let table = text(&ended.stdout);
+    for word in ["copy", "reduce", "hand-over", "wake"] {
+        assert!(table.contains(word), "{word} is not in:\n{table}");
+    }
+}
