@@ -266,7 +266,7 @@ impl Communicator {
         self.sequence = self.sequence.wrapping_add(1);
         match result {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.fail(error)),
+            Err(error) => Err(self.fail(*error)),
         }
     }
 

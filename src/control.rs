@@ -13,7 +13,7 @@ use sohu_coll_core::{Error, Rank};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -49,14 +49,16 @@ impl Driver<'_> {
     /// # Errors
     /// Whatever ended it otherwise, with the culprit that the ranks agree on where they can.
     #[inline]
-    pub(crate) fn run(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Error> {
+    pub(crate) fn run(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
         let mut watch = None;
         loop {
             match executor.poll(regions, self.links) {
                 Ok(Progress::Done) => return Ok(()),
                 Ok(Progress::Moved) => self.patience.reset(),
                 Ok(Progress::Idle) => match self.patience.next() {
-                    Pause::Spin => core::hint::spin_loop(),
+                    // No pause instruction: a poll is as long as one, and on some machines one takes as long as the
+                    // hand-over of a line does.
+                    Pause::Spin => {}
                     Pause::Yield => {
                         self.look(&mut watch, executor)?;
                         std::thread::yield_now();
@@ -75,7 +77,7 @@ impl Driver<'_> {
 
     /// Sleeps until something may have come. Says whether the call ended before it could.
     #[cold]
-    fn sleep(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<bool, Error> {
+    fn sleep(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<bool, Box<Error>> {
         let Some(bell) = self.links.sleeper() else {
             std::thread::yield_now();
             return Ok(false);
@@ -104,7 +106,7 @@ impl Driver<'_> {
 
     /// Looks at the clock, and when it is time at everything that can end a wait.
     #[cold]
-    fn look(&mut self, watch: &mut Option<Watch>, executor: &Executor) -> Result<(), Error> {
+    fn look(&mut self, watch: &mut Option<Watch>, executor: &Executor) -> Result<(), Box<Error>> {
         let now = Instant::now();
         let Some(watch) = watch else {
             // This rank is about to wait for long: who sleeps must hear of what was sent.
@@ -148,7 +150,7 @@ impl Driver<'_> {
 
     /// The error of a call that took too long. Whoever gives no sign of life is named; if all do, the ranks
     /// this one waits for, or the one that those wait for in turn.
-    fn timed_out(&mut self, executor: &Executor, waited: Duration) -> Error {
+    fn timed_out(&mut self, executor: &Executor, waited: Duration) -> Box<Error> {
         let during = self.during(executor);
         let status = self.status(executor);
         let answers = self.control.probe(PROBE, &status);
@@ -171,13 +173,13 @@ impl Driver<'_> {
                 (late, " (alive, but in another call)")
             }
         };
-        Error::Timeout { culprits, during, waited, why: why.into() }
+        Box::new(Error::Timeout { culprits, during, waited, why: why.into() })
     }
 
     /// Turns what a link reports into what the caller is told: the root cause, if a peer tells it in time.
-    pub(crate) fn explain(&mut self, error: LinkError, executor: &Executor) -> Error {
+    pub(crate) fn explain(&mut self, error: LinkError, executor: &Executor) -> Box<Error> {
         let rank = self.links.rank();
-        match error {
+        Box::new(match error {
             LinkError::Mismatch { peer, ours, theirs } => Error::Mismatch { rank, ours, peer, theirs },
             LinkError::Corrupt { peer, what } => Error::Corrupt { peer, what: what.into() },
             LinkError::Closed { peer } => {
@@ -195,11 +197,11 @@ impl Driver<'_> {
                 Error::System { call: format!("{call} on the link to {peer}"), errno, hint: String::new() }
             }
             other => Error::Refused(other.to_string()),
-        }
+        })
     }
 }
 
 /// What a peer reported is the failure itself for a call that it ends, not the echo of one.
-fn told(error: Error) -> Error {
-    error.root_cause().clone()
+fn told(error: Error) -> Box<Error> {
+    Box::new(error.root_cause().clone())
 }

@@ -171,7 +171,6 @@ pub trait Links: Send {
         Ok(())
     }
 
-    #[allow(missing_docs)] fn dbg(&mut self) -> String { String::new() }
     /// Says where this rank sleeps, if the transport can wake it: see [`Sleep`].
     fn sleeper(&mut self) -> Option<&mut dyn Sleep> {
         None

@@ -107,7 +107,8 @@ fn every_size(dtype: DType) {
                             .map(|(index, content)| Buffer::of(content, offset * (index + 1)))
                             .collect();
                         for (isa, kernel) in kernels(dtype, op) {
-                            let what = format!("{op} of {source_count} x {count} {dtype} + {offset}, {isa:?}");
+                            let what =
+                                format!("{op} of {source_count} x {count} {dtype} + {offset}, {isa:?}");
                             assert_folds(kernel, &sources, finish, &expected, &what);
                         }
                     }
@@ -147,13 +148,14 @@ fn every_pair_of_bytes_of_an_8_bit_float_folds_like_the_float8_crate_decodes() {
     let two: Vec<u8> = (0..=u16::MAX).map(|pair| (pair >> 8) as u8).collect();
     let e4m3 = |byte| F8E4M3::from_bits(byte).to_f32();
     let e5m2 = |byte| F8E5M2::from_bits(byte).to_f32();
-    for (op, apply) in [
-        (ReduceOp::Sum, (|a, b| a + b) as fn(f32, f32) -> f32),
-        (ReduceOp::Prod, |a, b| a * b),
-    ] {
-        let want: Vec<u8> = one.iter().zip(&two).map(|(&a, &b)| narrow_e4m3(apply(e4m3(a), e4m3(b)))).collect();
+    for (op, apply) in
+        [(ReduceOp::Sum, (|a, b| a + b) as fn(f32, f32) -> f32), (ReduceOp::Prod, |a, b| a * b)]
+    {
+        let want: Vec<u8> =
+            one.iter().zip(&two).map(|(&a, &b)| narrow_e4m3(apply(e4m3(a), e4m3(b)))).collect();
         assert_eq!(fold(DType::Fp8E4m3, op, &[&one, &two], None), want, "e4m3 {op}");
-        let want: Vec<u8> = one.iter().zip(&two).map(|(&a, &b)| narrow_e5m2(apply(e5m2(a), e5m2(b)))).collect();
+        let want: Vec<u8> =
+            one.iter().zip(&two).map(|(&a, &b)| narrow_e5m2(apply(e5m2(a), e5m2(b)))).collect();
         assert_eq!(fold(DType::Fp8E5m2, op, &[&one, &two], None), want, "e5m2 {op}");
     }
 }
@@ -201,7 +203,11 @@ fn hundred_sources_fold_in_order() {
         let contents: Vec<Vec<u8>> = (0..100).map(|_| bits.elements(dtype, 333)).collect();
         let sources: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
         for op in [ReduceOp::Sum, ReduceOp::Max] {
-            assert_eq!(fold(dtype, op, &sources, None), expected(dtype, op, &contents, None), "{op} of {dtype}");
+            assert_eq!(
+                fold(dtype, op, &sources, None),
+                expected(dtype, op, &contents, None),
+                "{op} of {dtype}"
+            );
         }
     }
 }
@@ -217,7 +223,9 @@ fn copies_reach_both_destinations_and_nothing_else() {
     let mut bits = Bits::new(7);
     for len in (0..=300).chain([511, 512, 513, 1023, 1024, 1025, 4096, 70_001]) {
         let content = bits.elements(DType::U8, len);
-        for (offset, store) in [(0, Store::Cached), (3, Store::Cached), (0, Store::Streaming), (5, Store::Streaming)] {
+        for (offset, store) in
+            [(0, Store::Cached), (3, Store::Cached), (0, Store::Streaming), (5, Store::Streaming)]
+        {
             let (mut into, mut also) = (Buffer::new(len, offset), Buffer::new(len, offset + 2));
             kernel::copy(View::from(&content[..]), into.view_mut(), Some(also.view_mut()), store);
             assert_eq!(into.content(), content, "{len} bytes, {store:?}");

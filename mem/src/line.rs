@@ -63,15 +63,6 @@ impl Line {
         unsafe { core::slice::from_raw_parts(base, len) }
     }
 
-    /// All 56 bytes of payload.
-    #[inline]
-    #[must_use]
-    pub fn payload(&self) -> &[u8; PAYLOAD_BYTES] {
-        let base = self.words.as_ptr().cast::<[u8; PAYLOAD_BYTES]>();
-        // SAFETY: `words` is exactly 56 initialised bytes, borrowed as long as `self`.
-        unsafe { &*base }
-    }
-
     /// All 56 bytes of payload, to write.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8; PAYLOAD_BYTES] {
@@ -288,30 +279,52 @@ impl<W: Words, O: Orders> LineRx<W, O> {
         if self.seen || self.look() { Some(&self.line) } else { None }
     }
 
-    /// The line that [`peek`](LineRx::peek) showed, until it is consumed.
+    /// The head of the next line, if it has come: [`peek`](LineRx::peek) without the payload, which
+    /// [`word`](LineRx::word) reads where it lies. A copy is another store and load of every word, and costs as
+    /// much as the rest of a small message.
     #[inline]
-    pub fn current(&self) -> Option<&Line> {
-        if self.seen { Some(&self.line) } else { None }
+    pub fn head(&mut self) -> Option<&Line> {
+        if self.seen || self.look_head() { Some(&self.line) } else { None }
+    }
+
+    /// A word of the current line's payload, read now: keep it, for another read may give another word if the
+    /// writer breaks the protocol.
+    ///
+    /// # Panics
+    /// When a line has no such word.
+    #[inline]
+    pub fn word(&self, index: usize) -> u64 {
+        assert!(index < PAYLOAD_WORDS, "word {index} of a line's 7");
+        // SAFETY: at most 7 words after the line's first, inside the ring; `Place::new` checked.
+        unsafe { self.words.word_unchecked(self.place.word(self.consumed) + 1 + index) }.load(Ordering::Relaxed)
     }
 
     #[inline]
-    fn look(&mut self) -> bool {
-        let at = self.place.word(self.consumed);
-        // SAFETY: `at` is inside the ring; `Place::new` checked that the words hold it.
-        let slot = unsafe { self.words.word_unchecked(at) };
+    fn look_head(&mut self) -> bool {
+        // SAFETY: inside the ring; `Place::new` checked that the words hold it.
+        let slot = unsafe { self.words.word_unchecked(self.place.word(self.consumed)) };
         // Pairs with the store in `LineTx::put_words`: the payload is there when the turn is.
         let head = slot.load(O::LINE_LOOK);
         if head as u16 != self.place.turn(self.consumed) {
             return false;
         }
+        self.line.set_head(head);
+        self.seen = true;
+        true
+    }
+
+    #[inline]
+    fn look(&mut self) -> bool {
+        if !self.look_head() {
+            return false;
+        }
+        let at = self.place.word(self.consumed);
         // All seven words, whatever `len` says: they came in the same cache line, and a fixed count of
         // loads costs less than a branch that is predicted wrong.
         for (index, word) in self.line.words.iter_mut().enumerate() {
             // SAFETY: `at + 7` is inside the ring too.
             *word = unsafe { self.words.word_unchecked(at + 1 + index) }.load(Ordering::Relaxed);
         }
-        self.line.set_head(head);
-        self.seen = true;
         true
     }
 
@@ -342,6 +355,16 @@ impl<W: Words, O: Orders> LineRx<W, O> {
         let head = self.words.word(self.place.word(self.consumed)).load(Ordering::Relaxed);
         let early = (head as u16).wrapping_sub(self.place.turn(self.consumed).wrapping_sub(1));
         if early <= 1 { Ok(()) } else { Err(Corrupt("a line with a turn that can not be")) }
+    }
+}
+
+impl LineRx<crate::words::Mapped> {
+    /// The payload of the current line, where it lies. Its writer may be writing it if it breaks the protocol.
+    #[inline]
+    pub fn payload(&self) -> crate::View<'_> {
+        let first = self.words.word(self.place.word(self.consumed) + 1);
+        // SAFETY: the 7 words after a line's first are mapped for as long as `self` holds the words.
+        unsafe { crate::View::from_raw(core::ptr::from_ref(first).cast(), PAYLOAD_BYTES) }
     }
 }
 

@@ -48,7 +48,11 @@ pub(crate) fn stopped() {
             job.call(victim, &Call::all_reduce(1000));
             report = job.report(victim);
         }
-        job.must(report.blames("Timeout", &[victim as u32]), "the stopped rank hears that it was waited for", &report);
+        job.must(
+            report.blames("Timeout", &[victim as u32]),
+            "the stopped rank hears that it was waited for",
+            &report,
+        );
         job.end();
     }
 }

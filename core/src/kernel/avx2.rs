@@ -4,6 +4,14 @@ use super::isa::{Lanes, NAN_F32, NAN_F64, Simd};
 use super::words;
 use core::arch::x86_64::*;
 
+/// Runs one intrinsic that only needs the instruction to exist.
+macro_rules! op {
+    ($call:expr) => {
+        // SAFETY: `self` proves that the CPU has the instruction, and it touches registers only.
+        unsafe { $call }
+    };
+}
+
 /// Proof that the CPU has AVX2 and F16C.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
@@ -15,14 +23,14 @@ impl Avx2 {
     pub(super) unsafe fn assume() -> Self {
         Self(())
     }
-}
 
-/// Runs one intrinsic that only needs the instruction to exist.
-macro_rules! op {
-    ($call:expr) => {
-        // SAFETY: `self` proves that the CPU has the instruction, and it touches registers only.
-        unsafe { $call }
-    };
+    /// The mask of the lanes of 32 bits in the first `len` bytes.
+    #[inline(always)]
+    fn first(self, len: usize) -> __m256i {
+        let lanes = op!(_mm256_set1_epi32((len / 4) as i32));
+        let places = op!(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        op!(_mm256_cmpgt_epi32(lanes, places))
+    }
 }
 
 impl Simd for Avx2 {
@@ -42,6 +50,10 @@ impl Simd for Avx2 {
             // SAFETY: the caller lends a whole register.
             return unsafe { self.load(from) };
         }
+        if len.is_multiple_of(4) {
+            // SAFETY: the mask keeps the access inside the `len` bytes that the caller lends.
+            return unsafe { _mm256_maskload_epi32(from.cast(), self.first(len)) };
+        }
         // SAFETY: the caller's contract is the same.
         let words = unsafe { words::load_part::<4>(from, len) };
         // SAFETY: both are 32 bytes, and every pattern of bits is a valid register.
@@ -57,6 +69,10 @@ impl Simd for Avx2 {
         if len == Self::WIDTH {
             // SAFETY: the caller lends a whole register.
             return unsafe { self.store(into, raw) };
+        }
+        if len.is_multiple_of(4) {
+            // SAFETY: the mask keeps the access inside the `len` bytes that the caller lends.
+            return unsafe { _mm256_maskstore_epi32(into.cast(), self.first(len), raw) };
         }
         // SAFETY: both are 32 bytes, and every pattern of bits is a valid integer.
         let words: [u64; 4] = unsafe { core::mem::transmute(raw) };

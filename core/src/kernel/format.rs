@@ -3,7 +3,7 @@
 //! The invariant: the bits of a result depend on the values of its element and on their order, and on
 //! nothing else: not on the element's place, the instruction set or the lengths.
 
-use super::fp8::{Layout, widen, narrow};
+use super::fp8::{Layout, narrow, widen};
 use super::isa::Simd;
 use core::marker::PhantomData;
 

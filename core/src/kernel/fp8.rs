@@ -96,4 +96,3 @@ fn round<S: Simd, L: Layout>(s: S, x: S::F32) -> S::F32 {
     // A negative number that rounds to zero keeps its sign.
     s.to_f32(s.or(rounded, s.and(bits, s.splat32(0x8000_0000))))
 }
-

@@ -170,15 +170,25 @@ mod portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-entries!(avx2, Avx2, {
-    // SAFETY: an entry is called only where its family is available.
-    unsafe { Avx2::assume() }
-}, "avx2,f16c");
+entries!(
+    avx2,
+    Avx2,
+    {
+        // SAFETY: an entry is called only where its family is available.
+        unsafe { Avx2::assume() }
+    },
+    "avx2,f16c"
+);
 #[cfg(target_arch = "x86_64")]
-entries!(avx512, Avx512, {
-    // SAFETY: an entry is called only where its family is available.
-    unsafe { Avx512::assume() }
-}, "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,bmi2");
+entries!(
+    avx512,
+    Avx512,
+    {
+        // SAFETY: an entry is called only where its family is available.
+        unsafe { Avx512::assume() }
+    },
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,bmi2"
+);
 
 /// Calls a generic function with the family's token type.
 macro_rules! for_family {

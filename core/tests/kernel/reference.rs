@@ -25,7 +25,7 @@ impl Bits {
 
     fn element(&mut self, dtype: DType) -> Vec<u8> {
         let bits = self.next();
-        let special = usize::try_from(self.next() % 64).unwrap();
+        let special = usize::try_from(self.next() % 64).expect("it is below 64");
         // Of the wide types, random bits alone seldom meet; of the narrow ones they meet everything.
         match dtype {
             DType::F32 => match SPECIAL.get(special) {
@@ -43,8 +43,7 @@ impl Bits {
     }
 }
 
-const SPECIAL: [f64; 8] =
-    [0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1.0e-40];
+const SPECIAL: [f64; 8] = [0.0, -0.0, 1.0, -1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1.0e-40];
 
 /// What a fold must give, to the bit.
 pub(crate) fn expected(dtype: DType, op: ReduceOp, sources: &[Vec<u8>], finish: Option<u32>) -> Vec<u8> {
@@ -68,15 +67,18 @@ fn element(dtype: DType, op: ReduceOp, values: &[&[u8]], finish: Option<u32>) ->
             integer(dtype, op, values, finish)
         }
         DType::F64 => {
-            let values = values.iter().map(|bytes| f64::from_le_bytes((*bytes).try_into().unwrap()));
-            let result = values.reduce(|a, b| float(op, a, b)).unwrap();
+            let values = values
+                .iter()
+                .map(|bytes| f64::from_le_bytes((*bytes).try_into().expect("an element has 8 bytes")));
+            let result = values.reduce(|a, b| float(op, a, b)).expect("there is a source");
             let result = finish.map_or(result, |ranks| result / f64::from(ranks));
             if result.is_nan() { canonical_nan(dtype) } else { result.to_le_bytes().to_vec() }
         }
         _ => {
             // f64 has more than twice the digits, so rounding a sum or a product twice is rounding it once.
             let fold = |a: f32, b: f32| float(op, f64::from(a), f64::from(b)) as f32;
-            let result = values.iter().map(|bytes| widen(dtype, bytes)).reduce(fold).unwrap();
+            let result =
+                values.iter().map(|bytes| widen(dtype, bytes)).reduce(fold).expect("there is a source");
             narrow(dtype, finish.map_or(result, |ranks| result / ranks as f32))
         }
     }
@@ -88,8 +90,20 @@ fn float(op: ReduceOp, a: f64, b: f64) -> f64 {
         ReduceOp::Prod => a * b,
         ReduceOp::Min | ReduceOp::Max if a.is_nan() || b.is_nan() => f64::NAN,
         // The total order puts -0 before +0, and NaNs are gone.
-        ReduceOp::Min => if a.total_cmp(&b).is_le() { a } else { b },
-        ReduceOp::Max => if a.total_cmp(&b).is_ge() { a } else { b },
+        ReduceOp::Min => {
+            if a.total_cmp(&b).is_le() {
+                a
+            } else {
+                b
+            }
+        }
+        ReduceOp::Max => {
+            if a.total_cmp(&b).is_ge() {
+                a
+            } else {
+                b
+            }
+        }
     }
 }
 
@@ -111,7 +125,7 @@ fn integer(dtype: DType, op: ReduceOp, values: &[&[u8]], finish: Option<u32>) ->
             ReduceOp::Min => a.min(b),
             ReduceOp::Max => a.max(b),
         })
-        .unwrap();
+        .expect("there is a source");
     let wrapped = load(&result.to_le_bytes()[..size]);
     let finished = finish.map_or(wrapped, |ranks| wrapped / i128::from(ranks));
     finished.to_le_bytes()[..size].to_vec()
@@ -121,7 +135,7 @@ pub(crate) fn widen(dtype: DType, bytes: &[u8]) -> f32 {
     match dtype {
         DType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
         DType::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
-        DType::F32 => f32::from_le_bytes(bytes.try_into().unwrap()),
+        DType::F32 => f32::from_le_bytes(bytes.try_into().expect("an element has 4 bytes")),
         DType::Fp8E4m3 => widen_e4m3(bytes[0]),
         DType::Fp8E5m2 => widen_e5m2(bytes[0]),
         _ => panic!("{dtype} is not folded in f32"),
@@ -208,6 +222,6 @@ fn nearest(x: f32, codes: core::ops::RangeInclusive<u8>, widen: impl Fn(u8) -> f
     let distance = |code: u8| (f64::from(widen(code)) - f64::from(x.abs())).abs();
     let magnitude = codes
         .min_by(|&a, &b| distance(a).total_cmp(&distance(b)).then((a & 1).cmp(&(b & 1))))
-        .unwrap();
+        .expect("there is a code");
     if x.is_sign_negative() { magnitude | 0x80 } else { magnitude }
 }

@@ -114,14 +114,35 @@ fn an_algorithm_that_is_not_there_is_refused_with_those_that_are() {
 
 #[test]
 fn every_json_line_says_what_it_measured() {
-    let ended = bench(&[&["all_reduce", "-b", "8", "-e", "8", "--jsonl"], &QUICK[..]].concat());
+    let ended = bench(&[&["all_reduce", "-b", "8", "-e", "16", "-f", "2", "--jsonl"], &QUICK[..]].concat());
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     let lines = text(&ended.stdout);
-    assert!(!lines.is_empty());
-    for line in lines.lines() {
-        let value: serde_json::Value = serde_json::from_str(line).expect("a line is a JSON value");
-        assert!(value.get("handover_ns").is_some(), "{line}");
-    }
+    let sizes: Vec<u64> = lines
+        .lines()
+        .map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).expect("a line is a JSON value");
+            assert_eq!((&value["ranks"], &value["wrong"]), (&2.into(), &0.into()), "{line}");
+            // The near or far state of the cores, without which no two rows can be compared.
+            assert!(value["pp_ns"].as_f64().is_some_and(|nanoseconds| nanoseconds > 0.0), "{line}");
+            value["size"].as_u64().expect("bytes")
+        })
+        .collect();
+    assert_eq!(sizes, [8, 16]);
+}
+
+#[test]
+fn the_report_is_a_json_value_with_every_row() {
+    let folder = std::env::temp_dir().join(format!("sohu-collbench-{}", std::process::id()));
+    fs::create_dir(&folder).expect("a folder for one file");
+    let file = folder.join("report.json");
+    let path = file.to_str().expect("the folder of temporary files has a name in text");
+    let ended = bench(&[&["all_reduce", "-b", "8", "-e", "64", "-f", "8", "-J", path], &QUICK[..]].concat());
+    let written = fs::read_to_string(&file);
+    fs::remove_dir_all(&folder).expect("the folder is ours");
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let report: serde_json::Value =
+        serde_json::from_str(&written.expect("the report is there")).expect("it is JSON");
+    assert_eq!(report["results"].as_array().map(Vec::len), Some(2), "{report}");
 }
 
 /// A bench that measures until it is stopped, and its ranks.
@@ -236,7 +257,7 @@ fn limits_are_measured() {
     let ended = bench(&["limits", "--ranks", "2", "--seconds", "0.01"]);
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     let table = text(&ended.stdout);
-    for word in ["copy", "reduce", "hand-over", "wake"] {
+    for word in ["copy_cached", "copy_nt", "add_cached", "cacheline_handover", "futex_wake"] {
         assert!(table.contains(word), "{word} is not in:\n{table}");
     }
 }

@@ -55,12 +55,13 @@ impl Waiting {
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the launcher starts");
         let mut output = BufReader::new(launcher.stdout.take().expect("it was asked for"));
         let mut pids = vec![None; ranks];
-        for _ in 0..ranks {
+        while pids.iter().any(Option::is_none) {
             let mut line = String::new();
-            output.read_line(&mut line).expect("every rank says who it is");
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [_, rank, pid] = words[..] else { panic!("{line:?} is no rank and its process") };
-            pids[rank.parse::<usize>().expect("a rank")] = Pid::from_raw(pid.parse().expect("a process"));
+            let read = output.read_line(&mut line).expect("text");
+            assert!(read > 0, "the launcher ended before every rank had said who it is");
+            if let [_, rank, pid] = line.split_whitespace().collect::<Vec<_>>()[..] {
+                pids[rank.parse::<usize>().expect("a rank")] = Pid::from_raw(pid.parse().expect("a process"));
+            }
         }
         let pids: Vec<Pid> = pids.into_iter().map(|pid| pid.expect("every rank is there once")).collect();
         let open = |pid: &Pid| pidfd_open(*pid, PidfdFlags::empty()).expect("the rank waits");
@@ -230,7 +231,7 @@ fn a_program_that_is_not_there_is_named() {
 #[test]
 fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
     for (arguments, told) in [
-        (&["rnu", "-n", "2", "true"][..], "'run'"),
+        (&["runn", "-n", "2", "true"][..], "'run'"),
         (&["run", "-n", "0", "true"], "1 to 1024 ranks"),
         (&["run", "--rank", "2", "true"], "'--ranks"),
         (&["run", "-n", "2", "--transport", "shn", "true"], "'shm'"),

@@ -358,7 +358,6 @@ impl<'s, L: Links> Stage<'s, L> {
             }
             if idle > IDLE_ROUNDS {
                 let failed = self.links.iter().any(Option::is_none);
-                for l in self.links.iter_mut().flatten() { eprintln!("DBG {}", l.dbg()); }
                 assert!(failed, "nothing moves any more: {}", self.stuck(players));
                 break;
             }

@@ -234,3 +234,30 @@ fn a_loan_comes_back_to_a_lender_that_does_not_receive() {
         });
     });
 }
+
+#[test]
+fn receives_that_follow_each_other_may_both_be_posted() {
+    let sent = pattern(LEN);
+    with(2, 1, |links, regions, _| {
+        let cuts = [0, 3000, 10_000, LEN];
+        for cut in cuts.windows(2) {
+            let span = regions.output.post(cut[0]..cut[1]).expect("the ledger has room");
+            links[1].post(Rank(0), cut[0] as u64, span).expect("registered memory can be posted");
+        }
+        show(links);
+        let mut gone = 0;
+        while gone < LEN {
+            gone += links[0].send(&[Rank(1)], View::from(&sent[gone..])).expect("send");
+            links[0].poll().expect("poll");
+        }
+        for cut in cuts.windows(2) {
+            let mut taken = cut[0];
+            while taken < cut[1] {
+                let moved = links[1].recv(Rank(0), regions.output.landing(taken..cut[1])).expect("recv");
+                assert!(moved > 0, "{taken} bytes came");
+                taken += moved;
+            }
+        }
+        assert_eq!(bytes(regions.output.read(0..LEN)), sent);
+    });
+}

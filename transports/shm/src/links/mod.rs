@@ -29,6 +29,14 @@ use std::os::fd::BorrowedFd;
 /// its return.
 const LEND_MIN: usize = 2048;
 
+/// The call that the links are in.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    signature: Signature,
+    /// The signature as it travels.
+    words: [u64; 2],
+}
+
 /// What the links to all peers have in common.
 pub(super) struct Shared {
     ring: ByteRing,
@@ -44,7 +52,7 @@ pub struct ShmLinks {
     /// By rank; `None` at this rank's own place.
     peers: Box<[Option<Peer>]>,
     shared: Shared,
-    call: Signature,
+    call: Call,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     bell: Sleeper<Mapped>,
@@ -53,7 +61,7 @@ pub struct ShmLinks {
 
 impl core::fmt::Debug for ShmLinks {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "ShmLinks({} of {}, {})", self.rank, self.peers.len(), self.call)
+        write!(f, "ShmLinks({} of {}, {})", self.rank, self.peers.len(), self.call.signature)
     }
 }
 
@@ -90,7 +98,7 @@ impl ShmLinks {
                 loans: Loans::new(),
                 refusals: 0,
             },
-            call: Signature::none(),
+            call: Call { signature: Signature::none(), words: [0; 2] },
             open: 0,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8)),
             segment,
@@ -222,15 +230,16 @@ impl ShmLinks {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let result = work(self);
-        if let Err(error) = &result {
-            self.fail(error);
+        // Matched and not passed on whole: a result with room for an error is long, and a copy of one that was
+        // stored in parts just now waits for those stores.
+        match work(self) {
+            Ok(moved) => Ok(moved),
+            Err(error) => Err(self.fail(error)),
         }
-        result
     }
 
     #[cold]
-    fn fail(&mut self, error: &LinkError) {
+    fn fail(&mut self, error: LinkError) -> LinkError {
         self.failed = Some(error.clone());
         if matches!(error, LinkError::Mismatch { .. }) {
             // Peers that have not heard of this rank's call yet find out by its signature too.
@@ -238,6 +247,7 @@ impl ShmLinks {
                 let _: Result<(), LinkError> = peer.put_header(&self.call, &mut self.shared);
             }
         }
+        error
     }
 }
 
@@ -272,7 +282,7 @@ impl Links for ShmLinks {
 
     fn begin(&mut self, call: &Signature) -> Result<(), LinkError> {
         self.guard(|links| {
-            links.call = *call;
+            links.call = Call { signature: *call, words: call.to_words() };
             links.open = links.peers.len() as u32 - 1;
             links.peers.iter_mut().flatten().try_for_each(Peer::begin)
         })
@@ -385,7 +395,6 @@ impl Links for ShmLinks {
         self.guard(|links| links.peers.iter_mut().flatten().try_for_each(Peer::check))
     }
 
-    fn dbg(&mut self) -> String { ShmLinks::dbg(self) }
     fn sleeper(&mut self) -> Option<&mut dyn Sleep> {
         Some(self)
     }
@@ -402,13 +411,5 @@ impl Sleep for ShmLinks {
 
     fn cancel(&mut self) {
         self.bell.cancel();
-    }
-}
-impl ShmLinks {
-    #[allow(missing_docs)]
-    pub fn dbg(&mut self) -> String {
-        let mut s = format!("open {} loans {} ring free {} refusals {}\n", self.open, self.shared.loans.out, self.shared.ring.free(), self.shared.refusals);
-        for p in self.peers.iter_mut().flatten() { s += &p.dbg(); s += "\n"; }
-        s
     }
 }

@@ -1,6 +1,6 @@
 //! One link: the lines to and from one peer, what they said, and what is still out because of them.
 
-use super::Shared;
+use super::{Call, Shared};
 use super::protocol::{
     CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, LANDED_MIN, SIGNATURE_WORDS, SINK, SINKS_MAX, Sink, bounded,
 };
@@ -119,7 +119,7 @@ impl Peer {
     #[inline]
     pub(super) fn front(
         &mut self,
-        ours: &Signature,
+        ours: &Call,
         shared: &mut Shared,
     ) -> Result<Option<Front>, LinkError> {
         if self.front.is_some() {
@@ -128,29 +128,31 @@ impl Peer {
         self.look(ours, shared)
     }
 
-    pub(super) fn look(&mut self, ours: &Signature, shared: &mut Shared) -> Result<Option<Front>, LinkError> {
+    pub(super) fn look(&mut self, ours: &Call, shared: &mut Shared) -> Result<Option<Front>, LinkError> {
         loop {
-            let Some(&line) = self.rx.peek() else { return Ok(None) };
-            let first = line.kind & FIRST != 0;
+            let Some(line) = self.rx.head() else { return Ok(None) };
+            let (kind, len) = (line.kind & !FIRST, usize::from(line.len));
+            let (first, acks) = (line.kind & FIRST != 0, (line.lines_ack, line.chunks_ack));
             if first && self.opened && !self.front_is_first {
                 return Ok(None); // the peer's next call
             }
-            self.absorb(line.lines_ack, line.chunks_ack, shared)?;
+            self.absorb(acks.0, acks.1, shared)?;
             if first && !self.opened {
-                self.open(ours, [line.words[0], line.words[1]])?;
+                self.open(ours, [self.rx.word(0), self.rx.word(1)])?;
             }
             let start = if first { SIGNATURE_WORDS } else { 0 };
-            let words = &line.words[start..];
-            let front = match (line.kind & !FIRST, self.opened) {
+            let word = |index| self.rx.word(start + index);
+            let front = match (kind, self.opened) {
                 // A header is a call's first line, or the peer could keep us looking for ever.
                 (HEADER, _) if first => None,
                 (SINK, false) => None,
                 (_, false) => return Err(self.corrupt("bytes beyond the end of the last call")),
-                (DATA, true) => Some(self.data(start * 8, usize::from(line.len))?),
-                (CHUNK, true) => Some(self.chunk(words[0], words[1])?),
-                (LANDED, true) => Some(self.landed(words[0])?),
+                (DATA, true) => Some(self.data(start * 8, len)?),
+                (CHUNK, true) => Some(self.chunk(word(0), word(1))?),
+                (LANDED, true) => Some(self.landed(word(0))?),
                 (SINK, true) => {
-                    self.sink(words[0], words[1], words[2])?;
+                    let (at, offset, len) = (word(0), word(1), word(2));
+                    self.sink(at, offset, len)?;
                     None
                 }
                 _ => return Err(self.corrupt("a line of unknown kind")),
@@ -168,10 +170,10 @@ impl Peer {
         self.front_is_first = false;
     }
 
-    fn open(&mut self, ours: &Signature, words: [u64; 2]) -> Result<(), LinkError> {
-        if words != ours.to_words() {
+    fn open(&mut self, ours: &Call, words: [u64; 2]) -> Result<(), LinkError> {
+        if words != ours.words {
             let theirs = Signature::from_words(words).ok_or(self.corrupt("a signature of no known call"))?;
-            return Err(LinkError::Mismatch { peer: self.rank, ours: *ours, theirs });
+            return Err(LinkError::Mismatch { peer: self.rank, ours: ours.signature, theirs });
         }
         self.opened = true;
         self.front_is_first = true;
@@ -228,9 +230,7 @@ impl Peer {
     pub(super) fn view(&self, len: usize) -> View<'_> {
         match self.front {
             Some(Front::Data { start, .. }) => {
-                let line = self.rx.current().expect("a front that is a line is the current line");
-                let bytes = line.payload();
-                View::from(&bytes[start + self.taken..start + self.taken + len])
+                self.rx.payload().slice(start + self.taken..start + self.taken + len)
             }
             Some(Front::Chunk { offset, .. }) => self.map.view(offset + self.taken, len),
             Some(Front::Landed { .. }) => self.posted.front().map_or(View::EMPTY, |(_, span)| {
@@ -335,10 +335,10 @@ impl Peer {
 
     /// Puts one line; there must be room.
     #[inline]
-    pub(super) fn put(&mut self, kind: u8, len: usize, words: &[u64], ours: &Signature) {
+    pub(super) fn put(&mut self, kind: u8, len: usize, words: &[u64], ours: &Call) {
         let mut payload = [0u64; PAYLOAD_WORDS];
         let (kind, start) = if self.header_due {
-            [payload[0], payload[1]] = ours.to_words();
+            [payload[0], payload[1]] = ours.words;
             self.header_due = false;
             (kind | FIRST, SIGNATURE_WORDS)
         } else {
@@ -357,7 +357,7 @@ impl Peer {
 
     /// Puts the signature alone, if it has not gone out and there is room.
     #[inline]
-    pub(super) fn put_header(&mut self, ours: &Signature, shared: &mut Shared) -> Result<(), LinkError> {
+    pub(super) fn put_header(&mut self, ours: &Call, shared: &mut Shared) -> Result<(), LinkError> {
         if self.header_due && self.has_room(1, shared)? {
             self.put(HEADER, 0, &[], ours);
         }
@@ -365,7 +365,7 @@ impl Peer {
     }
 
     /// Puts a chunk that lies in this rank's segment; there must be room.
-    pub(super) fn put_chunk(&mut self, offset: usize, len: usize, flight: Flight, ours: &Signature) {
+    pub(super) fn put_chunk(&mut self, offset: usize, len: usize, flight: Flight, ours: &Call) {
         if matches!(flight, Flight::Slot) {
             self.slot_free = false;
         }
@@ -377,36 +377,37 @@ impl Peer {
 
     /// Puts bytes of the stream; they must fit.
     #[inline]
-    pub(super) fn put_data(&mut self, words: &[u64], len: usize, ours: &Signature) {
+    pub(super) fn put_data(&mut self, words: &[u64], len: usize, ours: &Call) {
         self.out_at += len as u64;
         self.put(DATA, len, words, ours);
     }
 
     /// Notes that `len` bytes were written to the peer's sink, and says so once it is full; there must be room
     /// for a line. Not a line for each slice: the peer may be unable to take any before this rank is done.
-    pub(super) fn wrote_sink(&mut self, len: usize, ours: &Signature) {
+    pub(super) fn wrote_sink(&mut self, len: usize, ours: &Call) {
         self.out_at += len as u64;
         self.landed_due += len;
-        if self.sink_len() == 0 {
+        // The next sink may follow at once, but a line tells of one sink only: it is the first, as `sink_now` found it.
+        if self.sinks.front().is_none_or(|sink| sink.at + sink.len as u64 <= self.out_at) {
             self.put_landed(ours);
         }
     }
 
-    fn put_landed(&mut self, ours: &Signature) {
+    fn put_landed(&mut self, ours: &Call) {
         let len = core::mem::take(&mut self.landed_due);
         self.put(LANDED, 0, &[len as u64], ours);
     }
 
     /// Tells the peer of what it can go on with, if it is much and lines are plenty.
     #[inline]
-    pub(super) fn report_landed(&mut self, ours: &Signature) {
+    pub(super) fn report_landed(&mut self, ours: &Call) {
         if self.landed_due >= LANDED_MIN && self.tx.room() > LINES / 2 {
             self.put_landed(ours);
         }
     }
 
     /// Asks the peer to write this call's stream, from `at` on, to `span`.
-    pub(super) fn put_sink(&mut self, at: u64, offset: usize, span: WriteSpan, ours: &Signature) {
+    pub(super) fn put_sink(&mut self, at: u64, offset: usize, span: WriteSpan, ours: &Call) {
         let told = (self.lines_told, self.chunks_told);
         self.put(SINK, 0, &[at, offset as u64, span.len() as u64], ours);
         // A peer that receives nothing does not look at this line, so what it says of credits has to
@@ -483,10 +484,5 @@ impl Peer {
     /// Drops the spans of posted memory.
     pub(super) fn abandon(&mut self) {
         self.posted.clear();
-    }
-}
-impl Peer {
-    pub(super) fn dbg(&mut self) -> String {
-        format!("  {} room {} opened {} front {:?} taken {} in_at {} out_at {} posted {:?} sinks {:?} flights {:?}", self.rank, self.tx.room(), self.opened, self.front, self.taken, self.in_at, self.out_at, self.posted, self.sinks, self.flights)
     }
 }

@@ -3,10 +3,10 @@
 
 use super::peer::Peer;
 use super::protocol::Front;
-use super::{Shared, ShmLinks};
+use super::{Call, Shared, ShmLinks};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::Window;
-use sohu_coll_core::{Rank, Signature};
+use sohu_coll_core::Rank;
 use sohu_coll_mem::ViewMut;
 
 /// The most bytes of an element.
@@ -43,7 +43,7 @@ impl Peer {
     fn gather(
         &mut self,
         granule: usize,
-        ours: &Signature,
+        ours: &Call,
         shared: &mut Shared,
     ) -> Result<bool, LinkError> {
         if granule > ELEMENT_MAX || matches!(self.front, None | Some(Front::Landed { .. })) {
