@@ -278,7 +278,10 @@ impl Communicator {
         error
     }
 
-    #[inline]
+    /// What a request asks for, checked. Inlined, because what it returns is long: passed on through memory, its
+    /// parts would be stored and read back at another width, which stalls.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "measured: 15 ns of an 8-byte call")]
     fn shape<'a>(&self, request: Request<'a>) -> Result<(Shape, Loan<'a>), Error> {
         let Request { collective, dtype, op, root, buffers } = request;
         if collective.rooted() && root >= self.size {

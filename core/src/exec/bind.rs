@@ -240,3 +240,6 @@ fn bind_pass(pass: &Pass, extents: &Extents, binding: &Binding, streams: &mut [u
         written_at: pass.written_at,
     }
 }
+
+#[cfg(test)]
+mod tests;

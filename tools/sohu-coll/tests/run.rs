@@ -233,7 +233,7 @@ fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
     for (arguments, told) in [
         (&["runn", "-n", "2", "true"][..], "'run'"),
         (&["run", "-n", "0", "true"], "1 to 1024 ranks"),
-        (&["run", "--rank", "2", "true"], "'--ranks"),
+        (&["run", "--rank", "2", "true"], "--ranks <RANKS>"),
         (&["run", "-n", "2", "--transport", "shn", "true"], "'shm'"),
         (&["run", "-n", "2"], "PROGRAM"),
     ] {

@@ -1,0 +1,146 @@
+use super::*;
+use crate::element::{DType, ReduceOp};
+use crate::plan::fuse::fuse;
+use crate::plan::{Job, Writer, input, output, scratch};
+use crate::signature::Collective;
+
+fn binding(registered: bool) -> Binding {
+    Binding {
+        kernel: Kernel::new(DType::F32, ReduceOp::Sum),
+        element: 4,
+        slice: 4096,
+        store: Store::Cached,
+        input_registered: registered,
+        output_registered: registered,
+    }
+}
+
+/// Binds what `write` writes for rank 0 of 3, in `chunks` chunks of an all-reduce of `count` floats.
+fn bound(in_place: bool, chunks: u32, count: usize, registered: bool, write: impl Fn(&mut Writer)) -> Bound {
+    let job = Job { in_place, ..Job::new(Collective::AllReduce, 3) };
+    let mut writer = Writer::new(job, Rank(0), chunks);
+    write(&mut writer);
+    let program = writer.finish();
+    let extents = Extents::bind(&program, count, 4);
+    Bound::new(&program, &fuse(&program), &extents, &binding(registered))
+}
+
+fn edges(pass: &BoundPass) -> Vec<(u32, bool)> {
+    pass.after.iter().map(|edge| (edge.on, edge.wait == Wait::Whole)).collect()
+}
+
+#[test]
+fn passes_are_sends_receives_or_folds() {
+    let bound = bound(false, 1, 100, false, |p| {
+        p.send(input(0, 1), Rank(1));
+        p.copy(input(0, 1), output(0, 1));
+        p.recv_reduce(output(0, 1), Rank(1));
+        p.finishes(output(0, 1));
+        p.recv(output(0, 1), Rank(2));
+    });
+    let kinds: Vec<Kind> = bound.passes.iter().map(|pass| pass.kind).collect();
+    assert_eq!(kinds, [Kind::Send, Kind::Fold, Kind::Recv]);
+    assert_eq!((bound.passes[1].locals.len(), &*bound.passes[1].from), (1, [Rank(1)].as_slice()));
+    assert!(bound.passes[1].finishes && bound.passes.iter().all(|pass| pass.len == 400));
+}
+
+#[test]
+fn receives_know_where_in_the_peers_stream_they_start() {
+    let bound = bound(false, 3, 48, true, |p| {
+        p.recv(output(0, 1), Rank(1));
+        p.recv(output(1, 1), Rank(2));
+        p.recv(output(2, 1), Rank(1));
+    });
+    let starts: Vec<u64> = bound.passes.iter().map(|pass| pass.stream_at).collect();
+    assert_eq!(starts, [0, 0, 64]);
+    assert!(bound.passes.iter().all(|pass| pass.posts));
+    assert_eq!(bound.posts, 3);
+}
+
+/// 16 floats in 3 chunks of 16, 0 and 0.
+#[test]
+fn what_follows_an_empty_pass_waits_for_what_stands_before_it() {
+    let bound = bound(false, 3, 16, false, |p| {
+        p.recv(output(1, 1), Rank(1));
+        p.recv(output(0, 1), Rank(1));
+        p.recv(output(2, 1), Rank(1));
+        p.recv(output(1, 1), Rank(1));
+        p.recv(scratch(0, 1), Rank(1));
+    });
+    let lens: Vec<usize> = bound.passes.iter().map(|pass| pass.len).collect();
+    assert_eq!(lens, [0, 64, 0, 0, 64]);
+    assert_eq!(edges(&bound.passes[1]), []);
+    assert_eq!(edges(&bound.passes[4]), [(1, true)], "through two empty passes");
+}
+
+#[test]
+fn of_two_waits_for_a_pass_the_stricter_stays() {
+    let bound = bound(false, 3, 16, false, |p| {
+        p.recv(output(0, 1), Rank(1));
+        p.recv(output(1, 1), Rank(1));
+        // Streams behind the first receive, and stands behind the second, which has no bytes, on the link.
+        p.recv_reduce(output(0, 1), Rank(1));
+    });
+    let last = bound.passes.last().expect("there are passes");
+    assert_eq!(edges(last), [(0, true)]);
+}
+
+#[test]
+fn only_registered_memory_is_lent_and_posted() {
+    let write = |p: &mut Writer| {
+        p.send(input(0, 1), Rank(1));
+        p.recv(output(0, 1), Rank(1));
+    };
+    let private = bound(false, 1, 100, false, write);
+    assert!(private.passes.iter().all(|pass| !pass.lends && !pass.posts) && !private.lends_all());
+    let registered = bound(false, 1, 100, true, write);
+    assert!(registered.passes[0].lends && registered.passes[1].posts && registered.lends_all());
+}
+
+#[test]
+fn scratch_is_neither_lent_nor_posted() {
+    let bound = bound(false, 1, 100, true, |p| {
+        p.recv(scratch(0, 1), Rank(1));
+        p.reduce(input(0, 1), scratch(0, 1));
+        p.send(scratch(0, 1), Rank(2));
+        p.copy(scratch(0, 1), output(0, 1));
+    });
+    let of_scratch = |pass: &&BoundPass| pass.into.is_some_and(|into| into.buffer == Buffer::Scratch);
+    assert!(bound.passes.iter().filter(of_scratch).all(|pass| !pass.lends && !pass.posts));
+    assert_eq!(bound.scratch_bytes, 400);
+}
+
+#[test]
+fn what_a_later_pass_stores_over_is_not_lent() {
+    let exchange = |p: &mut Writer| {
+        p.send(input(0, 1), Rank(1));
+        p.recv(output(0, 1), Rank(1));
+    };
+    assert!(!bound(true, 1, 100, true, exchange).passes[0].lends, "in place, the input is the output");
+    assert!(bound(false, 1, 100, true, exchange).passes[0].lends);
+    let apart = bound(true, 2, 100, true, |p| {
+        p.send(input(0, 1), Rank(1));
+        p.recv(output(1, 1), Rank(1));
+    });
+    assert!(apart.passes[0].lends, "other chunks of the same buffer do not matter");
+}
+
+#[test]
+fn memory_is_posted_once_those_that_use_it_are_done_whatever_the_order_on_the_link() {
+    let bound = bound(true, 3, 300, true, |p| {
+        p.send(input(0, 1), Rank(1));
+        p.recv(output(2, 1), Rank(2));
+        p.recv(output(0, 1), Rank(2));
+    });
+    assert_eq!(&*bound.passes[1].conflicts, &[] as &[u32]);
+    assert_eq!(&*bound.passes[2].conflicts, &[0], "not the receive before it on the link");
+}
+
+#[test]
+#[should_panic(expected = "slices of 100 bytes")]
+fn slices_that_split_elements_panic() {
+    let job = Job::new(Collective::AllReduce, 2);
+    let program = Writer::new(job, Rank(0), 1).finish();
+    let extents = Extents::bind(&program, 1, 4);
+    let _bound = Bound::new(&program, &fuse(&program), &extents, &Binding { slice: 100, ..binding(false) });
+}
