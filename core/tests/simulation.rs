@@ -156,8 +156,7 @@ fn a_link_that_breaks_ends_every_rank_and_those_that_end_well_are_right() {
                 let bytes = call.count * call.dtype.size();
                 let broken = Rank(random.below(job.size as usize) as u32);
                 let after = random.below(bytes) as u64;
-                let faults =
-                    Faults { break_after: Some((broken, after)), ..faults(&mut random, &[call]) };
+                let faults = Faults { break_after: Some((broken, after)), ..faults(&mut random, &[call]) };
                 let links = LoopLinks::fabric(job.size, faults);
                 let endings = run(seed, links, &[same_on_all(call)], memory).remove(0);
                 let ended = endings.iter().all(|ending| ending.result.is_some());

@@ -2,7 +2,7 @@
 
 use super::bind::{Bound, BoundPass};
 use crate::error::LinkError;
-use crate::kernel;
+use crate::kernel::{self, Store};
 use crate::link::{Links, SOURCES_MAX, Window};
 use crate::rank::Rank;
 use sohu_coll_mem::{Regions, View, ViewMut};
@@ -74,13 +74,14 @@ fn run(
     outgoing: Option<ViewMut<'_>>,
     finish: Option<u32>,
 ) {
-    let (into, also) = match (stored, outgoing) {
-        (Some(stored), also) => (stored, also),
-        (None, Some(outgoing)) => (outgoing, None),
+    let (into, also, store) = match (stored, outgoing) {
+        (Some(stored), also) => (stored, also, bound.store),
+        // What is staged is read next, by the peer: out of the cache.
+        (None, Some(outgoing)) => (outgoing, None, Store::Cached),
         (None, None) => unreachable!("a pass stores or forwards: `bind` made it so"),
     };
     match sources {
-        [one] if finish.is_none() => kernel::copy(*one, into, also, bound.store),
-        _ => bound.kernel.fold(into, sources, also, finish, bound.store),
+        [one] if finish.is_none() => kernel::copy(*one, into, also, store),
+        _ => bound.kernel.fold(into, sources, also, finish, store),
     }
 }

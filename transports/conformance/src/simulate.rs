@@ -152,7 +152,13 @@ struct Memory<M> {
 }
 
 impl<M: DerefMut<Target = [u8]>> Memory<M> {
-    fn new(call: &Call<'_>, rank: Rank, seed: u64, scratch: usize, alloc: &mut dyn FnMut(usize) -> M) -> Self {
+    fn new(
+        call: &Call<'_>,
+        rank: Rank,
+        seed: u64,
+        scratch: usize,
+        alloc: &mut dyn FnMut(usize) -> M,
+    ) -> Self {
         let places = call.places(rank);
         let given = expected::given(call, rank, seed);
         let mut input = (!call.job.in_place).then(|| alloc(call.input_bytes(rank)));
@@ -281,12 +287,13 @@ pub fn run<L: Links, M: DerefMut<Target = [u8]>>(
     let mut endings = Vec::new();
     for (number, calls) in (0u32..).zip(calls) {
         let same = calls.iter().all(|call| format!("{call:?}") == format!("{:?}", calls[0]));
-        let ended = calls.iter().zip(memories.by_ref()).zip(results.by_ref()).map(|((call, memory), result)| {
-            if same && result == Some(Ok(())) {
-                memory.check(call, seed + u64::from(number));
-            }
-            Ending { result, unchanged: memory.unchanged() }
-        });
+        let ended =
+            calls.iter().zip(memories.by_ref()).zip(results.by_ref()).map(|((call, memory), result)| {
+                if same && result == Some(Ok(())) {
+                    memory.check(call, seed + u64::from(number));
+                }
+                Ending { result, unchanged: memory.unchanged() }
+            });
         endings.push(ended.collect());
     }
     endings
@@ -384,7 +391,12 @@ impl<'s, L: Links> Stage<'s, L> {
             Ok(Progress::Moved) => true,
             Ok(Progress::Idle) => false,
             Ok(Progress::Done) => {
-                assert_eq!(self.ledgers[rank].out(), 0, "rank {rank}: spans are out after call {}", turn.call);
+                assert_eq!(
+                    self.ledgers[rank].out(),
+                    0,
+                    "rank {rank}: spans are out after call {}",
+                    turn.call
+                );
                 link.ring();
                 self.results[index] = Some(Ok(()));
                 *turn = Turn { call: turn.call + 1, begun: false, late: self.random.below(4) };

@@ -47,9 +47,8 @@ fn private(_: &ShmLinks, len: usize) -> Vec<u8> {
 /// Runs three calls of one algorithm in a row, all of it decided by `seed`.
 fn simulate(seed: u64, algorithm: &dyn Algorithm, job: Job, in_heap: bool, staging_bytes: usize) {
     let mut random = Seeded::new(seed);
-    let calls: Vec<Vec<Call<'_>>> = (0..3)
-        .map(|_| vec![draw(&mut random, algorithm, job, in_heap); job.size as usize])
-        .collect();
+    let calls: Vec<Vec<Call<'_>>> =
+        (0..3).map(|_| vec![draw(&mut random, algorithm, job, in_heap); job.size as usize]).collect();
     let links = join::links(job.size, staging_bytes, HEAP);
     let endings =
         if in_heap { run(seed, links, &calls, registered) } else { run(seed, links, &calls, private) };

@@ -101,7 +101,8 @@ fn lines_that_claim_more_bytes_than_they_have_are_corrupt() {
 fn chunks_outside_the_segment_are_corrupt() {
     let (villain, _victim) = Villain::new();
     let (start, end) = (villain.layout.staging().start as u64, villain.layout.len() as u64);
-    let mut bad: Vec<[u64; 2]> = vec![[start - 1, 1], [start, 0], [end, 1], [end - 1, 2], [start, end - start + 1]];
+    let mut bad: Vec<[u64; 2]> =
+        vec![[start - 1, 1], [start, 0], [end, 1], [end - 1, 2], [start, end - start + 1]];
     bad.extend(EDGES.iter().filter(|offset| **offset < start || **offset >= end).map(|offset| [*offset, 8]));
     bad.extend(EDGES.iter().filter(|len| **len == 0 || **len > end).map(|len| [start, *len]));
     bad.extend(EDGES.iter().map(|edge| [u64::MAX - 8, *edge]));
@@ -187,7 +188,9 @@ fn more_bytes_than_were_posted_can_not_land() {
             let told = victim.recv(PEER, regions.output.landing(0..4096));
             match told {
                 Ok(taken) => assert!(good && taken as u64 == len, "{taken} of {len} bytes landed"),
-                Err(error) => assert!(!good && matches!(error, LinkError::Corrupt { peer: PEER, .. }), "{error}"),
+                Err(error) => {
+                    assert!(!good && matches!(error, LinkError::Corrupt { peer: PEER, .. }), "{error}")
+                }
             }
             victim.abandon();
         });

@@ -123,7 +123,10 @@ fn a_sender_hears_of_room_while_it_can_not_receive() {
                 break;
             }
         }
-        assert!(sent > 1 << 20 || bytes.len() == 8 && sent > 1 << 12, "stuck after {sent} bytes, {taken} taken");
+        assert!(
+            sent > 1 << 20 || bytes.len() == 8 && sent > 1 << 12,
+            "stuck after {sent} bytes, {taken} taken"
+        );
         assert!(back > 0);
     }
 }

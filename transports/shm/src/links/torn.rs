@@ -4,9 +4,9 @@
 use super::peer::Peer;
 use super::protocol::Front;
 use super::{Call, Shared, ShmLinks};
+use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::Window;
-use sohu_coll_core::Rank;
 use sohu_coll_mem::ViewMut;
 
 /// The most bytes of an element.
@@ -40,12 +40,7 @@ impl ShmLinks {
 impl Peer {
     /// Puts the next element together from what has come. Returns whether it is whole; else what there is of it
     /// is in front, as before.
-    fn gather(
-        &mut self,
-        granule: usize,
-        ours: &Call,
-        shared: &mut Shared,
-    ) -> Result<bool, LinkError> {
+    fn gather(&mut self, granule: usize, ours: &Call, shared: &mut Shared) -> Result<bool, LinkError> {
         if granule > ELEMENT_MAX || matches!(self.front, None | Some(Front::Landed { .. })) {
             return Ok(false);
         }

@@ -15,7 +15,8 @@ pub(crate) fn links(size: u32, staging_bytes: usize, heap_bytes: usize) -> Vec<S
     (0..size)
         .zip(segments)
         .map(|(rank, segment)| {
-            let handed: Vec<_> = (0..).zip(&fds).map(|(peer, fd)| (peer != rank).then(|| fd.as_fd())).collect();
+            let handed: Vec<_> =
+                (0..).zip(&fds).map(|(peer, fd)| (peer != rank).then(|| fd.as_fd())).collect();
             ShmLinks::join(Rank(rank), segment, &handed).expect("segments of one layout join")
         })
         .collect()

@@ -56,7 +56,8 @@ impl Villain {
         let segment = Segment::create(layout).expect("a memfd can be made");
         let (len, prot) = (layout.len(), ProtFlags::READ | ProtFlags::WRITE);
         // SAFETY: the kernel chooses the address, so nothing that is mapped already changes.
-        let base = unsafe { rustix::mm::mmap(core::ptr::null_mut(), len, prot, MapFlags::SHARED, segment.fd(), 0) };
+        let base =
+            unsafe { rustix::mm::mmap(core::ptr::null_mut(), len, prot, MapFlags::SHARED, segment.fd(), 0) };
         let base = base.expect("a sealed memfd can be mapped");
         let keep = Arc::new(Unmap(base.addr(), len));
         // SAFETY: `keep` unmaps the words, and links use the parts that are used here as atomic words only.
