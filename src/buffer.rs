@@ -42,7 +42,9 @@ impl<T: Element> Deref for Buffer<T> {
     fn deref(&self) -> &[T] {
         match &self.bytes {
             Bytes::Registered(bytes) => bytemuck::cast_slice(bytes),
-            Bytes::Private(words, len) => bytemuck::cast_slice(&bytemuck::cast_slice::<u64, u8>(words)[..*len]),
+            Bytes::Private(words, len) => {
+                bytemuck::cast_slice(&bytemuck::cast_slice::<u64, u8>(words)[..*len])
+            }
         }
     }
 }
@@ -53,7 +55,7 @@ impl<T: Element> DerefMut for Buffer<T> {
             Bytes::Registered(bytes) => bytemuck::cast_slice_mut(bytes),
             Bytes::Private(words, len) => {
                 bytemuck::cast_slice_mut(&mut bytemuck::cast_slice_mut::<u64, u8>(words)[..*len])
-            },
+            }
         }
     }
 }

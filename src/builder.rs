@@ -143,7 +143,8 @@ impl Builder {
         let deadline = Instant::now() + timeout;
         let facts = HostFacts::of_this_process();
         let mut mesh = bootstrap::join(Place { rank, size }, &id, timeout, facts)?;
-        let cores: BTreeSet<u32> = mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
+        let cores: BTreeSet<u32> =
+            mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
         let kind = self.transport.unwrap_or_default();
         let heap_bytes = self.heap_bytes.unwrap_or(HEAP_BYTES);
         let connected = Fabric::connect(kind, &mut mesh, heap_bytes, deadline);

@@ -325,7 +325,8 @@ impl Communicator {
                     return Err(self.length(collective, dtype, (whole, buffer.len(), "buffer")));
                 }
                 let shape = shape(block, true, buffer, buffer);
-                let (all, own) = (0..buffer.len(), self.rank.index() * block..(self.rank.index() + 1) * block);
+                let (all, own) =
+                    (0..buffer.len(), self.rank.index() * block..(self.rank.index() + 1) * block);
                 let (input, output) = match collective {
                     Collective::AllGather => (own, all),
                     Collective::ReduceScatter => (all, own),

@@ -11,9 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-/// Bytes of staging ring of one rank: a slice of 512 KiB twice over, so that one is filled while the other is
-/// read, and no more than a core's share of cache; see docs/measurements.
-const STAGING_BYTES: usize = 1 << 20;
+/// Bytes of staging ring of one rank. Larger than a core's own cache, so that a line is out of the peer's cache
+/// again before it is written anew: taking it back from there costs twice the copy. No larger, because large
+/// messages then leave the shared cache; see docs/measurements.
+const STAGING_BYTES: usize = 2 << 20;
 
 /// The links, whichever transport they go over.
 #[derive(Debug)]

@@ -79,7 +79,16 @@ pub(crate) struct Plans {
 
 impl Plans {
     pub(crate) fn new(rank: Rank, size: u32, tuner: Tuner, forced: Option<String>) -> Self {
-        Self { rank, size, tuner, forced, plans: Vec::new(), places: HashMap::new(), recent: [0; RECENT], oldest: 0 }
+        Self {
+            rank,
+            size,
+            tuner,
+            forced,
+            plans: Vec::new(),
+            places: HashMap::new(),
+            recent: [0; RECENT],
+            oldest: 0,
+        }
     }
 
     pub(crate) fn tuner(&self) -> &Tuner {

@@ -21,8 +21,7 @@ pub enum Collective {
 
 impl Collective {
     /// Every collective there is.
-    pub const ALL: [Collective; 4] =
-        [Self::AllReduce, Self::ReduceScatter, Self::AllGather, Self::Broadcast];
+    pub const ALL: [Collective; 4] = [Self::AllReduce, Self::ReduceScatter, Self::AllGather, Self::Broadcast];
 
     /// The name users type and read: `all_reduce`.
     pub fn name(self) -> &'static str {

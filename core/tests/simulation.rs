@@ -2,8 +2,10 @@
 //!
 //! A failing run prints its seed and its calls.
 
+mod simulate;
+
+use simulate::{Call, Ending, run};
 use sohu_coll_algorithms::{all, by_name};
-use sohu_coll_conformance::simulate::{Call, Ending, run};
 use sohu_coll_conformance::{Faults, LoopLinks, Seeded};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::kernel::Store;

@@ -88,16 +88,28 @@ impl ByteRing {
     #[inline]
     #[must_use]
     pub fn reserve(&mut self, want: usize, least: usize) -> Option<Range<usize>> {
+        self.reserve_within(want, least, self.capacity)
+    }
+
+    /// As [`reserve`](ByteRing::reserve), but wraps after the first `within` bytes of the ring: for a writer that
+    /// knows how much of the ring is best kept in a cache.
+    ///
+    /// # Panics
+    /// As [`reserve`](ByteRing::reserve).
+    #[inline]
+    #[must_use]
+    pub fn reserve_within(&mut self, want: usize, least: usize, within: usize) -> Option<Range<usize>> {
         assert!(0 < least && least <= want, "at least {least} of {want} bytes");
         if self.next - self.oldest == self.segments_max {
             return None;
         }
-        if self.used == 0 {
-            // Nothing is out: start over, so that small traffic stays in the same few cache lines. Here and
-            // not in `release`, which may be called between this and `commit`.
+        if self.used == 0 && want > within.saturating_sub(self.at) {
+            // Nothing is out: a wrap wastes nothing. Here and not in `release`, which may be called between this
+            // and `commit`.
             self.at = 0;
         }
         let (end, front) = self.pieces();
+        let end = end.min(within.saturating_sub(self.at));
         // A wrap wastes the end of the ring, so only what does not fit there goes to the front.
         let range = if end >= want {
             self.at..self.at + want

@@ -5,10 +5,7 @@
 //! is where soundness is proven: a caller of its safe items cannot read or write memory that was
 //! not lent to it. The lock-free pieces are generic over their words, so that loom explores the
 //! very code that runs on mapped memory.
-#![expect(
-    unsafe_code,
-    reason = "one of the homes of unsafe: memory is lent here"
-)]
+#![expect(unsafe_code, reason = "one of the homes of unsafe: memory is lent here")]
 
 pub mod byte_ring;
 pub mod doorbell;

@@ -247,6 +247,8 @@ pub struct LineRx<W: Words, O: Orders = Sound> {
     place: Place,
     consumed: u64,
     seen: bool,
+    // Whether the payload is in `line` too, and not only the head.
+    copied: bool,
     // A copy, so that a writer that breaks the protocol can not change a line after it was looked at.
     line: Line,
     orders: PhantomData<fn() -> O>,
@@ -270,13 +272,21 @@ impl<W: Words, O: Orders> LineRx<W, O> {
     pub fn starting_at(words: W, lines: usize, count: u64) -> Self {
         let place = Place::new(lines, words.len());
         assert!(count & place.mask == 0, "a ring of {lines} lines can not start at line {count}");
-        Self { words, place, consumed: count, seen: false, line: Line::default(), orders: PhantomData }
+        Self {
+            words,
+            place,
+            consumed: count,
+            seen: false,
+            copied: false,
+            line: Line::default(),
+            orders: PhantomData,
+        }
     }
 
     /// The next line, if it has come. The same one again until [`advance`](LineRx::advance).
     #[inline]
     pub fn peek(&mut self) -> Option<&Line> {
-        if self.seen || self.look() { Some(&self.line) } else { None }
+        if self.copied || self.look() { Some(&self.line) } else { None }
     }
 
     /// The head of the next line, if it has come: [`peek`](LineRx::peek) without the payload, which
@@ -296,7 +306,8 @@ impl<W: Words, O: Orders> LineRx<W, O> {
     pub fn word(&self, index: usize) -> u64 {
         assert!(index < PAYLOAD_WORDS, "word {index} of a line's 7");
         // SAFETY: at most 7 words after the line's first, inside the ring; `Place::new` checked.
-        unsafe { self.words.word_unchecked(self.place.word(self.consumed) + 1 + index) }.load(Ordering::Relaxed)
+        unsafe { self.words.word_unchecked(self.place.word(self.consumed) + 1 + index) }
+            .load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -315,9 +326,10 @@ impl<W: Words, O: Orders> LineRx<W, O> {
 
     #[inline]
     fn look(&mut self) -> bool {
-        if !self.look_head() {
+        if !self.seen && !self.look_head() {
             return false;
         }
+        self.copied = true;
         let at = self.place.word(self.consumed);
         // All seven words, whatever `len` says: they came in the same cache line, and a fixed count of
         // loads costs less than a branch that is predicted wrong.
@@ -337,6 +349,7 @@ impl<W: Words, O: Orders> LineRx<W, O> {
     pub fn advance(&mut self) {
         assert!(self.seen, "advance past line {} before it was peeked", self.consumed);
         self.seen = false;
+        self.copied = false;
         self.consumed += 1;
     }
 

@@ -54,19 +54,30 @@ impl Ledger {
     /// Whether some of `len` bytes at `start` are out: posted ones, and lent ones too when `also_lent`.
     #[inline]
     fn touches(&self, start: usize, len: usize, also_lent: bool) -> bool {
-        self.out() != 0 && self.find(start, len, also_lent)
+        let out = self.out();
+        out != 0 && self.find(out, start, len, also_lent)
     }
 
-    #[cold]
-    fn find(&self, start: usize, len: usize, also_lent: bool) -> bool {
-        self.spans.iter().any(|span| {
+    fn find(&self, out: usize, start: usize, len: usize, also_lent: bool) -> bool {
+        // Entries are taken from the front, so those that are out are among the first; one that is given back
+        // meanwhile only makes the search longer.
+        let mut left = out;
+        for span in &self.spans {
             // Pairs with the Release in `give_back`: a free entry means its holder is done with the bytes.
             let first = span.start.load(Ordering::Acquire);
-            first != 0
-                && first < start + len
-                && start < span.end.load(Ordering::Relaxed)
-                && (also_lent || span.posted.load(Ordering::Relaxed) == 1)
-        })
+            if first == 0 {
+                continue;
+            }
+            let overlaps = first < start + len && start < span.end.load(Ordering::Relaxed);
+            if overlaps && (also_lent || span.posted.load(Ordering::Relaxed) == 1) {
+                return true;
+            }
+            left -= 1;
+            if left == 0 {
+                return false;
+            }
+        }
+        false
     }
 
     /// Books the bytes. Only the thread that runs the call books, so a free entry stays free until it is taken.

@@ -146,7 +146,11 @@ impl<'a> ViewMut<'a> {
             "{range:?} of a view of {} bytes",
             self.len
         );
-        ViewMut { base: self.base.wrapping_add(range.start), len: range.end - range.start, lives: PhantomData }
+        ViewMut {
+            base: self.base.wrapping_add(range.start),
+            len: range.end - range.start,
+            lives: PhantomData,
+        }
     }
 
     /// The first `len` bytes.

@@ -83,6 +83,8 @@ pub(super) struct BoundPass {
     pub(super) len: usize,
     pub(super) finishes: bool,
     pub(super) after: Box<[Edge]>,
+    /// Whether it takes bytes from every peer: it can not move before all of them have made this call.
+    pub(super) hears_all: bool,
     /// Whether `out_of` lies in registered memory.
     pub(super) lends: bool,
     /// Whether the destination of this receive lies in registered memory.
@@ -224,6 +226,7 @@ fn bind_pass(pass: &Pass, extents: &Extents, binding: &Binding, streams: &mut [u
     let out_of = into.or(locals.first().map(|l| l.1)).unwrap_or(relay);
     BoundPass {
         kind,
+        hears_all: from.len() + 1 == streams.len(),
         lends: !pass.to.is_empty() && registered(&out_of) && (into.is_some() || kind == Kind::Send),
         posts: kind == Kind::Recv && len > 0 && into.as_ref().is_some_and(registered),
         locals: locals.into(),

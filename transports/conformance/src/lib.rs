@@ -16,7 +16,6 @@ mod loop_links;
 pub mod passes;
 mod play;
 mod seeded;
-pub mod simulate;
 pub mod streams;
 
 pub use loop_links::{Faults, LoopLinks};

@@ -37,7 +37,9 @@ impl Heap {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((start, run)) = free.iter().find(|(_, run)| **run >= room).map(|(s, r)| (*s, *r)) else {
             let most = free.values().max().copied().unwrap_or(0);
-            return Err(format!("the registered heap has at most {most} bytes in a row; raise SOHU_COLL_HEAP"));
+            return Err(format!(
+                "the registered heap has at most {most} bytes in a row; raise SOHU_COLL_HEAP"
+            ));
         };
         // Take the memory now: later, lack of it would be a signal and not an error.
         rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), start as u64, room as u64)

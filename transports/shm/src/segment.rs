@@ -69,7 +69,8 @@ impl Segment {
         let ahead = layout.heap().start as u64;
         let kept = rustix::fs::FallocateFlags::empty();
         rustix::fs::fallocate(&fd, kept, 0, ahead).map_err(failed("fallocate"))?;
-        let heap = Heap::new(fd.try_clone().map_err(|_| failed("dup")(rustix::io::Errno::MFILE))?, layout, &map);
+        let heap =
+            Heap::new(fd.try_clone().map_err(|_| failed("dup")(rustix::io::Errno::MFILE))?, layout, &map);
         Ok(Self { fd, layout, map, heap })
     }
 

@@ -2,10 +2,12 @@
 //! buffers and private ones, and staging so narrow that everything waits for room.
 
 mod join;
+#[path = "../../../core/tests/simulate/mod.rs"]
+mod simulate;
 
+use simulate::{Call, run};
 use sohu_coll_algorithms::{all, by_name};
 use sohu_coll_conformance::Seeded;
-use sohu_coll_conformance::simulate::{Call, run};
 use sohu_coll_core::kernel::Store;
 use sohu_coll_core::link::Links;
 use sohu_coll_core::plan::{Algorithm, Job, Room};

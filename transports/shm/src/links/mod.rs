@@ -196,7 +196,9 @@ impl ShmLinks {
         let outgoing = match *room {
             Room::None => None,
             Room::Line => Some(words_view(line).first(len)),
-            Room::Staged(at) => Some(self.segment.map.view_mut(self.segment.layout().staging().start + at, len)),
+            Room::Staged(at) => {
+                Some(self.segment.map.view_mut(self.segment.layout().staging().start + at, len))
+            }
             Room::Slots => Some(self.segment.map.view_mut(self.segment.layout().slot(to[0].index()), len)),
             Room::Sink(offset) => Some(peer(to[0]).memory(offset, len)),
         };

@@ -1,17 +1,20 @@
 //! One link: the lines to and from one peer, what they said, and what is still out because of them.
 
-use super::{Call, Shared};
 use super::protocol::{
-    CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, LANDED_MIN, SIGNATURE_WORDS, SINK, SINKS_MAX, Sink, bounded,
+    CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, LANDED_MIN, SIGNATURE_WORDS, SINK,
+    SINKS_MAX, Sink, bounded,
 };
 use super::torn::ELEMENT_MAX;
+use super::{Call, Shared};
 use crate::layout::{LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::doorbell::Ringer;
-use sohu_coll_mem::line::{Corrupt, CreditRx, CreditTx, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
+use sohu_coll_mem::line::{
+    Corrupt, CreditRx, CreditTx, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up,
+};
 use sohu_coll_mem::words::Mapped;
 use sohu_coll_mem::{View, ViewMut, WriteSpan};
 use std::collections::VecDeque;
@@ -117,11 +120,7 @@ impl Peer {
 
     /// Looks at the next bytes of this call's stream, after dealing with the lines before them.
     #[inline]
-    pub(super) fn front(
-        &mut self,
-        ours: &Call,
-        shared: &mut Shared,
-    ) -> Result<Option<Front>, LinkError> {
+    pub(super) fn front(&mut self, ours: &Call, shared: &mut Shared) -> Result<Option<Front>, LinkError> {
         if self.front.is_some() {
             return Ok(self.front);
         }
@@ -189,7 +188,8 @@ impl Peer {
 
     fn chunk(&self, offset: u64, len: u64) -> Result<Front, LinkError> {
         let readable = self.layout.staging().start..self.map.len();
-        let (offset, len) = bounded(offset, len, &readable).ok_or(self.corrupt("a chunk outside its segment"))?;
+        let (offset, len) =
+            bounded(offset, len, &readable).ok_or(self.corrupt("a chunk outside its segment"))?;
         Ok(Front::Chunk { offset, len })
     }
 
@@ -203,7 +203,8 @@ impl Peer {
     }
 
     fn sink(&mut self, at: u64, offset: u64, len: u64) -> Result<(), LinkError> {
-        let (offset, len) = bounded(offset, len, &self.layout.heap()).ok_or(self.corrupt("a sink outside the heap"))?;
+        let (offset, len) =
+            bounded(offset, len, &self.layout.heap()).ok_or(self.corrupt("a sink outside the heap"))?;
         // Those that the stream went past in other ways are closed.
         while self.sinks.front().is_some_and(|first| first.at + first.len as u64 <= self.out_at) {
             self.sinks.pop_front();

@@ -10,6 +10,17 @@ use sohu_coll_core::error::LinkError;
 /// they gain by starting early.
 const STAGE_MIN: usize = 4096;
 
+/// Pieces up to this are small: few lines, which a peer fetches soonest from where it found the last ones, in
+/// the writer's cache. So they use the ring's first [`SMALL_WITHIN`] bytes over and over.
+const SMALL: usize = 2048;
+const SMALL_WITHIN: usize = 8 << 10;
+
+/// Pieces from this on come of large messages, whose staging should stay within half of the cache that both
+/// cores share. Those in between go round the whole ring: taking a line back that the peer has in its own cache
+/// costs twice the copy (64 KiB: 9.8 us in the same 64 KiB each time, 4.0 round 2 MiB).
+const LARGE: usize = 128 << 10;
+const LARGE_WITHIN: usize = 1 << 20;
+
 /// Refusals of the staging ring in a row before links fall back on their own slots. The ring moves larger
 /// pieces, and is mostly short of room for the moment it takes a peer to read; a slot is for the case that
 /// the peer can not, because it waits for what another one will get.
@@ -43,7 +54,12 @@ impl ShmLinks {
     /// Finds room in the staging ring, asking the peers for what they have returned when it is short.
     fn stage(&mut self, want: usize) -> Result<Option<core::ops::Range<usize>>, LinkError> {
         let least = want.min(STAGE_MIN);
-        if let Some(range) = self.shared.ring.reserve(want, least)
+        let within = match want {
+            ..=SMALL => SMALL_WITHIN,
+            LARGE.. => LARGE_WITHIN,
+            _ => usize::MAX,
+        };
+        if let Some(range) = self.shared.ring.reserve_within(want, least, within)
             && range.len() == want
         {
             return Ok(Some(range));
@@ -51,7 +67,7 @@ impl ShmLinks {
         for peer in self.peers.iter_mut().flatten() {
             peer.collect(&mut self.shared)?;
         }
-        Ok(self.shared.ring.reserve(want, least))
+        Ok(self.shared.ring.reserve_within(want, least, within))
     }
 
     /// Where the next `want` bytes towards `to` can be written, and how many of them.

@@ -1,15 +1,15 @@
 //! Whole collectives on one thread: an executor for each rank, over any links, polled in an order that a seed
 //! decides.
 //!
-//! Over links that a seed decides too ([`LoopLinks`](crate::LoopLinks)) a run is the same every time, so a
+//! Over links that a seed decides too ([`LoopLinks`](sohu_coll_conformance::LoopLinks)) a run is the same every time, so a
 //! failing one prints its seed and comes again. What is looked at: every byte of every buffer of every rank,
 //! that spans are back when a call ends, and that a run in which nothing moves any more says what each
 //! rank waits for.
 
 mod expected;
 
-use crate::seeded::Seeded;
 use core::ops::DerefMut;
+use sohu_coll_conformance::Seeded;
 use sohu_coll_core::error::{LinkError, list};
 use sohu_coll_core::exec::{Binding, Bound, Executor, Progress};
 use sohu_coll_core::kernel::{Kernel, Store};
@@ -33,26 +33,26 @@ const UNTOUCHED: u8 = 0xee;
 
 /// One rank's call.
 #[derive(Clone, Copy)]
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// Writes the program.
-    pub algorithm: &'a dyn Algorithm,
+    pub(crate) algorithm: &'a dyn Algorithm,
     /// What it writes it for.
-    pub job: Job,
+    pub(crate) job: Job,
     /// Element type: `F32`, `I64` or `Bf16`.
-    pub dtype: DType,
+    pub(crate) dtype: DType,
     /// Reduction.
-    pub op: ReduceOp,
+    pub(crate) op: ReduceOp,
     /// Elements, as NCCL counts them.
-    pub count: usize,
+    pub(crate) count: usize,
     /// The most bytes of one pass that move in one trip.
-    pub slice: usize,
+    pub(crate) slice: usize,
     /// How much every link is sure to hold. Of registered memory it is [`Room::Slice`] all the same where a rank
     /// can not lend everything that it sends.
-    pub room: Room,
+    pub(crate) room: Room,
     /// Whether the buffers are registered memory.
-    pub registered: bool,
+    pub(crate) registered: bool,
     /// How results are stored.
-    pub store: Store,
+    pub(crate) store: Store,
 }
 
 impl core::fmt::Debug for Call<'_> {
@@ -202,11 +202,11 @@ impl<M: DerefMut<Target = [u8]>> Memory<M> {
 
 /// How a call ended on one rank.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// What the executor said; `None` when it never ended, as its links do not tell of peers that are gone.
-    pub result: Option<Result<(), LinkError>>,
+    pub(crate) result: Option<Result<(), LinkError>>,
     /// Whether every byte of the output is as it was.
-    pub unchanged: bool,
+    pub(crate) unchanged: bool,
 }
 
 /// Prints what was being run when a check panics.
@@ -260,7 +260,7 @@ struct Opened<'a> {
 /// # Panics
 /// When nothing moves any more and no rank has failed; when a buffer of a call that ended well, on ranks that
 /// all made the same one, holds a wrong byte; when a span is out after a call.
-pub fn run<L: Links, M: DerefMut<Target = [u8]>>(
+pub(crate) fn run<L: Links, M: DerefMut<Target = [u8]>>(
     seed: u64,
     links: Vec<L>,
     calls: &[Vec<Call<'_>>],

@@ -3,8 +3,8 @@
 //! Floats are small whole numbers, so that every order of folding gives the same bits; averages divide once.
 
 use super::Call;
-use crate::seeded::Seeded;
 use half::bf16;
+use sohu_coll_conformance::Seeded;
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp};
 
 /// What element `index` of rank `rank`'s part is.
