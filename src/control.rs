@@ -206,20 +206,19 @@ impl Control {
         if let Some(cause) = self.told_cause() {
             return Some(Error::Aborted { cause: Arc::new(cause.clone().into_error()) });
         }
-        let during = if self.starting {
-            START.to_owned()
-        } else if status.in_call {
-            format!("call {}", status.sequence)
-        } else {
-            format!("the pause before call {}", status.sequence)
+        // Made when there is a failure to tell: a quiet poll allocates nothing.
+        let during = || match status.in_call {
+            _ if self.starting => START.to_owned(),
+            true => format!("call {}", status.sequence),
+            false => format!("the pause before call {}", status.sequence),
         };
         let died = self.peers.iter().flatten().find_map(|peer| match (&peer.end, peer.left) {
             (Some(Trouble::Gone), Some(_)) | (None, _) => None,
-            (Some(end), _) => Some(end.error(peer.socket.peer(), How::Died, &during)),
+            (Some(end), _) => Some(end.error(peer.socket.peer(), How::Died, &during())),
         });
         died.or_else(|| {
             let left = self.peers.iter().flatten().find(|peer| peer.left_before_end_of(status))?;
-            Some(Trouble::Gone.error(left.socket.peer(), How::Left, &during))
+            Some(Trouble::Gone.error(left.socket.peer(), How::Left, &during()))
         })
     }
 

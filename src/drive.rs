@@ -130,10 +130,9 @@ impl Driver<'_> {
     }
 
     fn status(&self, executor: &Executor) -> Status {
-        let waiting_on = match self.links.unverified().first() {
-            Some(rank) => Some(*rank),
-            None => executor.waiting_for().and_then(|(peers, _)| peers.first().copied()),
-        };
+        // Made at every look, so it allocates nothing.
+        let unverified = (0..self.links.size()).map(Rank).find(|peer| self.links.is_unverified(*peer));
+        let waiting_on = unverified.or_else(|| executor.waiting_on()?.first().copied());
         Status { sequence: self.call.sequence, in_call: true, waiting_on }
     }
 

@@ -157,7 +157,7 @@ impl Plans {
             .zip(algorithms::all())
             .find(|(_, algorithm)| algorithm.name() == choice.algorithm)
             .expect("the tuner chooses among the algorithms that there are");
-        let program = algorithm.program(&shape.job(self.size), self.rank);
+        let program = algorithm.program(&Job { pieces: choice.pieces, ..shape.job(self.size) }, self.rank);
         let element = shape.dtype.size();
         let extents = Extents::bind(&program, shape.count, element);
         let streams = shape.bytes(self.size) >= STREAM_FROM;

@@ -121,15 +121,19 @@ impl Executor {
         Ok(if moved { Progress::Moved } else { Progress::Idle })
     }
 
+    /// The peers of the first pass that is not complete. Allocates nothing.
+    pub fn waiting_on(&self) -> Option<&[Rank]> {
+        let pass = self.bound.passes.get(self.first)?;
+        let state = &self.states[self.first];
+        let sends = pass.from.is_empty() || state.sent < state.done;
+        Some(if sends { &pass.to } else { &pass.from })
+    }
+
     /// The peers of the first pass that is not complete, and where the algorithm wrote it: what a call that
     /// does not end is waiting for.
     pub fn waiting_for(&self) -> Option<(Vec<Rank>, String)> {
-        let pass = self.bound.passes.get(self.first)?;
-        let state = &self.states[self.first];
-        let mut peers: Vec<Rank> = pass.from.to_vec();
-        if peers.is_empty() || state.sent < state.done {
-            peers = pass.to.to_vec();
-        }
+        let peers = self.waiting_on()?.to_vec();
+        let (pass, state) = (&self.bound.passes[self.first], &self.states[self.first]);
         let file = pass.written_at.file().rsplit('/').next().unwrap_or_default();
         let at = format!(
             "pass {} of {} ({file}:{}), byte {} of {}",

@@ -352,8 +352,8 @@ impl Links for ShmLinks {
         self.peers[to.index()].as_ref().map_or(0, Peer::sink_len)
     }
 
-    fn unverified(&self) -> Vec<Rank> {
-        self.peers.iter().flatten().filter(|peer| !peer.opened).map(|peer| peer.rank).collect()
+    fn is_unverified(&self, peer: Rank) -> bool {
+        self.peers[peer.index()].as_ref().is_some_and(|peer| !peer.opened)
     }
 
     fn abandon(&mut self) {
