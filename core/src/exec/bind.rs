@@ -83,7 +83,8 @@ pub(super) struct BoundPass {
     pub(super) len: usize,
     pub(super) finishes: bool,
     pub(super) after: Box<[Edge]>,
-    /// Whether it takes bytes from every peer: it can not move before all of them have made this call.
+    /// Whether it takes bytes from every peer, and forwards none: it can not move before all of them have made this
+    /// call. (One that forwards would not find the memory that is posted for it: links use that once all is verified.)
     pub(super) hears_all: bool,
     /// Whether `out_of` lies in registered memory.
     pub(super) lends: bool,
@@ -226,7 +227,7 @@ fn bind_pass(pass: &Pass, extents: &Extents, binding: &Binding, streams: &mut [u
     let out_of = into.or(locals.first().map(|l| l.1)).unwrap_or(relay);
     BoundPass {
         kind,
-        hears_all: from.len() + 1 == streams.len(),
+        hears_all: pass.to.is_empty() && from.len() + 1 == streams.len(),
         lends: !pass.to.is_empty() && registered(&out_of) && (into.is_some() || kind == Kind::Send),
         posts: kind == Kind::Recv && len > 0 && into.as_ref().is_some_and(registered),
         locals: locals.into(),
