@@ -123,10 +123,10 @@ const CROWDING: f64 = 0.05;
 
 /// Slice of small staged parts: at 64 KiB two of them were best, so that the peer reads one while the other is staged.
 const SLICE_SMALL: usize = 32 << 10;
-/// Slice of middling staged parts: two in the staging ring at once, and a first wait that stays short.
+/// Slice of middling staged parts: a few of them, so that the first wait stays short.
 const SLICE_MIDDLE: usize = 64 << 10;
-/// Slice of large staged parts: a quarter of the staging ring. Half of it waits for the ring to come free at
-/// 4 MiB (326 us against 285), an eighth for hand-overs at 512 KiB (32 us against 29).
+/// Slice of large staged parts: a quarter of what they use of the staging ring. Half of it waits for the ring to come
+/// free at 4 MiB (326 us against 285), an eighth for hand-overs at 512 KiB (32 us against 29).
 const SLICE_LARGE: usize = 256 << 10;
 /// Bytes of the vector that ranks which share cores go through at a time: 4 MiB on 4 ranks take 1.2 ms so, and 1.5
 /// ms in one piece. Smaller pieces cost more turns of the cores than they save.

@@ -61,7 +61,7 @@ impl DType {
         }
     }
 
-    /// The name nccl-tests uses: `float`, `bfloat16`, `fp8_e4m3`.
+    /// The name nccl-tests uses: `float`, `bfloat16`, `f8e4m3`.
     pub fn name(self) -> &'static str {
         match self {
             Self::I8 => "int8",

@@ -183,6 +183,10 @@ pub trait Links: Send {
     }
 }
 
+/// Below this many bytes a message is copied even out of registered memory, and loans are not asked for: a loan
+/// costs a second hand-over, for its return.
+pub const LEND_MIN: usize = 2048;
+
 /// The most ranks one pass takes from at once.
 pub const SOURCES_MAX: usize = 64;
 

@@ -115,7 +115,7 @@ impl<W: Words, O: Orders> Ringer<W, O> {
 /// What to do before the next poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
-    /// Poll again at once, after a spin hint.
+    /// Poll again at once.
     Spin,
     /// Offer the core to another thread.
     Yield,

@@ -29,6 +29,9 @@ const RANK: &str = "as-rank";
 /// How long one group may take in all, unless its test says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a group gets once its time is over, to be told from a machine that stood still.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// The transports there are, by their names.
 pub(crate) const TRANSPORTS: [&str; 2] = ["shm", "tcp"];
 
@@ -182,7 +185,7 @@ impl Post {
 }
 
 /// One line of a rank, and when it came.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) text: String,
     pub(crate) at: Instant,
@@ -253,7 +256,11 @@ impl Group {
     #[track_caller]
     pub(crate) fn hear_or_end(&mut self, process: usize) -> Option<Line> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        match self.processes[process].lines.recv_timeout(left) {
+        // Clocks go on while a virtual machine is suspended: when it goes on, so may the ranks.
+        let lines = &self.processes[process].lines;
+        let first = lines.recv_timeout(left);
+        let heard = if first == Err(RecvTimeoutError::Timeout) { lines.recv_timeout(GRACE) } else { first };
+        match heard {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => self.fail(&format!("process {process} does nothing")),

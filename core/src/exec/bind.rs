@@ -1,6 +1,7 @@
 //! Binding: passes and extents become offsets, lengths and a kernel, once for each shape of call.
 
 use crate::kernel::{Kernel, Store};
+use crate::link::LEND_MIN;
 use crate::plan::{Buffer, Chunks, Edge, Extents, Pass, Passes, Program, Source, Wait};
 use crate::rank::Rank;
 use core::panic::Location;
@@ -114,7 +115,7 @@ impl Bound {
         let mut bound: Box<[BoundPass]> = bound.collect();
         skip_empty(&mut bound);
         for (index, pass) in bound.iter_mut().enumerate() {
-            pass.lends &= !is_overwritten(program, passes, index);
+            pass.lends &= pass.len >= LEND_MIN && !is_overwritten(program, passes, index);
             if pass.posts {
                 pass.conflicts = conflicts(program, passes, index);
             }

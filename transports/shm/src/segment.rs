@@ -52,7 +52,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Creates, seals and maps a segment. Its pages are zero and take no memory until touched.
+    /// Creates, seals and maps a segment. Its pages are zero. Those of the heap take no memory until they are allocated;
+    /// that of all others is taken here.
     ///
     /// # Errors
     /// When the operating system refuses the memory.

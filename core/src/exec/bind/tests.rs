@@ -91,10 +91,13 @@ fn only_registered_memory_is_lent_and_posted() {
         p.send(input(0, 1), Rank(1));
         p.recv(output(0, 1), Rank(1));
     };
-    let private = bound(false, 1, 100, false, write);
+    let private = bound(false, 1, 1000, false, write);
     assert!(private.passes.iter().all(|pass| !pass.lends && !pass.posts) && !private.lends_all());
-    let registered = bound(false, 1, 100, true, write);
+    let registered = bound(false, 1, 1000, true, write);
     assert!(registered.passes[0].lends && registered.passes[1].posts && registered.lends_all());
+    let short = bound(false, 1, LEND_MIN / 4 - 1, true, write);
+    assert!(!short.passes[0].lends && !short.lends_all(), "a loan costs more than the copy");
+    assert!(bound(false, 1, LEND_MIN / 4, true, write).lends_all());
 }
 
 #[test]
@@ -116,9 +119,9 @@ fn what_a_later_pass_stores_over_is_not_lent() {
         p.send(input(0, 1), Rank(1));
         p.recv(output(0, 1), Rank(1));
     };
-    assert!(!bound(true, 1, 100, true, exchange).passes[0].lends, "in place, the input is the output");
-    assert!(bound(false, 1, 100, true, exchange).passes[0].lends);
-    let apart = bound(true, 2, 100, true, |p| {
+    assert!(!bound(true, 1, 1000, true, exchange).passes[0].lends, "in place, the input is the output");
+    assert!(bound(false, 1, 1000, true, exchange).passes[0].lends);
+    let apart = bound(true, 2, 2000, true, |p| {
         p.send(input(0, 1), Rank(1));
         p.recv(output(1, 1), Rank(1));
     });

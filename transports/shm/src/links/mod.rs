@@ -16,7 +16,7 @@ use peer::Peer;
 use protocol::Flight;
 use room::Room;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{LinkCaps, Links, Refused, SOURCES_MAX, Sleep, Window};
+use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Refused, SOURCES_MAX, Sleep, Window};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::byte_ring::ByteRing;
 use sohu_coll_mem::doorbell::Sleeper;
@@ -24,10 +24,6 @@ use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::words::Mapped;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
 use std::os::fd::BorrowedFd;
-
-/// Below this many bytes a message is copied even out of registered memory: a loan costs a second hand-over, for
-/// its return.
-const LEND_MIN: usize = 2048;
 
 /// The call that the links are in.
 #[derive(Clone, Copy)]
@@ -106,7 +102,7 @@ impl ShmLinks {
         })
     }
 
-    /// The most bytes of staging ring that messages use at once, for a layout.
+    /// Where things lie in this rank's segment.
     pub fn layout(&self) -> &Layout {
         self.segment.layout()
     }
