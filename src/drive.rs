@@ -21,6 +21,10 @@ const CONTROL_EVERY: Duration = Duration::from_millis(1);
 /// The longest sleep. Bytes end it at once, through the doorbell; news on the control sockets do not.
 const NAP: Duration = Duration::from_millis(10);
 
+/// The most that the time between two looks counts towards the deadline. A longer one says that this process was
+/// stopped, or the whole machine: its peers then had no chance, or waited for it.
+const GAP_MAX: Duration = Duration::from_secs(1);
+
 /// How long a rank whose link was cut waits to hear why, before it takes the peer at the other end for
 /// dead: the peer may have left because a third rank died, and has said so.
 const EXPLAIN: Duration = Duration::from_millis(100);
@@ -39,7 +43,8 @@ pub(crate) struct Driver<'a> {
 
 /// The clock of one wait, started when it becomes long.
 struct Watch {
-    begun: Instant,
+    /// How long this rank has waited while it could look.
+    waited: Duration,
     looked: Instant,
 }
 
@@ -111,20 +116,23 @@ impl Driver<'_> {
         let Some(watch) = watch else {
             // This rank is about to wait for long: who sleeps must hear of what was sent.
             self.links.ring();
-            *watch = Some(Watch { begun: now, looked: now });
+            *watch = Some(Watch { waited: Duration::ZERO, looked: now });
             return Ok(());
         };
-        if now - watch.looked < CONTROL_EVERY {
+        let since = now - watch.looked;
+        if since < CONTROL_EVERY {
             return Ok(());
         }
         watch.looked = now;
+        watch.waited += since.min(GAP_MAX);
+        let waited = watch.waited;
         let status = self.status(executor);
         self.control.poll(&status).map_err(told)?;
         if let Err(error) = self.links.check() {
             return Err(self.explain(error, executor));
         }
-        if now - watch.begun >= self.timeout {
-            return Err(self.timed_out(executor, now - watch.begun));
+        if waited >= self.timeout {
+            return Err(self.timed_out(executor, waited));
         }
         Ok(())
     }

@@ -451,6 +451,10 @@ impl Links for TcpLinks {
         })
     }
 
+    fn is_unverified(&self, peer: Rank) -> bool {
+        self.peers.iter().any(|one| one.rank == peer && !one.heard)
+    }
+
     fn settled(&mut self) -> Result<bool, LinkError> {
         self.run(|links| {
             for (peer, outgoing) in links.peers.iter().zip(&mut links.outgoing) {
