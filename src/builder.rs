@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::connect::Fabric;
 use crate::plans::Plans;
 use crate::{discover, launch};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use sohu_coll_algorithms::tuner::{Machine, Tuner};
 use sohu_coll_core::{Error, Misuse};
 use sohu_coll_mem::doorbell::Patience;
@@ -48,6 +49,8 @@ pub struct Builder {
     transport: Option<TransportKind>,
     algorithm: Option<String>,
     heap_bytes: Option<usize>,
+    /// Processors for the ranks of this host, in the order of the ranks.
+    cpus: Option<Vec<u32>>,
 }
 
 impl Builder {
@@ -115,6 +118,7 @@ impl Builder {
         self.transport = self.transport.or(config.transport);
         self.algorithm = self.algorithm.or(config.algorithm);
         self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
+        self.cpus = config.cpus;
         Ok(self)
     }
 
@@ -140,6 +144,9 @@ impl Builder {
             None if size == 1 => UniqueId::new(),
             None => return Err(missing("id", "the job's unique id is not known")),
         };
+        if let Some(cpus) = &self.cpus {
+            pin(rank, cpus)?;
+        }
         let deadline = Instant::now() + timeout;
         let facts = HostFacts::of_this_process();
         let mut mesh = bootstrap::join(Place { rank, size }, &id, timeout, facts)?;
@@ -165,4 +172,17 @@ impl Builder {
         let patience = Patience::new(spins, YIELDS);
         Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, timeout, patience))
     }
+}
+
+/// Keeps this thread on the processor of its rank; with more ranks than processors they take turns.
+fn pin(rank: u32, cpus: &[u32]) -> Result<(), Error> {
+    let Some(cpu) = cpus.get(rank as usize % cpus.len().max(1)) else { return Ok(()) };
+    let mut only = CpuSet::new();
+    only.set(*cpu as usize);
+    sched_setaffinity(None, &only).map_err(|error| {
+        let reason =
+            format!("rank {rank} can not run on processor {cpu}: {error}; is there one of that number");
+        let value = cpu.to_string();
+        Misuse::Setting { name: "SOHU_COLL_CPUS".into(), value, reason }.into()
+    })
 }

@@ -83,6 +83,8 @@ impl Driver<'_> {
     /// Sleeps until something may have come. Says whether the call ended before it could.
     #[cold]
     fn sleep(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<bool, Box<Error>> {
+        // A peer may be asleep for want of what was sent since the last look.
+        self.links.ring();
         let Some(bell) = self.links.sleeper() else {
             std::thread::yield_now();
             return Ok(false);
@@ -124,6 +126,7 @@ impl Driver<'_> {
             return Ok(());
         }
         watch.looked = now;
+        self.links.ring();
         watch.waited += since.min(GAP_MAX);
         let waited = watch.waited;
         let status = self.status(executor);

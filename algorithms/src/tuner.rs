@@ -49,7 +49,7 @@ pub struct Machine {
     pub cache_bytes: f64,
 }
 
-// The defaults are from two vCPUs of an EPYC (Zen 5) behind one L3: minimal kernels with nothing around them,
+// The defaults are from two vCPUs of an EPYC behind one L3: minimal kernels with nothing around them,
 // and the tool's own `limits`. Other machines set the fields from measurements.
 impl Machine {
     /// Ranks that share memory.

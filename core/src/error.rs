@@ -136,8 +136,7 @@ pub enum Error {
     Misuse(#[from] Misuse),
     /// Two ranks made different calls; no output was written on any rank.
     #[error(
-        "mismatch: rank {} made {theirs}, rank {} made {ours}; \
-         every rank must make the same calls in the same order", .peer.0, .rank.0
+        "mismatch: rank {} made {theirs}, rank {} made {ours}; {}", .peer.0, .rank.0, remedy(.ours, .theirs)
     )]
     Mismatch {
         /// The rank that tells.
@@ -231,4 +230,13 @@ pub fn list(ranks: &[Rank]) -> String {
         [one] => format!("rank {one}"),
         [first @ .., last] => format!("ranks {} and {last}", first.join(", ")),
     }
+}
+
+/// What to do about two different calls.
+fn remedy(ours: &Signature, theirs: &Signature) -> &'static str {
+    if ours.to_string() == theirs.to_string() {
+        // All that the text of a signature leaves out is how the call was planned.
+        return "they planned it differently; are SOHU_COLL_ALGO and the processors the same for every rank";
+    }
+    "every rank must make the same calls in the same order"
 }
