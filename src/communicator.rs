@@ -247,21 +247,11 @@ impl Communicator {
         }
         let call = Signature { sequence: self.sequence, ..plan.signature };
         let links = self.fabric.links();
-        let begun = links.begin(&call);
-        plan.executor.start();
         let control = &mut self.control;
         let mut driver = Driver { links, control, timeout: self.timeout, patience: self.patience, call };
         let executor = &mut plan.executor;
-        let result = scope(&self.ledger, loan, &mut self.scratch, |regions| {
-            let result = match begun {
-                Ok(()) => driver.run(executor, regions),
-                Err(error) => Err(driver.explain(error, executor)),
-            };
-            if result.is_err() {
-                driver.links.abandon();
-            }
-            result
-        });
+        let result =
+            scope(&self.ledger, loan, &mut self.scratch, |regions| driver.run(executor, regions));
         driver.links.ring();
         self.sequence = self.sequence.wrapping_add(1);
         match result {

@@ -49,12 +49,24 @@ struct Watch {
 }
 
 impl Driver<'_> {
-    /// Drives the call to its end.
+    /// Makes the call, from its beginning to its end.
     ///
     /// # Errors
     /// Whatever ended it otherwise, with the culprit that the ranks agree on where they can.
     #[inline]
     pub(crate) fn run(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
+        let result = match executor.begin(&self.call, self.patience.spins(), regions, self.links) {
+            Ok(Progress::Done) => return Ok(()),
+            Ok(_) => self.wait(executor, regions),
+            Err(error) => Err(self.explain(error, executor)),
+        };
+        if result.is_err() {
+            self.links.abandon();
+        }
+        result
+    }
+
+    fn wait(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
         let mut watch = None;
         loop {
             match executor.poll(regions, self.links) {

@@ -34,6 +34,20 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// The shape in two words, to compare it fast. Two shapes have the same key only if they are the same.
+    #[inline]
+    fn key(&self) -> [u64; 2] {
+        let flags = u64::from(self.in_place)
+            | u64::from(self.input_registered) << 1
+            | u64::from(self.output_registered) << 2;
+        let kinds = u64::from(self.collective as u8)
+            | u64::from(self.dtype as u8) << 8
+            | u64::from(self.op as u8) << 16
+            | flags << 24
+            | u64::from(self.root.0) << 32;
+        [kinds, self.count as u64]
+    }
+
     /// The job without its bytes.
     pub(crate) fn job(&self, size: u32) -> Job {
         Job { root: self.root, in_place: self.in_place, ..Job::new(self.collective, size) }
@@ -58,6 +72,8 @@ impl Shape {
 /// One planned call.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    shape: Shape,
+    key: [u64; 2],
     pub(crate) executor: Executor,
     /// The call's signature, but for its sequence.
     pub(crate) signature: Signature,
@@ -70,7 +86,7 @@ pub(crate) struct Plans {
     size: u32,
     tuner: Tuner,
     forced: Option<String>,
-    plans: Vec<(Shape, Plan)>,
+    plans: Vec<Plan>,
     places: HashMap<Shape, usize>,
     /// Places of the last few shapes, the latest first.
     recent: [usize; RECENT],
@@ -115,12 +131,13 @@ impl Plans {
     #[inline]
     pub(crate) fn find(&mut self, shape: &Shape) -> Result<&mut Plan, Error> {
         // A few shapes in turn are what inference does; comparing them beats hashing one.
-        let is_here = |place: &usize| self.plans.get(*place).is_some_and(|(found, _)| found == shape);
+        let key = shape.key();
+        let is_here = |place: &usize| self.plans.get(*place).is_some_and(|plan| plan.key == key);
         let place = match self.recent.iter().find(|place| is_here(place)) {
             Some(place) => *place,
             None => self.look_up(shape)?,
         };
-        Ok(&mut self.plans[place].1)
+        Ok(&mut self.plans[place])
     }
 
     #[cold]
@@ -138,13 +155,13 @@ impl Plans {
     fn add(&mut self, shape: &Shape) -> Result<usize, Error> {
         let plan = self.plan(shape)?;
         let place = if self.plans.len() < PLANS_MAX {
-            self.plans.push((*shape, plan));
+            self.plans.push(plan);
             self.plans.len() - 1
         } else {
             let place = self.oldest;
             self.oldest = (self.oldest + 1) % PLANS_MAX;
-            self.places.remove(&self.plans[place].0);
-            self.plans[place] = (*shape, plan);
+            self.places.remove(&self.plans[place].shape);
+            self.plans[place] = plan;
             place
         };
         self.places.insert(*shape, place);
@@ -174,6 +191,8 @@ impl Plans {
         let bound = Some(fused(Room::Chunk)).filter(Bound::lends_all);
         let bound = bound.unwrap_or_else(|| fused(Room::Slice));
         Ok(Plan {
+            shape: *shape,
+            key: shape.key(),
             executor: Executor::new(Arc::new(bound)),
             signature: Signature {
                 collective: shape.collective,

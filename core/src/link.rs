@@ -72,6 +72,27 @@ pub trait Links: Send {
     /// When the links have failed.
     fn begin(&mut self, call: &Signature) -> Result<(), LinkError>;
 
+    /// Begins an exchange: a call in which every rank sends all others the same few bytes and nothing else. Does
+    /// [`begin`](Links::begin), and sends `bytes` to all of `peers`, which are all there are. Returns how
+    /// many bytes went: all, or none.
+    ///
+    /// The other methods can do this, and go on from here; it is a method because a small call takes as
+    /// long as the calls that it is made of. An error is kept, and told by the method that is called next.
+    fn offer(&mut self, call: &Signature, peers: &[Rank], bytes: View<'_>) -> usize {
+        if self.begin(call).is_err() { 0 } else { self.send(peers, bytes).unwrap_or(0) }
+    }
+
+    /// Ends an exchange if every peer's `len` bytes come soon: looks for them, and `looks` times more. When all have
+    /// come it hands them to `work`, one view for each peer in the order of their ranks, consumes them, and
+    /// returns true: the call is verified and settled. Else it has taken nothing.
+    ///
+    /// What there is to prepare for the bytes is best done before this and after [`offer`](Links::offer), while they
+    /// are under way.
+    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> bool {
+        let _ = (len, looks, work);
+        false
+    }
+
     /// Sees to it that every peer gets this call's signature (those to which bytes went have it already),
     /// and says whether every peer's signature has come and equals ours. Cheap to call again.
     ///
@@ -186,6 +207,9 @@ pub trait Links: Send {
 /// Below this many bytes a message is copied even out of registered memory, and loans are not asked for: a loan
 /// costs a second hand-over, for its return.
 pub const LEND_MIN: usize = 2048;
+
+/// The most bytes of an exchange ([`Links::offer`]): what fits a piece of staging that stays in the writer's cache.
+pub const EXCHANGE_MAX: usize = 2048;
 
 /// The most ranks one pass takes from at once.
 pub const SOURCES_MAX: usize = 64;

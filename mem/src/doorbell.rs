@@ -139,6 +139,13 @@ impl Patience {
         Self { spins, yields_end: spins.saturating_add(yields), spent: 0 }
     }
 
+    /// How often it spins before it first yields.
+    #[inline]
+    #[must_use]
+    pub fn spins(&self) -> u32 {
+        self.spins
+    }
+
     /// What to do now that a poll has found nothing.
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "a policy that never ends is no iterator")]

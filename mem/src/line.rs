@@ -109,11 +109,16 @@ pub fn catch_up(known: u64, ack: u16, most: u64) -> Result<u64, Corrupt> {
     Err(Corrupt("acknowledges what was never sent"))
 }
 
+/// The most words from one line to the next, as a log: two cache lines.
+const PITCH_MAX: u32 = 4;
+
 /// Where line `count` lies: its first word and its turn.
 #[derive(Clone, Copy)]
 struct Place {
     mask: u64,
     shift: u32,
+    /// Log of the words from one line to the next.
+    pitch: u32,
 }
 
 impl Place {
@@ -121,7 +126,8 @@ impl Place {
         assert!(lines.is_power_of_two(), "a ring of {lines} lines, which is not a power of two");
         assert!(lines <= OUTSTANDING_MAX, "a ring of {lines} lines, more than {OUTSTANDING_MAX}");
         assert!(lines * LINE_WORDS <= words, "a ring of {lines} lines in {words} words");
-        Self { mask: lines as u64 - 1, shift: lines.trailing_zeros() }
+        let pitch = (words / lines).ilog2().min(PITCH_MAX);
+        Self { mask: lines as u64 - 1, shift: lines.trailing_zeros(), pitch }
     }
 
     #[inline]
@@ -129,10 +135,11 @@ impl Place {
         self.mask + 1
     }
 
-    /// Less than `lines * LINE_WORDS`, and so are the 7 words after it.
+    /// Inside the words, and so are the 7 words after it: a pitch is at least a line, and no more than the words over
+    /// the lines.
     #[inline]
     fn word(self, count: u64) -> usize {
-        (count & self.mask) as usize * LINE_WORDS
+        ((count & self.mask) as usize) << self.pitch
     }
 
     #[inline]
@@ -152,7 +159,9 @@ pub struct LineTx<W: Words, O: Orders = Sound> {
 }
 
 impl<W: Words> LineTx<W> {
-    /// The writing end of a ring of `lines` lines in `words`, which are zero at first.
+    /// The writing end of a ring of `lines` lines in `words`, which are zero at first. With 16 words a line
+    /// or more, lines lie two cache lines apart: processors fetch neighbours ahead, and the neighbour of a line that is
+    /// read is the one that is about to be written.
     ///
     /// # Panics
     /// When `lines` is not a power of two of at most [`OUTSTANDING_MAX`], or `words` are fewer than 8 a line.
@@ -173,7 +182,7 @@ impl<W: Words, O: Orders> LineTx<W, O> {
         if count != 0 {
             for slot in 0..lines {
                 let before = Line::head(0, 0, 0, 0, place.turn(count).wrapping_sub(1));
-                words.word(slot * LINE_WORDS).store(before, Ordering::Relaxed);
+                words.word(slot << place.pitch).store(before, Ordering::Relaxed);
             }
         }
         Self { words, place, sent: count, credited: count, orders: PhantomData }
@@ -195,7 +204,7 @@ impl<W: Words, O: Orders> LineTx<W, O> {
     #[inline]
     #[must_use]
     pub fn put(&mut self, line: &Line) -> bool {
-        self.put_words(line.kind, line.len, line.lines_ack, line.chunks_ack, &line.words)
+        self.put_whole(line.kind, line.len, line.lines_ack, line.chunks_ack, &line.words)
     }
 
     /// Puts a line of which only the first words matter: the reader finds old bytes in the others.
@@ -206,25 +215,72 @@ impl<W: Words, O: Orders> LineTx<W, O> {
     #[inline]
     #[must_use]
     pub fn put_words(&mut self, kind: u8, len: u8, lines_ack: u16, chunks_ack: u16, words: &[u64]) -> bool {
-        assert!(words.len() <= PAYLOAD_WORDS, "{} words in a line of 7", words.len());
+        self.put_parts(kind, len, lines_ack, chunks_ack, [&[], words])
+    }
+
+    /// As [`put_words`](LineTx::put_words), for words that lie in two places: to bring them together would cost
+    /// another store and load of each.
+    ///
+    /// # Panics
+    /// When there are more than 7 words.
+    #[inline]
+    #[must_use]
+    pub fn put_parts(
+        &mut self,
+        kind: u8,
+        len: u8,
+        lines_ack: u16,
+        chunks_ack: u16,
+        parts: [&[u64]; 2],
+    ) -> bool {
+        let count = parts[0].len() + parts[1].len();
+        assert!(count <= PAYLOAD_WORDS, "{count} words in a line of 7");
         if self.sent - self.credited == self.place.lines() {
             return false;
         }
-        let at = self.place.word(self.sent);
-        let mut next = at;
-        for &word in words {
+        let mut next = self.place.word(self.sent);
+        for &word in parts.into_iter().flatten() {
             next += 1;
-            // SAFETY: `next` is at most `at + 7`, inside the ring; `Place::new` checked that the words hold it.
+            // SAFETY: `next` is at most 7 more than the line's first word; `Place::new` checked that the words hold it.
             unsafe { self.words.word_unchecked(next) }.store(word, Ordering::Relaxed);
         }
-        let head = Line::head(kind, len, lines_ack, chunks_ack, self.place.turn(self.sent));
-        // SAFETY: `at` is inside the ring; `Place::new` checked that the words hold it.
-        let slot = unsafe { self.words.word_unchecked(at) };
-        // Pairs with the load in `LineRx::look`: publishes the payload, and ends what `lines_ack` and
+        self.publish(Line::head(kind, len, lines_ack, chunks_ack, self.place.turn(self.sent)));
+        true
+    }
+
+    /// Puts a line of which all words matter, or cost nothing: without a branch for each.
+    /// Says no, and does nothing, when there is no room.
+    #[inline]
+    #[must_use]
+    pub fn put_whole(
+        &mut self,
+        kind: u8,
+        len: u8,
+        lines_ack: u16,
+        chunks_ack: u16,
+        words: &[u64; PAYLOAD_WORDS],
+    ) -> bool {
+        if self.sent - self.credited == self.place.lines() {
+            return false;
+        }
+        let first = self.place.word(self.sent) + 1;
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: at most 7 more than the line's first word; `Place::new` checked that the words hold it.
+            unsafe { self.words.word_unchecked(first + index) }.store(*word, Ordering::Relaxed);
+        }
+        self.publish(Line::head(kind, len, lines_ack, chunks_ack, self.place.turn(self.sent)));
+        true
+    }
+
+    /// Stores the head of the next line, whose payload is stored.
+    #[inline]
+    fn publish(&mut self, head: u64) {
+        // SAFETY: inside the ring; `Place::new` checked that the words hold it.
+        let slot = unsafe { self.words.word_unchecked(self.place.word(self.sent)) };
+        // Pairs with the load in `LineRx::look_head`: publishes the payload, and ends what `lines_ack` and
         // `chunks_ack` say was read.
         slot.store(head, O::LINE_PUT);
         self.sent += 1;
-        true
     }
 
     /// Learns how many lines the reader has consumed, modulo 2^16. An old count changes nothing.

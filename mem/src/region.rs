@@ -347,6 +347,7 @@ pub enum Loan<'a> {
 struct Closed<'a>(&'a Ledger);
 
 impl Drop for Closed<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.0.out() != 0 {
             // Returning would let the caller free memory that a peer or a kernel may still use.
@@ -363,6 +364,7 @@ impl Drop for Closed<'_> {
 /// When a range of a shared buffer lies outside it.
 ///
 /// Aborts the process when a span is still out at the end: going on would be unsound, waiting would hang.
+#[inline]
 pub fn scope<R>(
     ledger: &Arc<Ledger>,
     loan: Loan<'_>,

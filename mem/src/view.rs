@@ -82,6 +82,29 @@ impl<'a> View<'a> {
         self.slice(0..len)
     }
 
+    /// Loads the bytes as little-endian words, the last one filled up with zeros. Returns how many words.
+    ///
+    /// # Panics
+    /// When there are fewer `words`.
+    #[inline]
+    pub fn load_words(&self, words: &mut [u64]) -> usize {
+        let count = self.len.div_ceil(8);
+        for (index, word) in words[..count].iter_mut().enumerate() {
+            let left = self.len - index * 8;
+            let from = self.base.wrapping_add(index * 8);
+            *word = if left >= 8 {
+                // SAFETY: 8 bytes are left of the view; the load may be unaligned.
+                u64::from_le(unsafe { from.cast::<u64>().read_unaligned() })
+            } else {
+                let mut bytes = [0; 8];
+                // SAFETY: `left` bytes are left of the view, and there is room for 8.
+                unsafe { core::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), left) };
+                u64::from_le_bytes(bytes)
+            };
+        }
+        count
+    }
+
     /// Copies the bytes into `into`, which may overlap.
     ///
     /// # Panics

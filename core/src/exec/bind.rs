@@ -1,5 +1,6 @@
 //! Binding: passes and extents become offsets, lengths and a kernel, once for each shape of call.
 
+use super::exchange::{self, Exchange};
 use crate::kernel::{Kernel, Store};
 use crate::link::LEND_MIN;
 use crate::plan::{Buffer, Chunks, Edge, Extents, Pass, Passes, Program, Source, Wait};
@@ -33,6 +34,8 @@ pub struct Bound {
     pub(super) slice: usize,
     pub(super) store: Store,
     pub(super) ranks: u32,
+    /// How the call is made in one round of small messages, if it can be.
+    pub(super) exchange: Option<Exchange>,
     /// Passes whose destination can be posted.
     pub(super) posts: usize,
     /// Bytes of scratch memory that a call needs.
@@ -121,6 +124,7 @@ impl Bound {
             }
         }
         Self {
+            exchange: exchange::find(&bound, program.job.size),
             posts: bound.iter().filter(|pass| pass.posts).count(),
             passes: bound,
             kernel: binding.kernel,

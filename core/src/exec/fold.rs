@@ -27,6 +27,17 @@ pub(super) fn slice(
     }
 }
 
+/// Folds the whole of the pass, whose peers' bytes have all come.
+#[inline]
+pub(super) fn whole(bound: &Bound, pass: &BoundPass, incoming: &[View<'_>], regions: &Regions<'_>) {
+    let window = Window { incoming, outgoing: None };
+    match pass.locals.len() + pass.from.len() {
+        0..=2 => work::<2>(bound, pass, 0, pass.len, regions, window),
+        3..=8 => work::<8>(bound, pass, 0, pass.len, regions, window),
+        _ => work::<SOURCES_MAX>(bound, pass, 0, pass.len, regions, window),
+    }
+}
+
 #[inline]
 fn sized<const SOURCES: usize>(
     bound: &Bound,
@@ -37,33 +48,51 @@ fn sized<const SOURCES: usize>(
     regions: &Regions<'_>,
     links: &mut dyn Links,
 ) -> Result<usize, LinkError> {
-    let finish = (pass.finishes).then_some(bound.ranks);
-    let mut work = |window: Window<'_>| {
-        let bytes = match (window.incoming.first(), window.outgoing) {
-            (Some(view), _) => view.len(),
-            (None, Some(view)) => view.len(),
-            (None, None) => limit,
-        };
-        let mut sources = [View::EMPTY; SOURCES];
-        for (place, spot) in &pass.locals {
-            let start = spot.start + done;
-            sources[*place] = spot.region(regions).read(start..start + bytes);
-        }
-        for (place, view) in pass.from_places.iter().zip(window.incoming) {
-            sources[*place] = *view;
-        }
-        let sources = &sources[..pass.locals.len() + pass.from.len()];
-        let stored = pass.into.map(|spot| {
-            let start = spot.start + done;
-            spot.region(regions).write(start..start + bytes)
-        });
-        run(bound, sources, stored, window.outgoing, finish);
-    };
+    let mut work = |window: Window<'_>| work::<SOURCES>(bound, pass, done, limit, regions, window);
     if pass.from.is_empty() && to.is_empty() {
         work(Window { incoming: &[], outgoing: None });
         return Ok(limit);
     }
     links.pass(&pass.from, to, limit, bound.granule, &mut work)
+}
+
+/// Folds what the window shows, or `limit` bytes where it shows nothing.
+#[inline]
+fn work<const SOURCES: usize>(
+    bound: &Bound,
+    pass: &BoundPass,
+    done: usize,
+    limit: usize,
+    regions: &Regions<'_>,
+    window: Window<'_>,
+) {
+    let bytes = match (window.incoming.first(), window.outgoing) {
+        (Some(view), _) => view.len(),
+        (None, Some(view)) => view.len(),
+        (None, None) => limit,
+    };
+    let stored = pass.into.map(|spot| {
+        let start = spot.start + done;
+        spot.region(regions).write(start..start + bytes)
+    });
+    let finish = pass.finishes.then_some(bound.ranks);
+    // What two ranks do, with nothing that a loop needs: it takes longer than folding a few bytes.
+    if let ([(place, spot)], [theirs]) = (&*pass.locals, window.incoming) {
+        let start = spot.start + done;
+        let own = spot.region(regions).read(start..start + bytes);
+        let sources = if *place == 0 { [own, *theirs] } else { [*theirs, own] };
+        return run(bound, &sources, stored, window.outgoing, finish);
+    }
+    let mut sources = [View::EMPTY; SOURCES];
+    for (place, spot) in &pass.locals {
+        let start = spot.start + done;
+        sources[*place] = spot.region(regions).read(start..start + bytes);
+    }
+    for (place, view) in pass.from_places.iter().zip(window.incoming) {
+        sources[*place] = *view;
+    }
+    let sources = &sources[..pass.locals.len() + pass.from.len()];
+    run(bound, sources, stored, window.outgoing, finish);
 }
 
 #[inline]

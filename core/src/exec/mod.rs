@@ -6,6 +6,7 @@
 //! passes and extents into what is needed at run time, this file moves the slices.
 
 pub mod bind;
+mod exchange;
 mod fold;
 
 pub use bind::{Binding, Bound};
@@ -15,7 +16,9 @@ use crate::kernel::{self, Store};
 use crate::link::{Links, Refused};
 use crate::plan::Wait;
 use crate::rank::Rank;
+use crate::signature::Signature;
 use bind::{BoundPass, Kind};
+use exchange::Round;
 use sohu_coll_mem::Regions;
 use std::sync::Arc;
 
@@ -45,9 +48,9 @@ struct State {
 /// which few can move at once; the bound keeps a poll short.
 const WINDOW: usize = 64;
 
-/// Spans that may be out when part of a result is lent ahead of the rest. Half of what the ledger, and a link's
-/// lines, hold.
-const LOANS_AHEAD_MAX: usize = 32;
+/// Spans that may be out when part of a result is lent ahead of the rest. Half of what a link's lines hold, and
+/// less than the ledger does.
+const LOANS_AHEAD_MAX: usize = 16;
 
 /// Longer moves are done by the copy kernel. The C library's copy is a string instruction from some KiB on, which
 /// moves half as much on the machines measured; the kernel costs one more indirect call.
@@ -77,9 +80,37 @@ impl Executor {
         &self.bound
     }
 
+    /// Begins a call, here and on the links. A small one may be done with that: `looks` is how often to look for
+    /// what the peers send before it is left to [`poll`](Self::poll).
+    ///
+    /// # Errors
+    /// When the links have failed.
+    #[inline]
+    pub fn begin(
+        &mut self,
+        call: &Signature,
+        looks: u32,
+        regions: &Regions<'_>,
+        links: &mut dyn Links,
+    ) -> Result<Progress, LinkError> {
+        let Some(kind) = self.bound.exchange else {
+            self.start();
+            links.begin(call)?;
+            return Ok(Progress::Idle);
+        };
+        match exchange::exchange(&self.bound, kind, call, looks, regions, links) {
+            Round::Done => Ok(Progress::Done),
+            Round::Begun { sent } => {
+                self.start();
+                self.states[0] = State { done: sent, sent, posted: false };
+                Ok(Progress::Moved)
+            }
+        }
+    }
+
     /// Makes it ready for another call. The links' [`begin`](Links::begin) goes with it.
     #[inline]
-    pub fn start(&mut self) {
+    fn start(&mut self) {
         self.states.fill(State::default());
         self.first = 0;
         self.verified = false;

@@ -1,5 +1,6 @@
 //! The links of one rank: every peer's lines, and the staging ring and the loans that they share.
 
+mod exchange;
 mod loans;
 mod peer;
 mod probe;
@@ -124,6 +125,13 @@ impl ShmLinks {
     #[inline]
     fn peer(peers: &mut [Option<Peer>], rank: Rank) -> &mut Peer {
         peers[rank.index()].as_mut().expect("a program sends to and receives from peers")
+    }
+
+    #[inline]
+    fn try_begin(&mut self, call: &Signature) -> Result<(), LinkError> {
+        self.call = Call { signature: *call, words: call.to_words() };
+        self.open = self.peers.len() as u32 - 1;
+        self.peers.iter_mut().flatten().try_for_each(Peer::begin)
     }
 
     fn try_verify(&mut self) -> Result<bool, LinkError> {
@@ -279,11 +287,15 @@ impl Links for ShmLinks {
     }
 
     fn begin(&mut self, call: &Signature) -> Result<(), LinkError> {
-        self.guard(|links| {
-            links.call = Call { signature: *call, words: call.to_words() };
-            links.open = links.peers.len() as u32 - 1;
-            links.peers.iter_mut().flatten().try_for_each(Peer::begin)
-        })
+        self.guard(|links| links.try_begin(call))
+    }
+
+    fn offer(&mut self, call: &Signature, peers: &[Rank], bytes: View<'_>) -> usize {
+        self.guard(|links| links.try_offer(call, peers, bytes)).unwrap_or(0)
+    }
+
+    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> bool {
+        self.failed.is_none() && self.meet_all(len, looks, work)
     }
 
     fn verify(&mut self) -> Result<bool, LinkError> {

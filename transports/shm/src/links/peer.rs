@@ -25,7 +25,7 @@ pub(super) struct Peer {
     map: Arc<Map>,
     layout: Layout,
     tx: LineTx<Mapped>,
-    rx: LineRx<Mapped>,
+    pub(super) rx: LineRx<Mapped>,
     credit_tx: CreditTx<Mapped>,
     credit_rx: CreditRx<Mapped>,
     pub(super) ringer: Ringer<Mapped>,
@@ -46,7 +46,7 @@ pub(super) struct Peer {
     /// Whether the peer's signature for this call came and was equal.
     pub(super) opened: bool,
     /// Whether the line in front is the one with that signature.
-    front_is_first: bool,
+    pub(super) front_is_first: bool,
     pub(super) front: Option<Front>,
     /// Bytes of the front that were consumed.
     pub(super) taken: usize,
@@ -67,7 +67,7 @@ impl Peer {
     pub(super) fn new(rank: Rank, me: Rank, own: &Segment, map: Arc<Map>) -> Self {
         let layout = *own.layout();
         let (mine, theirs) = (me.index(), rank.index());
-        let words = LINES * 8;
+        let words = LINES * Layout::LINE_PITCH / 8;
         Self {
             tx: LineTx::new(own.map.words(layout.lines(theirs), words), LINES),
             rx: LineRx::new(map.words(layout.lines(mine), words), LINES),
@@ -179,14 +179,16 @@ impl Peer {
         Ok(())
     }
 
-    fn data(&self, start: usize, len: usize) -> Result<Front, LinkError> {
+    #[inline]
+    pub(super) fn data(&self, start: usize, len: usize) -> Result<Front, LinkError> {
         if len == 0 || start + len > PAYLOAD_BYTES {
             return Err(self.corrupt("a line with more bytes than a line has"));
         }
         Ok(Front::Data { start, len })
     }
 
-    fn chunk(&self, offset: u64, len: u64) -> Result<Front, LinkError> {
+    #[inline]
+    pub(super) fn chunk(&self, offset: u64, len: u64) -> Result<Front, LinkError> {
         let readable = self.layout.staging().start..self.map.len();
         let (offset, len) =
             bounded(offset, len, &readable).ok_or(self.corrupt("a chunk outside its segment"))?;
@@ -297,7 +299,7 @@ impl Peer {
 
     /// Learns what the peer has consumed.
     #[inline]
-    fn absorb(&mut self, lines_ack: u16, chunks_ack: u16, shared: &mut Shared) -> Result<(), LinkError> {
+    pub(super) fn absorb(&mut self, lines_ack: u16, chunks_ack: u16, shared: &mut Shared) -> Result<(), LinkError> {
         let wrong = |Corrupt(what)| LinkError::Corrupt { peer: self.rank, what };
         self.tx.credit(lines_ack).map_err(wrong)?;
         let back = catch_up(self.chunks_back, chunks_ack, self.chunks_put).map_err(wrong)?;
@@ -328,6 +330,12 @@ impl Peer {
         Ok(self.tx.room() >= lines)
     }
 
+    /// Whether a line can go out now, as far as this rank knows.
+    #[inline]
+    pub(super) fn has_line(&self) -> bool {
+        self.tx.room() > 0
+    }
+
     /// Most bytes that the next line can carry.
     #[inline]
     pub(super) fn inline_bytes(&self) -> usize {
@@ -337,21 +345,31 @@ impl Peer {
     /// Puts one line; there must be room.
     #[inline]
     pub(super) fn put(&mut self, kind: u8, len: usize, words: &[u64], ours: &Call) {
-        let mut payload = [0u64; PAYLOAD_WORDS];
-        let (kind, start) = if self.header_due {
-            [payload[0], payload[1]] = ours.words;
-            self.header_due = false;
-            (kind | FIRST, SIGNATURE_WORDS)
-        } else {
-            (kind, 0)
-        };
-        let count = start + words.len();
-        payload[start..count].copy_from_slice(words);
         self.lines_told = self.rx.consumed();
         self.chunks_told = self.chunks_taken;
         let (lines, chunks) = (self.lines_told as u16, self.chunks_told as u16);
         self.credit_tx.refresh(lines, chunks);
-        let put = self.tx.put_words(kind, len as u8, lines, chunks, &payload[..count]);
+        let len = len as u8;
+        let put = if self.header_due {
+            self.header_due = false;
+            self.tx.put_parts(kind | FIRST, len, lines, chunks, [&ours.words, words])
+        } else {
+            self.tx.put_words(kind, len, lines, chunks, words)
+        };
+        assert!(put, "a line to {} without room", self.rank);
+        self.ring_due = true;
+    }
+
+    /// Puts the first line of a call with all the bytes there are, after the signature; there must be room.
+    #[inline]
+    pub(super) fn put_first(&mut self, words: &[u64; PAYLOAD_WORDS], len: usize) {
+        self.out_at = len as u64;
+        self.header_due = false;
+        self.lines_told = self.rx.consumed();
+        self.chunks_told = self.chunks_taken;
+        let (lines, chunks) = (self.lines_told as u16, self.chunks_told as u16);
+        self.credit_tx.refresh(lines, chunks);
+        let put = self.tx.put_whole(FIRST | DATA, len as u8, lines, chunks, words);
         assert!(put, "a line to {} without room", self.rank);
         self.ring_due = true;
     }

@@ -62,7 +62,7 @@ impl Villain {
         let keep = Arc::new(Unmap(base.addr(), len));
         // SAFETY: `keep` unmaps the words, and links use the parts that are used here as atomic words only.
         let words = unsafe { Mapped::new(base.cast(), len / 8, keep) };
-        let lines = words.part(layout.lines(0) / 8, Layout::LINES * 8);
+        let lines = words.part(layout.lines(0) / 8, Layout::LINES * Layout::LINE_PITCH / 8);
         let links = ShmLinks::join(Rank(0), ours, &[None, Some(segment.fd().as_fd())]);
         let mut victim = links.expect("the segment itself is as agreed");
         sohu_coll_core::link::Links::begin(&mut victim, &call(0)).expect("a fresh link can begin");
