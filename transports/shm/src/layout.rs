@@ -1,6 +1,7 @@
 //! Where things lie in a segment. The same on every rank of a communicator, but for the heap's length.
 
 use core::ops::Range;
+use sohu_coll_core::link::EXCHANGE_MAX;
 
 /// Bytes of one cache line.
 pub(crate) const LINE: usize = 64;
@@ -20,6 +21,7 @@ const PAGE: usize = 4096;
 /// | control | a page | the owner (probe words: ranks 0 and 1) | peers |
 /// | credits | a line for each rank | the owner, for what it consumed | the rank the line is for |
 /// | lines | 32 lines for each rank | the owner | the rank the lines are for |
+/// | boards | two of 2 KiB | the owner | all peers |
 /// | staging | as configured | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
 /// | heap | as configured, sparse | the owner, and peers where memory is posted | all peers |
@@ -92,9 +94,14 @@ impl Layout {
         (PAGE + self.ranks * LINE).next_multiple_of(PAGE) + peer * LINES * Self::LINE_PITCH
     }
 
+    /// One of the two boards, where a rank puts what it has to say in an exchange.
+    pub(crate) fn board(&self, which: usize) -> usize {
+        self.lines(self.ranks).next_multiple_of(PAGE) + (which & 1) * EXCHANGE_MAX
+    }
+
     /// The staging ring.
     pub fn staging(&self) -> Range<usize> {
-        let start = self.lines(self.ranks).next_multiple_of(PAGE);
+        let start = (self.board(1) + EXCHANGE_MAX).next_multiple_of(PAGE);
         start..start + self.staging_bytes
     }
 
@@ -121,7 +128,8 @@ mod tests {
             let last = ranks as usize - 1;
             assert!(layout.probe() + LINE <= layout.credit(0));
             assert!(layout.credit(last) + LINE <= layout.lines(0));
-            assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.staging().start);
+            assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.board(0));
+            assert!(layout.board(1) + EXCHANGE_MAX <= layout.staging().start);
             assert_eq!(layout.slot(last) + SLOT, layout.heap().start);
             for at in [layout.credit(1), layout.lines(1), layout.staging().start, layout.heap().start] {
                 assert_eq!(at % LINE, 0);

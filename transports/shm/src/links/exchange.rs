@@ -4,13 +4,12 @@
 //! it should be is left where it lies, for the ordinary way to find and to name.
 
 use super::peer::Peer;
-use super::protocol::{CHUNK, DATA, FIRST, SIGNATURE_WORDS};
-use super::room::Room;
+use super::protocol::{BOARD, CHUNK, DATA, FIRST, SIGNATURE_WORDS};
 use super::{Call, Shared, ShmLinks};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::kernel::{self, Store};
-use sohu_coll_core::link::SOURCES_MAX;
-use sohu_coll_core::{Rank, Signature};
+use sohu_coll_core::Signature;
+use sohu_coll_core::link::{EXCHANGE_MAX, SOURCES_MAX};
 use sohu_coll_mem::View;
 use sohu_coll_mem::line::PAYLOAD_WORDS;
 
@@ -27,16 +26,33 @@ enum Meeting {
 }
 
 impl ShmLinks {
+    /// Begins the call and sends `bytes` in its first line to every peer, or on a board, if there is room for a
+    /// line to each.
     #[inline]
-    pub(super) fn try_offer(
-        &mut self,
-        call: &Signature,
-        peers: &[Rank],
-        bytes: View<'_>,
-    ) -> Result<usize, LinkError> {
+    pub(super) fn try_offer(&mut self, call: &Signature, bytes: View<'_>) -> Result<usize, LinkError> {
         self.try_begin(call)?;
-        let sent = if bytes.len() <= INLINE_MAX { self.give_lines(bytes) } else { self.give_staged(peers, bytes)? };
-        Ok(if sent { bytes.len() } else { 0 })
+        let len = bytes.len();
+        if len > EXCHANGE_MAX || !self.peers.iter().flatten().all(Peer::has_line) {
+            return Ok(0);
+        }
+        let mut words = [0; PAYLOAD_WORDS];
+        words[..SIGNATURE_WORDS].copy_from_slice(&self.call.words);
+        let (kind, inline) = if len <= INLINE_MAX {
+            bytes.load_words(&mut words[SIGNATURE_WORDS..]);
+            (DATA, len as u8)
+        } else {
+            // Every peer has read what this board held two exchanges ago: its line of the last one came after that.
+            let which = self.boards_used & 1;
+            self.boards_used += 1;
+            let board = self.segment.map.view_mut(self.segment.layout().board(which), len);
+            kernel::copy(bytes, board, None, Store::Cached);
+            words[SIGNATURE_WORDS..][..2].copy_from_slice(&[which as u64, len as u64]);
+            (BOARD, 0)
+        };
+        for peer in self.peers.iter_mut().flatten() {
+            peer.put_first(kind, &words, inline, len);
+        }
+        Ok(len)
     }
 
     pub(super) fn meet_all(
@@ -72,34 +88,6 @@ impl ShmLinks {
         self.peers.iter_mut().flatten().for_each(|peer| peer.consume(len));
         true
     }
-
-    /// Sends `bytes` in the first line of the call to every peer, if there is room for all of them.
-    #[inline]
-    fn give_lines(&mut self, bytes: View<'_>) -> bool {
-        let mut words = [0; PAYLOAD_WORDS];
-        words[..SIGNATURE_WORDS].copy_from_slice(&self.call.words);
-        bytes.load_words(&mut words[SIGNATURE_WORDS..]);
-        if !self.peers.iter().flatten().all(Peer::has_line) {
-            return false;
-        }
-        for peer in self.peers.iter_mut().flatten() {
-            peer.put_first(&words, bytes.len());
-        }
-        true
-    }
-
-    /// Sends `bytes` through the staging ring, if it has room for all of them at once.
-    fn give_staged(&mut self, peers: &[Rank], bytes: View<'_>) -> Result<bool, LinkError> {
-        let (room, granted) = self.room(peers, bytes.len())?;
-        let Room::Staged(at) = room else { return Ok(false) };
-        if granted < bytes.len() {
-            return Ok(false);
-        }
-        let out = self.segment.map.view_mut(self.segment.layout().staging().start + at, bytes.len());
-        kernel::copy(bytes, out, None, Store::Cached);
-        self.dispatch(peers, &room, &[], bytes.len());
-        Ok(true)
-    }
 }
 
 impl Peer {
@@ -113,6 +101,7 @@ impl Peer {
         let start = SIGNATURE_WORDS;
         let front = match (kind & FIRST, kind & !FIRST) {
             (FIRST, DATA) => self.data(start * 8, inline),
+            (FIRST, BOARD) => self.board(word(start), word(start + 1)),
             (FIRST, CHUNK) => self.chunk(word(start), word(start + 1)),
             _ => return Meeting::Otherwise,
         };

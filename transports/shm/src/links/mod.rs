@@ -50,6 +50,9 @@ pub struct ShmLinks {
     peers: Box<[Option<Peer>]>,
     shared: Shared,
     call: Call,
+    /// Exchanges that used a board. They take turns: a peer's line of an exchange says that it has read what was on
+    /// the board in the one before.
+    boards_used: usize,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     bell: Sleeper<Mapped>,
@@ -96,6 +99,7 @@ impl ShmLinks {
                 refusals: 0,
             },
             call: Call { signature: Signature::none(), words: [0; 2] },
+            boards_used: 0,
             open: 0,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8)),
             segment,
@@ -290,8 +294,8 @@ impl Links for ShmLinks {
         self.guard(|links| links.try_begin(call))
     }
 
-    fn offer(&mut self, call: &Signature, peers: &[Rank], bytes: View<'_>) -> usize {
-        self.guard(|links| links.try_offer(call, peers, bytes)).unwrap_or(0)
+    fn offer(&mut self, call: &Signature, _peers: &[Rank], bytes: View<'_>) -> usize {
+        self.guard(|links| links.try_offer(call, bytes)).unwrap_or(0)
     }
 
     fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> bool {

@@ -1,7 +1,7 @@
 //! One link: the lines to and from one peer, what they said, and what is still out because of them.
 
 use super::protocol::{
-    CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, LANDED_MIN, SIGNATURE_WORDS, SINK,
+    BOARD, CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, LANDED_MIN, SIGNATURE_WORDS, SINK,
     SINKS_MAX, Sink, bounded,
 };
 use super::torn::ELEMENT_MAX;
@@ -10,6 +10,7 @@ use crate::layout::{LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
 use sohu_coll_core::error::LinkError;
+use sohu_coll_core::link::EXCHANGE_MAX;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::doorbell::Ringer;
 use sohu_coll_mem::line::{
@@ -148,6 +149,7 @@ impl Peer {
                 (_, false) => return Err(self.corrupt("bytes beyond the end of the last call")),
                 (DATA, true) => Some(self.data(start * 8, len)?),
                 (CHUNK, true) => Some(self.chunk(word(0), word(1))?),
+                (BOARD, true) if first => Some(self.board(word(0), word(1))?),
                 (LANDED, true) => Some(self.landed(word(0))?),
                 (SINK, true) => {
                     let (at, offset, len) = (word(0), word(1), word(2));
@@ -195,6 +197,14 @@ impl Peer {
         Ok(Front::Chunk { offset, len })
     }
 
+    #[inline]
+    pub(super) fn board(&self, which: u64, len: u64) -> Result<Front, LinkError> {
+        if which > 1 || len == 0 || len > EXCHANGE_MAX as u64 {
+            return Err(self.corrupt("bytes on a board that is not there"));
+        }
+        Ok(Front::Board { offset: self.layout.board(which as usize), len: len as usize })
+    }
+
     fn landed(&self, len: u64) -> Result<Front, LinkError> {
         match self.posted.front() {
             Some((at, span)) if *at == self.in_at && len > 0 && len <= span.len() as u64 => {
@@ -235,7 +245,7 @@ impl Peer {
             Some(Front::Data { start, .. }) => {
                 self.rx.payload().slice(start + self.taken..start + self.taken + len)
             }
-            Some(Front::Chunk { offset, .. }) => self.map.view(offset + self.taken, len),
+            Some(Front::Chunk { offset, .. } | Front::Board { offset, .. }) => self.map.view(offset + self.taken, len),
             Some(Front::Landed { .. }) => self.posted.front().map_or(View::EMPTY, |(_, span)| {
                 // What landed is the start of the posted span, until it is taken.
                 span.view().as_view().first(len)
@@ -276,7 +286,7 @@ impl Peer {
         match front {
             Front::Gathered { .. } => return self.resume(),
             Front::Chunk { .. } => self.chunks_taken += 1,
-            Front::Data { .. } | Front::Landed { .. } => {}
+            Front::Data { .. } | Front::Landed { .. } | Front::Board { .. } => {}
         }
         self.taken = 0;
         self.front = None;
@@ -360,16 +370,17 @@ impl Peer {
         self.ring_due = true;
     }
 
-    /// Puts the first line of a call with all the bytes there are, after the signature; there must be room.
+    /// Puts the first line of an exchange, with the signature and the bytes, or where they are; there must be room.
+    /// `inline` is how many bytes the line carries, of `len`.
     #[inline]
-    pub(super) fn put_first(&mut self, words: &[u64; PAYLOAD_WORDS], len: usize) {
+    pub(super) fn put_first(&mut self, kind: u8, words: &[u64; PAYLOAD_WORDS], inline: u8, len: usize) {
         self.out_at = len as u64;
         self.header_due = false;
         self.lines_told = self.rx.consumed();
         self.chunks_told = self.chunks_taken;
         let (lines, chunks) = (self.lines_told as u16, self.chunks_told as u16);
         self.credit_tx.refresh(lines, chunks);
-        let put = self.tx.put_whole(FIRST | DATA, len as u8, lines, chunks, words);
+        let put = self.tx.put_whole(FIRST | kind, inline, lines, chunks, words);
         assert!(put, "a line to {} without room", self.rank);
         self.ring_due = true;
     }

@@ -17,6 +17,9 @@ pub(super) const SINK: u8 = 4;
 /// Bytes of the stream that were written to the receiver's sink: length.
 pub(super) const LANDED: u8 = 5;
 
+/// Bytes of an exchange, on one of the sender's boards: which one, length.
+pub(super) const BOARD: u8 = 6;
+
 pub(super) const SIGNATURE_WORDS: usize = 2;
 
 /// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.
@@ -35,6 +38,8 @@ pub(super) enum Front {
     Data { start: usize, len: usize },
     /// In the peer's segment.
     Chunk { offset: usize, len: usize },
+    /// On a board of the peer's.
+    Board { offset: usize, len: usize },
     /// Where this rank posted memory for them.
     Landed { len: usize },
     /// In this rank's own memory: an element that came in several pieces.
@@ -45,7 +50,7 @@ impl Front {
     /// How many bytes.
     pub(super) fn len(&self) -> usize {
         match *self {
-            Self::Data { len, .. } | Self::Chunk { len, .. } => len,
+            Self::Data { len, .. } | Self::Chunk { len, .. } | Self::Board { len, .. } => len,
             Self::Landed { len } | Self::Gathered { len } => len,
         }
     }
