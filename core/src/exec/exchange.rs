@@ -78,8 +78,8 @@ pub(super) fn exchange(
             let into = into.region(regions).write(into.start..into.start + sent);
             let finish = rest[0].finishes.then_some(bound.ranks);
             links.meet(sent, looks, &mut |incoming| {
-                let sources = if own_first { [own, incoming[0]] } else { [incoming[0], own] };
-                bound.kernel.fold(into, &sources, None, finish, Store::Cached);
+                let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
+                bound.kernel.fold_pair(into, one, two, finish);
             })
         }
         Exchange::Passes => links.meet(sent, looks, &mut |incoming| {

@@ -148,6 +148,24 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// [`fold`](Self::fold) of two sources into a third place, for few bytes: with as little around the loop as there can be.
+    ///
+    /// # Panics
+    /// As for [`fold`](Self::fold).
+    #[inline]
+    pub fn fold_pair(&self, into: ViewMut<'_>, one: View<'_>, two: View<'_>, finish: Option<u32>) {
+        if finish.is_some() && self.op == ReduceOp::Avg {
+            return self.fold(into, &[one, two], None, finish, Store::Cached);
+        }
+        let bytes = into.len();
+        assert!(one.len() == bytes && two.len() == bytes, "{} and {} bytes into {bytes}", one.len(), two.len());
+        assert!(whole_elements(self.dtype, bytes), "{bytes} bytes of {}", self.dtype);
+        // SAFETY: all views have `bytes` bytes and do not overlap in part; `isa` is available.
+        unsafe { (self.loops.pair)(into.as_mut_ptr(), ptr::null_mut(), one.as_ptr(), two.as_ptr(), bytes) }
+    }
+}
+
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernel({} of {} with {:?})", self.op, self.dtype, self.isa)

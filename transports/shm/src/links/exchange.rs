@@ -4,7 +4,7 @@
 //! it should be is left where it lies, for the ordinary way to find and to name.
 
 use super::peer::Peer;
-use super::protocol::{BOARD, CHUNK, DATA, FIRST, SIGNATURE_WORDS};
+use super::protocol::{BOARD, DATA, FIRST, Front, SIGNATURE_WORDS};
 use super::{Call, Shared, ShmLinks};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::kernel::{self, Store};
@@ -32,7 +32,7 @@ impl ShmLinks {
     pub(super) fn try_offer(&mut self, call: &Signature, bytes: View<'_>) -> Result<usize, LinkError> {
         self.try_begin(call)?;
         let len = bytes.len();
-        if len > EXCHANGE_MAX || !self.peers.iter().flatten().all(Peer::has_line) {
+        if len > EXCHANGE_MAX || !self.peers.iter().all(Peer::has_line) {
             return Ok(0);
         }
         let mut words = [0; PAYLOAD_WORDS];
@@ -49,20 +49,17 @@ impl ShmLinks {
             words[SIGNATURE_WORDS..][..2].copy_from_slice(&[which as u64, len as u64]);
             (BOARD, 0)
         };
-        for peer in self.peers.iter_mut().flatten() {
+        for peer in self.peers.iter_mut() {
             peer.put_first(kind, &words, inline, len);
         }
         Ok(len)
     }
 
-    pub(super) fn meet_all(
-        &mut self,
-        len: usize,
-        looks: u32,
-        work: &mut dyn FnMut(&[View<'_>]),
-    ) -> bool {
+    /// Looks for every peer's bytes, `looks` times more than once, and hands them to `work` when all are there.
+    #[inline]
+    pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> bool {
         let mut looked = 0;
-        for peer in self.peers.iter_mut().flatten() {
+        for peer in self.peers.iter_mut() {
             loop {
                 match peer.meet(len, &self.call, &mut self.shared) {
                     Meeting::Here => break,
@@ -72,20 +69,19 @@ impl ShmLinks {
             }
         }
         self.open = 0;
-        let mut peers = self.peers.iter_mut().flatten();
-        if let (Some(peer), None) = (peers.next(), peers.next()) {
-            work(&[peer.view(len)]);
-            peer.consume(len);
+        if let Some(peer) = self.peers.only() {
+            work(&[peer.met(len)]);
+            peer.part(len);
             return true;
         }
         let mut views = [View::EMPTY; SOURCES_MAX];
         let mut count = 0;
-        for (view, peer) in views.iter_mut().zip(self.peers.iter().flatten()) {
-            *view = peer.view(len);
+        for (view, peer) in views.iter_mut().zip(self.peers.iter()) {
+            *view = peer.met(len);
             count += 1;
         }
         work(&views[..count]);
-        self.peers.iter_mut().flatten().for_each(|peer| peer.consume(len));
+        self.peers.iter_mut().for_each(|peer| peer.part(len));
         true
     }
 }
@@ -97,23 +93,40 @@ impl Peer {
         let Some(line) = self.rx.head() else { return Meeting::NotYet };
         let (kind, inline) = (line.kind, usize::from(line.len));
         let acks = (line.lines_ack, line.chunks_ack);
-        let word = |index| self.rx.word(index);
         let start = SIGNATURE_WORDS;
         let front = match (kind & FIRST, kind & !FIRST) {
-            (FIRST, DATA) => self.data(start * 8, inline),
-            (FIRST, BOARD) => self.board(word(start), word(start + 1)),
-            (FIRST, CHUNK) => self.chunk(word(start), word(start + 1)),
+            // The commonest, without the detour of a result: a line that is as long as it should be.
+            (FIRST, DATA) if inline == len && len <= INLINE_MAX => Front::Data { start: start * 8, len },
+            (FIRST, BOARD) => match self.board(self.rx.word(start), self.rx.word(start + 1)) {
+                Ok(front) if front.len() == len => front,
+                _ => return Meeting::Otherwise,
+            },
             _ => return Meeting::Otherwise,
         };
-        let same = [word(0), word(1)] == ours.words;
-        match front {
-            Ok(front) if same && front.len() == len && self.absorb(acks.0, acks.1, shared).is_ok() => {
-                self.front = Some(front);
-                self.opened = true;
-                self.front_is_first = true;
-                Meeting::Here
-            }
-            _ => Meeting::Otherwise,
+        if [self.rx.word(0), self.rx.word(1)] != ours.words || self.absorb(acks.0, acks.1, shared).is_err() {
+            return Meeting::Otherwise;
         }
+        self.front = Some(front);
+        self.opened = true;
+        self.front_is_first = true;
+        Meeting::Here
+    }
+
+    /// The bytes that were met.
+    #[inline]
+    fn met(&self, len: usize) -> View<'_> {
+        match self.front {
+            Some(Front::Data { start, .. }) => self.rx.payload().slice(start..start + len),
+            _ => self.view(len),
+        }
+    }
+
+    /// What was met is done with: all there was to the call.
+    #[inline]
+    fn part(&mut self, len: usize) {
+        self.in_at = len as u64;
+        self.front = None;
+        self.rx.advance();
+        self.front_is_first = false;
     }
 }

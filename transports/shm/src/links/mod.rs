@@ -3,6 +3,7 @@
 mod exchange;
 mod loans;
 mod peer;
+mod peers;
 mod probe;
 mod protocol;
 mod room;
@@ -14,6 +15,7 @@ use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
 use loans::Loans;
 use peer::Peer;
+use peers::Peers;
 use protocol::Flight;
 use room::Room;
 use sohu_coll_core::error::LinkError;
@@ -46,8 +48,7 @@ pub(super) struct Shared {
 pub struct ShmLinks {
     rank: Rank,
     segment: Segment,
-    /// By rank; `None` at this rank's own place.
-    peers: Box<[Option<Peer>]>,
+    peers: Peers,
     shared: Shared,
     call: Call,
     /// Exchanges that used a board. They take turns: a peer's line of an exchange says that it has read what was on
@@ -61,7 +62,7 @@ pub struct ShmLinks {
 
 impl core::fmt::Debug for ShmLinks {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "ShmLinks({} of {}, {})", self.rank, self.peers.len(), self.call.signature)
+        write!(f, "ShmLinks({} of {}, {})", self.rank, self.peers.ranks(), self.call.signature)
     }
 }
 
@@ -80,16 +81,13 @@ impl ShmLinks {
     ) -> Result<Self, (Rank, ShmError)> {
         let layout = *segment.layout();
         assert!(segments.len() == layout.ranks(), "{} segments for {} ranks", segments.len(), layout.ranks());
-        let peers = (0..).zip(segments).map(|(index, fd)| {
-            let peer = Rank(index);
-            if peer == rank {
-                return Ok(None);
-            }
+        let others = (0..).map(Rank).zip(segments).filter(|(peer, _)| *peer != rank);
+        let peers = others.map(|(peer, fd)| {
             let fd = fd.ok_or_else(|| (peer, ShmError::Hostile("it handed over no segment".into())))?;
             let map = Segment::map_peer(fd, &layout).map_err(|error| (peer, error))?;
-            Ok(Some(Peer::new(peer, rank, &segment, map)))
+            Ok(Peer::new(peer, rank, &segment, map))
         });
-        let peers: Box<[_]> = peers.collect::<Result<Vec<_>, _>>()?.into();
+        let peers = Peers::new(rank, peers.collect::<Result<Vec<_>, _>>()?);
         Ok(Self {
             rank,
             peers,
@@ -127,20 +125,15 @@ impl ShmLinks {
     }
 
     #[inline]
-    fn peer(peers: &mut [Option<Peer>], rank: Rank) -> &mut Peer {
-        peers[rank.index()].as_mut().expect("a program sends to and receives from peers")
-    }
-
-    #[inline]
     fn try_begin(&mut self, call: &Signature) -> Result<(), LinkError> {
         self.call = Call { signature: *call, words: call.to_words() };
-        self.open = self.peers.len() as u32 - 1;
-        self.peers.iter_mut().flatten().try_for_each(Peer::begin)
+        self.open = self.peers.ranks() as u32 - 1;
+        self.peers.iter_mut().try_for_each(Peer::begin)
     }
 
     fn try_verify(&mut self) -> Result<bool, LinkError> {
         let mut open = 0;
-        for peer in self.peers.iter_mut().flatten() {
+        for peer in self.peers.iter_mut() {
             peer.put_header(&self.call, &mut self.shared)?;
             if !peer.opened {
                 peer.front(&self.call, &mut self.shared)?;
@@ -161,7 +154,7 @@ impl ShmLinks {
     ) -> Result<usize, LinkError> {
         let mut len = limit;
         for rank in from {
-            let peer = Self::peer(&mut self.peers, *rank);
+            let peer = self.peers.at_mut(*rank);
             if peer.front(&self.call, &mut self.shared)?.is_none() {
                 return Ok(0);
             }
@@ -180,7 +173,7 @@ impl ShmLinks {
             self.work::<SOURCES_MAX>(from, to, len, &room, &mut line, work);
         }
         for rank in from {
-            Self::peer(&mut self.peers, *rank).consume(len);
+            self.peers.at_mut(*rank).consume(len);
         }
         self.dispatch(to, &room, &line, len);
         Ok(len)
@@ -196,10 +189,9 @@ impl ShmLinks {
         line: &mut [u64; PAYLOAD_WORDS],
         work: &mut dyn FnMut(Window<'_>),
     ) {
-        let peer = |rank: Rank| self.peers[rank.index()].as_ref().expect("looked at above");
         let mut incoming = [View::EMPTY; SOURCES];
         for (view, rank) in incoming.iter_mut().zip(from) {
-            *view = peer(*rank).view(len);
+            *view = self.peers.at(*rank).view(len);
         }
         let outgoing = match *room {
             Room::None => None,
@@ -208,7 +200,7 @@ impl ShmLinks {
                 Some(self.segment.map.view_mut(self.segment.layout().staging().start + at, len))
             }
             Room::Slots => Some(self.segment.map.view_mut(self.segment.layout().slot(to[0].index()), len)),
-            Room::Sink(offset) => Some(peer(to[0]).memory(offset, len)),
+            Room::Sink(offset) => Some(self.peers.at(to[0]).memory(offset, len)),
         };
         work(Window { incoming: &incoming[..from.len()], outgoing });
     }
@@ -229,7 +221,7 @@ impl ShmLinks {
         let len = span.len();
         let loan = self.shared.loans.book(span, to.len()).map_err(Refused)?;
         for rank in to {
-            Self::peer(&mut self.peers, *rank).put_chunk(offset, len, Flight::Lent(loan), &self.call);
+            self.peers.at_mut(*rank).put_chunk(offset, len, Flight::Lent(loan), &self.call);
         }
         Ok(())
     }
@@ -253,7 +245,7 @@ impl ShmLinks {
         self.failed = Some(error.clone());
         if matches!(error, LinkError::Mismatch { .. }) {
             // Peers that have not heard of this rank's call yet find out by its signature too.
-            for peer in self.peers.iter_mut().flatten() {
+            for peer in self.peers.iter_mut() {
                 let _: Result<(), LinkError> = peer.put_header(&self.call, &mut self.shared);
             }
         }
@@ -277,7 +269,7 @@ impl Links for ShmLinks {
     }
 
     fn size(&self) -> u32 {
-        self.peers.len() as u32
+        self.peers.ranks() as u32
     }
 
     fn caps(&self, _peer: Rank) -> LinkCaps {
@@ -321,7 +313,7 @@ impl Links for ShmLinks {
 
     fn recv(&mut self, from: Rank, into: ViewMut<'_>) -> Result<usize, LinkError> {
         self.guard(|links| {
-            let peer = Self::peer(&mut links.peers, from);
+            let peer = links.peers.at_mut(from);
             Ok(match peer.front(&links.call, &mut links.shared)? {
                 Some(_) => peer.take_into(into),
                 None => 0,
@@ -348,7 +340,7 @@ impl Links for ShmLinks {
         let Some(offset) = self.segment.map.offset_of(span.as_mut_ptr(), span.len()) else {
             return Err(Refused(span));
         };
-        let peer = Self::peer(&mut self.peers, from);
+        let peer = self.peers.at_mut(from);
         let room = span.len() >= LEND_MIN && peer.may_post(at);
         if !room || self.failed.is_some() || !peer.has_room(1, &mut self.shared).unwrap_or(false) {
             return Err(Refused(span));
@@ -361,16 +353,16 @@ impl Links for ShmLinks {
         if self.open != 0 {
             return 0;
         }
-        self.peers[to.index()].as_ref().map_or(0, Peer::sink_len)
+        self.peers.at(to).sink_len()
     }
 
     fn is_unverified(&self, peer: Rank) -> bool {
-        self.peers[peer.index()].as_ref().is_some_and(|peer| !peer.opened)
+        peer != self.rank && !self.peers.at(peer).opened
     }
 
     fn abandon(&mut self) {
         self.shared.loans.clear();
-        self.peers.iter_mut().flatten().for_each(Peer::abandon);
+        self.peers.iter_mut().for_each(Peer::abandon);
     }
 
     #[inline]
@@ -379,7 +371,7 @@ impl Links for ShmLinks {
             return Err(error.clone());
         }
         let mut moved = false;
-        for peer in self.peers.iter_mut().flatten() {
+        for peer in self.peers.iter_mut() {
             peer.report_landed(&self.call);
             moved |= peer.give_credit();
         }
@@ -391,7 +383,7 @@ impl Links for ShmLinks {
             return Ok(true);
         }
         self.guard(|links| {
-            for peer in links.peers.iter_mut().flatten() {
+            for peer in links.peers.iter_mut() {
                 peer.collect(&mut links.shared)?;
             }
             Ok(links.shared.loans.out == 0)
@@ -399,14 +391,14 @@ impl Links for ShmLinks {
     }
 
     fn ring(&mut self) {
-        for peer in self.peers.iter_mut().flatten().filter(|peer| peer.ring_due) {
+        for peer in self.peers.iter_mut().filter(|peer| peer.ring_due) {
             peer.ring_due = false;
             peer.ringer.ring(&SharedFutex);
         }
     }
 
     fn check(&mut self) -> Result<(), LinkError> {
-        self.guard(|links| links.peers.iter_mut().flatten().try_for_each(Peer::check))
+        self.guard(|links| links.peers.iter_mut().try_for_each(Peer::check))
     }
 
     fn sleeper(&mut self) -> Option<&mut dyn Sleep> {

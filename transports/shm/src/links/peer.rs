@@ -115,7 +115,9 @@ impl Peer {
         self.opened = false;
         self.out_at = 0;
         self.in_at = 0;
-        self.sinks.clear();
+        if !self.sinks.is_empty() {
+            self.sinks.clear();
+        }
         Ok(())
     }
 

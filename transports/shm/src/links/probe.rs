@@ -3,6 +3,7 @@
 
 use super::ShmLinks;
 use crate::futex::SharedFutex;
+use sohu_coll_core::Rank;
 use sohu_coll_core::link::Links;
 use sohu_coll_mem::words::{Ordering, Word, Words};
 use std::time::{Duration, Instant};
@@ -55,9 +56,7 @@ impl ShmLinks {
                 let begun = Instant::now();
                 // Pairs with the Acquire below on the other side.
                 mine.word(0).store(round, Ordering::Release);
-                if let Some(peer) = &self.peers[1] {
-                    peer.ringer.ring(&SharedFutex);
-                }
+                self.peers.at(Rank(1)).ringer.ring(&SharedFutex);
                 await_word(&theirs, round, deadline)?;
                 times.push(begun.elapsed().as_nanos() as f64);
             } else {
@@ -81,8 +80,8 @@ impl ShmLinks {
 
     fn probe_words(&self) -> Option<(impl Words + use<>, impl Words + use<>)> {
         let other = match self.rank().0 {
-            0 => self.peers.get(1)?.as_ref()?,
-            1 => self.peers[0].as_ref()?,
+            0 if self.peers.ranks() > 1 => self.peers.at(Rank(1)),
+            1 => self.peers.at(Rank(0)),
             _ => return None,
         };
         let at = self.segment.layout().probe();

@@ -44,7 +44,7 @@ impl ShmLinks {
     #[inline]
     pub(super) fn has_room(&mut self, to: &[Rank]) -> Result<bool, LinkError> {
         for rank in to {
-            if !Self::peer(&mut self.peers, *rank).has_room(1, &mut self.shared)? {
+            if !self.peers.at_mut(*rank).has_room(1, &mut self.shared)? {
                 return Ok(false);
             }
         }
@@ -64,7 +64,7 @@ impl ShmLinks {
         {
             return Ok(Some(range));
         }
-        for peer in self.peers.iter_mut().flatten() {
+        for peer in self.peers.iter_mut() {
             peer.collect(&mut self.shared)?;
         }
         Ok(self.shared.ring.reserve_within(want, least, within))
@@ -81,11 +81,11 @@ impl ShmLinks {
         }
         if let [one] = *to
             && self.open == 0
-            && let Some((offset, len)) = Self::peer(&mut self.peers, one).sink_now()
+            && let Some((offset, len)) = self.peers.at_mut(one).sink_now()
         {
             return Ok((Room::Sink(offset), want.min(len)));
         }
-        if to.iter().all(|rank| want <= Self::peer(&mut self.peers, *rank).inline_bytes()) {
+        if to.iter().all(|rank| want <= self.peers.at_mut(*rank).inline_bytes()) {
             return Ok((Room::Line, want));
         }
         if let Some(range) = self.stage(want)? {
@@ -93,7 +93,7 @@ impl ShmLinks {
             return Ok((Room::Staged(range.start), range.len()));
         }
         self.shared.refusals += 1;
-        let free = |rank: &Rank| self.peers[rank.index()].as_ref().is_some_and(|peer| peer.slot_free);
+        let free = |rank: &Rank| self.peers.at(*rank).slot_free;
         if self.shared.refusals > REFUSALS_MAX && to.iter().all(free) {
             return Ok((Room::Slots, want.min(SLOT)));
         }
@@ -107,14 +107,14 @@ impl ShmLinks {
             Room::None => {}
             Room::Line => {
                 for rank in to {
-                    Self::peer(&mut self.peers, *rank).put_data(&line[..len.div_ceil(8)], len, &self.call);
+                    self.peers.at_mut(*rank).put_data(&line[..len.div_ceil(8)], len, &self.call);
                 }
             }
             Room::Staged(at) => {
                 let flight = Flight::Staged(self.shared.ring.commit(at, len, to.len() as u32));
                 let offset = self.segment.layout().staging().start + at;
                 for rank in to {
-                    Self::peer(&mut self.peers, *rank).put_chunk(offset, len, flight, &self.call);
+                    self.peers.at_mut(*rank).put_chunk(offset, len, flight, &self.call);
                 }
             }
             Room::Slots => {
@@ -125,10 +125,10 @@ impl ShmLinks {
                     if *rank != to[0] {
                         first.copy_to(self.segment.map.view_mut(slot, len));
                     }
-                    Self::peer(&mut self.peers, *rank).put_chunk(slot, len, Flight::Slot, &self.call);
+                    self.peers.at_mut(*rank).put_chunk(slot, len, Flight::Slot, &self.call);
                 }
             }
-            Room::Sink(_) => Self::peer(&mut self.peers, to[0]).wrote_sink(len, &self.call),
+            Room::Sink(_) => self.peers.at_mut(to[0]).wrote_sink(len, &self.call),
         }
     }
 }

@@ -25,7 +25,7 @@ impl ShmLinks {
     ) -> Result<usize, LinkError> {
         let mut gathered = false;
         for rank in from {
-            let peer = Self::peer(&mut self.peers, *rank);
+            let peer = self.peers.at_mut(*rank);
             if peer.available() < granule {
                 if !peer.gather(granule, &self.call, &mut self.shared)? {
                     return Ok(0);
