@@ -116,12 +116,10 @@ fn all_reduces(c: &mut Criterion) {
             let loan = Loan::Apart { input: &input, output: &mut output };
             scope(&ledger, loan, &mut scratch, |regions| {
                 b.iter(|| {
-                    executor.start();
-                    loop {
-                        let progress = executor.poll(regions, &mut links);
-                        if progress.expect("these links do not fail") == Progress::Done {
-                            break;
-                        }
+                    let call = Signature::none();
+                    let mut progress = executor.begin(&call, 0, regions, &mut links);
+                    while progress.expect("these links do not fail") != Progress::Done {
+                        progress = executor.poll(regions, &mut links);
                     }
                 });
             });

@@ -57,7 +57,7 @@ fn time<R: Send>(ranks: &mut [R; 2], calls: u64, call: impl Fn(&mut R) + Sync) -
 struct Bare {
     links: ShmLinks,
     executor: Executor,
-    ledger: Arc<Ledger>,
+    ledger: Box<Ledger>,
     call: Signature,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -87,13 +87,12 @@ impl Bare {
     }
 
     fn call(&mut self) {
-        self.links.begin(&self.call).expect("the call before has ended");
-        self.executor.start();
         let loan = Loan::Apart { input: &self.input, output: &mut self.output };
         scope(&self.ledger, loan, &mut [], |regions| {
             let mut idle = 0u32;
+            let mut progress = self.executor.begin(&self.call, SPINS, regions, &mut self.links);
             loop {
-                match self.executor.poll(regions, &mut self.links).expect("the peer keeps the protocol") {
+                match progress.expect("the peer keeps the protocol") {
                     Progress::Done => break,
                     Progress::Moved => idle = 0,
                     Progress::Idle if idle < SPINS => {
@@ -102,6 +101,7 @@ impl Bare {
                     }
                     Progress::Idle => std::thread::yield_now(),
                 }
+                progress = self.executor.poll(regions, &mut self.links);
             }
         });
         self.links.ring();

@@ -26,7 +26,7 @@ pub struct Communicator {
     fabric: Fabric,
     control: Control,
     plans: Plans,
-    ledger: Arc<Ledger>,
+    ledger: Box<Ledger>,
     scratch: Vec<u8>,
     sequence: u32,
     timeout: Duration,

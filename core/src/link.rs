@@ -39,6 +39,17 @@ pub struct Window<'a> {
     pub outgoing: Option<ViewMut<'a>>,
 }
 
+/// What came of [`Links::meet`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Nothing was taken: the call goes on by the other methods.
+    Nobody,
+    /// The bytes were taken; [`Links::settled`] has yet to say so.
+    Everybody,
+    /// The bytes were taken and nothing is out: the call is done.
+    Settled,
+}
+
 /// The links from one rank to its peers over one transport.
 ///
 /// Contract, each line a test in `transports/conformance`:
@@ -73,24 +84,25 @@ pub trait Links: Send {
     fn begin(&mut self, call: &Signature) -> Result<(), LinkError>;
 
     /// Begins an exchange: a call in which every rank sends all others the same few bytes and nothing else. Does
-    /// [`begin`](Links::begin), and sends `bytes` to all of `peers`, which are all there are. Returns how
-    /// many bytes went: all, or none.
+    /// [`begin`](Links::begin), and sends `bytes` to all of `peers`, which are all there are; or lends them, where
+    /// `lent` is a span of the same bytes. Returns how many bytes went.
     ///
     /// The other methods can do this, and go on from here; it is a method because a small call takes as
     /// long as the calls that it is made of. An error is kept, and told by the method that is called next.
-    fn offer(&mut self, call: &Signature, peers: &[Rank], bytes: View<'_>) -> usize {
+    fn offer(&mut self, call: &Signature, peers: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
+        drop(lent);
         if self.begin(call).is_err() { 0 } else { self.send(peers, bytes).unwrap_or(0) }
     }
 
     /// Ends an exchange if every peer's `len` bytes come soon: looks for them, and `looks` times more. When all have
-    /// come it hands them to `work`, one view for each peer in the order of their ranks, consumes them, and
-    /// returns true: the call is verified and settled. Else it has taken nothing.
+    /// come it hands them to `work`, one view for each peer in the order of their ranks, and consumes them; all is
+    /// verified then.
     ///
     /// What there is to prepare for the bytes is best done before this and after [`offer`](Links::offer), while they
     /// are under way.
-    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> bool {
+    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
         let _ = (len, looks, work);
-        false
+        Met::Nobody
     }
 
     /// Sees to it that every peer gets this call's signature (those to which bytes went have it already),
@@ -210,6 +222,9 @@ pub const LEND_MIN: usize = 2048;
 
 /// The most bytes of an exchange ([`Links::offer`]): what fits a piece of staging that stays in the writer's cache.
 pub const EXCHANGE_MAX: usize = 2048;
+
+/// The most bytes of an exchange whose bytes are lent: what is as fast in one piece.
+pub const EXCHANGE_LENT_MAX: usize = 64 << 10;
 
 /// The most ranks one pass takes from at once.
 pub const SOURCES_MAX: usize = 64;

@@ -9,6 +9,7 @@
 
 pub mod byte_ring;
 pub mod doorbell;
+pub mod ledger;
 pub mod line;
 pub mod region;
 pub mod view;

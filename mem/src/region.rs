@@ -6,112 +6,21 @@
 //! the span is dropped. Invariant: nobody writes bytes that are lent, nobody touches bytes that are posted,
 //! and a call does not return to its caller while a span is out ([`scope`]).
 
+use crate::ledger::give_back;
 use crate::view::{View, ViewMut};
-use crate::words::{AtomicUsize, Ordering};
+use crate::words::{AtomicU64, Sound};
 use core::ops::Range;
-use std::sync::Arc;
+use core::ptr::NonNull;
 
-/// The most spans that can be out at once. A full ledger is back-pressure, not an error.
-pub const SPANS_MAX: usize = 64;
-
-/// Which bytes of this process are out with a link: lent (a peer may read them) or posted (a peer may
-/// write them). One for a communicator; spans keep it alive.
-#[derive(Debug)]
-pub struct Ledger {
-    /// How many spans are out. Checked first: while it is 0, and it nearly always is, nothing else is read.
-    out: AtomicUsize,
-    spans: [Entry; SPANS_MAX],
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    /// First byte, as an address; 0 when the entry is free.
-    start: AtomicUsize,
-    end: AtomicUsize,
-    /// 1 when the peer writes.
-    posted: AtomicUsize,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self { out: AtomicUsize::new(0), spans: core::array::from_fn(|_| Entry::default()) }
-    }
-}
-
-impl Ledger {
-    /// A ledger with nothing out.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
-    }
-
-    /// How many spans are out.
-    #[inline]
-    pub fn out(&self) -> usize {
-        // Pairs with the Release in `give_back`: what the holder of the span read is read before we go on.
-        self.out.load(Ordering::Acquire)
-    }
-
-    /// Whether some of `len` bytes at `start` are out: posted ones, and lent ones too when `also_lent`.
-    #[inline]
-    fn touches(&self, start: usize, len: usize, also_lent: bool) -> bool {
-        let out = self.out();
-        out != 0 && self.find(out, start, len, also_lent)
-    }
-
-    fn find(&self, out: usize, start: usize, len: usize, also_lent: bool) -> bool {
-        // Entries are taken from the front, so those that are out are among the first; one that is given back
-        // meanwhile only makes the search longer.
-        let mut left = out;
-        for span in &self.spans {
-            // Pairs with the Release in `give_back`: a free entry means its holder is done with the bytes.
-            let first = span.start.load(Ordering::Acquire);
-            if first == 0 {
-                continue;
-            }
-            let overlaps = first < start + len && start < span.end.load(Ordering::Relaxed);
-            if overlaps && (also_lent || span.posted.load(Ordering::Relaxed) == 1) {
-                return true;
-            }
-            left -= 1;
-            if left == 0 {
-                return false;
-            }
-        }
-        false
-    }
-
-    /// Books the bytes. Only the thread that runs the call books, so a free entry stays free until it is taken.
-    fn book(&self, start: usize, len: usize, posted: bool) -> Option<usize> {
-        if len == 0 || self.touches(start, len, posted) {
-            return None;
-        }
-        let index = self.spans.iter().position(|span| {
-            // Pairs with the Release in `give_back`: the entry's last holder is done with it.
-            span.start.load(Ordering::Acquire) == 0
-        })?;
-        let span = &self.spans[index];
-        span.end.store(start + len, Ordering::Relaxed);
-        span.posted.store(usize::from(posted), Ordering::Relaxed);
-        span.start.store(start, Ordering::Relaxed);
-        self.out.fetch_add(1, Ordering::Relaxed);
-        Some(index)
-    }
-
-    fn give_back(&self, index: usize) {
-        // Pairs with the Acquire in `find` and `book`: the holder's accesses come before the entry is free.
-        self.spans[index].start.store(0, Ordering::Release);
-        // Pairs with the Acquire in `out`.
-        self.out.fetch_sub(1, Ordering::Release);
-    }
-}
+pub use crate::ledger::{Ledger, SPANS_MAX};
 
 /// Bytes lent to a link: a peer may read them until the span is dropped.
 #[derive(Debug)]
 pub struct ReadSpan {
     base: *const u8,
     len: usize,
-    ledger: Arc<Ledger>,
-    entry: usize,
+    /// In the ledger, which outlives the span: [`scope`] borrows it, and does not end while a span is out.
+    entry: NonNull<AtomicU64>,
 }
 
 // SAFETY: the span only carries the address; the bytes stay valid until it is dropped (`scope`), on any thread.
@@ -141,8 +50,11 @@ impl ReadSpan {
 }
 
 impl Drop for ReadSpan {
+    #[inline]
     fn drop(&mut self) {
-        self.ledger.give_back(self.entry);
+        // SAFETY: the ledger's words stay where they are until this span is dropped (`scope`).
+        let entry = unsafe { self.entry.as_ref() };
+        give_back::<Sound>(entry, 0);
     }
 }
 
@@ -151,8 +63,8 @@ impl Drop for ReadSpan {
 pub struct WriteSpan {
     base: *mut u8,
     len: usize,
-    ledger: Arc<Ledger>,
-    entry: usize,
+    /// In the ledger, which outlives the span: [`scope`] borrows it, and does not end while a span is out.
+    entry: NonNull<AtomicU64>,
 }
 
 // SAFETY: as for `ReadSpan`.
@@ -188,16 +100,19 @@ impl WriteSpan {
         assert!(count <= self.len, "{count} of {} posted bytes landed", self.len);
         self.base = self.base.wrapping_add(count);
         self.len -= count;
-        let entry = &self.ledger.spans[self.entry];
         if self.len > 0 {
-            entry.start.store(self.base.addr(), Ordering::Relaxed);
+            // SAFETY: the ledger's words stay where they are until this span is dropped (`scope`).
+            let entry = unsafe { self.entry.as_ref() };
+            give_back::<Sound>(entry, self.base.addr());
         }
     }
 }
 
 impl Drop for WriteSpan {
     fn drop(&mut self) {
-        self.ledger.give_back(self.entry);
+        // SAFETY: the ledger's words stay where they are until this span is dropped (`scope`).
+        let entry = unsafe { self.entry.as_ref() };
+        give_back::<Sound>(entry, 0);
     }
 }
 
@@ -207,7 +122,7 @@ pub struct Region<'a> {
     base: *mut u8,
     len: usize,
     writable: bool,
-    ledger: &'a Arc<Ledger>,
+    ledger: &'a Ledger,
 }
 
 impl<'a> Region<'a> {
@@ -293,10 +208,11 @@ impl<'a> Region<'a> {
 
     /// Lends the bytes at `range`. `None` when the ledger is full, the range is empty, or the bytes are posted.
     #[track_caller]
+    #[inline]
     pub fn lend(&self, range: Range<usize>) -> Option<ReadSpan> {
         let (base, len) = self.at(&range);
         let entry = self.ledger.book(base.addr(), len, false)?;
-        Some(ReadSpan { base, len, ledger: self.ledger.clone(), entry })
+        Some(ReadSpan { base, len, entry: NonNull::from_ref(self.ledger.entry(entry)) })
     }
 
     /// Posts the bytes at `range`. `None` when the ledger is full, the range is empty, some of the bytes are
@@ -308,7 +224,7 @@ impl<'a> Region<'a> {
             return None;
         }
         let entry = self.ledger.book(base.addr(), len, true)?;
-        Some(WriteSpan { base, len, ledger: self.ledger.clone(), entry })
+        Some(WriteSpan { base, len, entry: NonNull::from_ref(self.ledger.entry(entry)) })
     }
 }
 
@@ -366,7 +282,7 @@ impl Drop for Closed<'_> {
 /// Aborts the process when a span is still out at the end: going on would be unsound, waiting would hang.
 #[inline]
 pub fn scope<R>(
-    ledger: &Arc<Ledger>,
+    ledger: &Ledger,
     loan: Loan<'_>,
     scratch: &mut [u8],
     work: impl FnOnce(&Regions<'_>) -> R,

@@ -236,6 +236,11 @@ pub trait Orders {
     /// The fence between what was sent and the look for a sleeper. Pairs with
     /// [`SLEEP_FENCE`](Orders::SLEEP_FENCE).
     const RING_FENCE: Ordering = Ordering::SeqCst;
+    /// The holder's store that gives booked bytes back. Pairs with [`SPAN_LOOK`](Orders::SPAN_LOOK): ends
+    /// the holder's accesses to them.
+    const SPAN_RETURN: Ordering = Ordering::Release;
+    /// The owner's look whether they are back. Pairs with [`SPAN_RETURN`](Orders::SPAN_RETURN).
+    const SPAN_LOOK: Ordering = Ordering::Acquire;
 }
 
 /// The orderings that hold.

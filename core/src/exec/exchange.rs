@@ -7,7 +7,7 @@
 use super::bind::{Bound, BoundPass, Kind, Spot};
 use super::fold;
 use crate::kernel::{self, Store};
-use crate::link::{EXCHANGE_MAX, Links};
+use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, Links, Met};
 use crate::signature::Signature;
 use sohu_coll_mem::{Regions, View};
 
@@ -26,6 +26,8 @@ pub(super) enum Round {
     Done,
     /// It has begun, this many bytes went to every peer (all or none), and none was received.
     Begun { sent: usize },
+    /// All was moved, but a peer has yet to return what was lent to it.
+    Taken,
 }
 
 /// The exchange that the passes are, if they are one: the first one sends the same bytes to every peer, each other
@@ -34,7 +36,8 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Exchange> {
     let [send, rest @ ..] = passes else { return None };
     let sends = send.kind == Kind::Send && send.after.is_empty();
     let all = send.to.len() + 1 == ranks as usize && ranks > 1;
-    let small = (1..=EXCHANGE_MAX).contains(&send.len);
+    let most = if send.lends { EXCHANGE_LENT_MAX } else { EXCHANGE_MAX };
+    let small = (1..=most).contains(&send.len);
     let takes = |pass: &BoundPass| {
         let all_or_one = pass.from.len() == send.to.len() && pass.from.is_sorted() || pass.from.len() == 1;
         (pass.from.is_empty() || pass.len == send.len && all_or_one) && pass.to.is_empty()
@@ -66,8 +69,10 @@ pub(super) fn exchange(
 ) -> Round {
     let [send, rest @ ..] = &*bound.passes else { unreachable!("`find` found a pass that sends") };
     let start = send.out_of.start;
-    let bytes = send.out_of.region(regions).read(start..start + send.len);
-    let sent = links.offer(call, &send.to, bytes);
+    let region = send.out_of.region(regions);
+    let bytes = region.read(start..start + send.len);
+    let lent = if send.lends { region.lend(start..start + send.len) } else { None };
+    let sent = links.offer(call, &send.to, bytes, lent);
     if sent < send.len {
         return Round::Begun { sent };
     }
@@ -88,7 +93,11 @@ pub(super) fn exchange(
             }
         }),
     };
-    if met { Round::Done } else { Round::Begun { sent } }
+    match met {
+        Met::Nobody => Round::Begun { sent },
+        Met::Everybody => Round::Taken,
+        Met::Settled => Round::Done,
+    }
 }
 
 /// Runs one pass on what the peers sent, one view for each peer in the order of their ranks.

@@ -222,7 +222,7 @@ impl Drop for Note {
 
 /// Opens the buffers of all ranks and calls at once.
 fn open<M: DerefMut<Target = [u8]>>(
-    ledgers: &[Arc<Ledger>],
+    ledgers: &[Box<Ledger>],
     memories: &mut [Memory<M>],
     before: Option<&Opened<'_>>,
     work: &mut dyn FnMut(&[Regions<'_>]),
@@ -279,7 +279,7 @@ pub(crate) fn run<L: Links, M: DerefMut<Target = [u8]>>(
             players.push(player);
         }
     }
-    let ledgers: Vec<Arc<Ledger>> = (0..ranks).map(|_| Ledger::new()).collect();
+    let ledgers: Vec<Box<Ledger>> = (0..ranks).map(|_| Ledger::new()).collect();
     let mut stage = Stage::new(seed, links, &ledgers, calls.len());
     open(&ledgers, &mut memories, None, &mut |regions| stage.play(&mut players, regions));
     let mut results = stage.results.into_iter();
@@ -312,7 +312,7 @@ struct Turn {
 struct Stage<'s, L> {
     random: Seeded,
     links: Vec<Option<L>>,
-    ledgers: &'s [Arc<Ledger>],
+    ledgers: &'s [Box<Ledger>],
     calls: usize,
     turns: Vec<Turn>,
     /// A rank that is polled only now and then.
@@ -322,7 +322,7 @@ struct Stage<'s, L> {
 }
 
 impl<'s, L: Links> Stage<'s, L> {
-    fn new(seed: u64, links: Vec<L>, ledgers: &'s [Arc<Ledger>], calls: usize) -> Self {
+    fn new(seed: u64, links: Vec<L>, ledgers: &'s [Box<Ledger>], calls: usize) -> Self {
         let ranks = links.len();
         let mut random = Seeded::new(seed);
         let late = |random: &mut Seeded| Turn { late: random.below(20), ..Turn::default() };

@@ -4,13 +4,13 @@
 //! it should be is left where it lies, for the ordinary way to find and to name.
 
 use super::peer::Peer;
-use super::protocol::{BOARD, DATA, FIRST, Front, SIGNATURE_WORDS};
+use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS};
 use super::{Call, Shared, ShmLinks};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::kernel::{self, Store};
 use sohu_coll_core::Signature;
-use sohu_coll_core::link::{EXCHANGE_MAX, SOURCES_MAX};
-use sohu_coll_mem::View;
+use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
+use sohu_coll_mem::{ReadSpan, View};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
 
 /// The most bytes that travel in a call's first line.
@@ -26,45 +26,67 @@ enum Meeting {
 }
 
 impl ShmLinks {
-    /// Begins the call and sends `bytes` in its first line to every peer, or on a board, if there is room for a
-    /// line to each.
+    /// Begins the call and says in its first line to every peer what its bytes are, or where, if there is room
+    /// for a line to each.
     #[inline]
-    pub(super) fn try_offer(&mut self, call: &Signature, bytes: View<'_>) -> Result<usize, LinkError> {
+    pub(super) fn try_offer(
+        &mut self,
+        call: &Signature,
+        bytes: View<'_>,
+        lent: Option<ReadSpan>,
+    ) -> Result<usize, LinkError> {
         self.try_begin(call)?;
         let len = bytes.len();
-        if len > EXCHANGE_MAX || !self.peers.iter().all(Peer::has_line) {
+        if !self.peers.iter().all(Peer::has_line) {
             return Ok(0);
         }
         let mut words = [0; PAYLOAD_WORDS];
         words[..SIGNATURE_WORDS].copy_from_slice(&self.call.words);
-        let (kind, inline) = if len <= INLINE_MAX {
+        if len <= INLINE_MAX {
             bytes.load_words(&mut words[SIGNATURE_WORDS..]);
-            (DATA, len as u8)
-        } else {
+            for peer in self.peers.iter_mut() {
+                peer.put_first(DATA, &words, len as u8, len);
+            }
+        } else if let Some(span) = lent {
+            return Ok(self.offer_loan(words, span));
+        } else if len <= EXCHANGE_MAX {
             // Every peer has read what this board held two exchanges ago: its line of the last one came after that.
             let which = self.boards_used & 1;
             self.boards_used += 1;
             let board = self.segment.map.view_mut(self.segment.layout().board(which), len);
             kernel::copy(bytes, board, None, Store::Cached);
             words[SIGNATURE_WORDS..][..2].copy_from_slice(&[which as u64, len as u64]);
-            (BOARD, 0)
-        };
-        for peer in self.peers.iter_mut() {
-            peer.put_first(kind, &words, inline, len);
+            for peer in self.peers.iter_mut() {
+                peer.put_first(BOARD, &words, 0, len);
+            }
+        } else {
+            return Ok(0);
         }
         Ok(len)
     }
 
+    fn offer_loan(&mut self, mut words: [u64; PAYLOAD_WORDS], span: ReadSpan) -> usize {
+        let Some(offset) = self.segment.map.offset_of(span.as_ptr(), span.len()) else { return 0 };
+        let len = span.len();
+        let Ok(loan) = self.shared.loans.book(span, self.peers.ranks() - 1) else { return 0 };
+        words[SIGNATURE_WORDS..][..2].copy_from_slice(&[offset as u64, len as u64]);
+        for peer in self.peers.iter_mut() {
+            peer.fly(Flight::Lent(loan));
+            peer.put_first(CHUNK, &words, 0, len);
+        }
+        len
+    }
+
     /// Looks for every peer's bytes, `looks` times more than once, and hands them to `work` when all are there.
     #[inline]
-    pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> bool {
+    pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
         let mut looked = 0;
         for peer in self.peers.iter_mut() {
             loop {
                 match peer.meet(len, &self.call, &mut self.shared) {
                     Meeting::Here => break,
                     Meeting::NotYet if looked < looks => looked += 1,
-                    Meeting::NotYet | Meeting::Otherwise => return false,
+                    Meeting::NotYet | Meeting::Otherwise => return Met::Nobody,
                 }
             }
         }
@@ -72,17 +94,31 @@ impl ShmLinks {
         if let Some(peer) = self.peers.only() {
             work(&[peer.met(len)]);
             peer.part(len);
-            return true;
+        } else {
+            let mut views = [View::EMPTY; SOURCES_MAX];
+            let mut count = 0;
+            for (view, peer) in views.iter_mut().zip(self.peers.iter()) {
+                *view = peer.met(len);
+                count += 1;
+            }
+            work(&views[..count]);
+            self.peers.iter_mut().for_each(|peer| peer.part(len));
         }
-        let mut views = [View::EMPTY; SOURCES_MAX];
-        let mut count = 0;
-        for (view, peer) in views.iter_mut().zip(self.peers.iter()) {
-            *view = peer.met(len);
-            count += 1;
+        if self.shared.loans.out == 0 { Met::Settled } else { self.settle(looks) }
+    }
+
+    /// Looks for the return of what was lent.
+    fn settle(&mut self, looks: u32) -> Met {
+        for _ in 0..=looks {
+            let collected = self.peers.iter_mut().try_for_each(|peer| peer.collect(&mut self.shared));
+            if collected.is_err() {
+                break; // `settled` meets the same, and says so
+            }
+            if self.shared.loans.out == 0 {
+                return Met::Settled;
+            }
         }
-        work(&views[..count]);
-        self.peers.iter_mut().for_each(|peer| peer.part(len));
-        true
+        Met::Everybody
     }
 }
 
@@ -97,10 +133,14 @@ impl Peer {
         let front = match (kind & FIRST, kind & !FIRST) {
             // The commonest, without the detour of a result: a line that is as long as it should be.
             (FIRST, DATA) if inline == len && len <= INLINE_MAX => Front::Data { start: start * 8, len },
-            (FIRST, BOARD) => match self.board(self.rx.word(start), self.rx.word(start + 1)) {
-                Ok(front) if front.len() == len => front,
-                _ => return Meeting::Otherwise,
-            },
+            (FIRST, BOARD | CHUNK) => {
+                let (at, length) = (self.rx.word(start), self.rx.word(start + 1));
+                let lies = if kind == FIRST | BOARD { self.board(at, length) } else { self.chunk(at, length) };
+                match lies {
+                    Ok(front) if front.len() == len => front,
+                    _ => return Meeting::Otherwise,
+                }
+            }
             _ => return Meeting::Otherwise,
         };
         if [self.rx.word(0), self.rx.word(1)] != ours.words || self.absorb(acks.0, acks.1, shared).is_err() {
@@ -125,8 +165,14 @@ impl Peer {
     #[inline]
     fn part(&mut self, len: usize) {
         self.in_at = len as u64;
+        let lent = matches!(self.front, Some(Front::Chunk { .. }));
         self.front = None;
         self.rx.advance();
         self.front_is_first = false;
+        if lent {
+            // The peer waits for it.
+            self.chunks_taken += 1;
+            self.publish_credit();
+        }
     }
 }

@@ -19,7 +19,7 @@ use peers::Peers;
 use protocol::Flight;
 use room::Room;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Refused, SOURCES_MAX, Sleep, Window};
+use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::byte_ring::ByteRing;
 use sohu_coll_mem::doorbell::Sleeper;
@@ -286,12 +286,12 @@ impl Links for ShmLinks {
         self.guard(|links| links.try_begin(call))
     }
 
-    fn offer(&mut self, call: &Signature, _peers: &[Rank], bytes: View<'_>) -> usize {
-        self.guard(|links| links.try_offer(call, bytes)).unwrap_or(0)
+    fn offer(&mut self, call: &Signature, _peers: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
+        self.guard(|links| links.try_offer(call, bytes, lent)).unwrap_or(0)
     }
 
-    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> bool {
-        self.failed.is_none() && self.meet_all(len, looks, work)
+    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+        if self.failed.is_some() { Met::Nobody } else { self.meet_all(len, looks, work) }
     }
 
     fn verify(&mut self) -> Result<bool, LinkError> {

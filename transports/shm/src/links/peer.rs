@@ -57,7 +57,7 @@ pub(super) struct Peer {
     /// Bytes received in this call.
     pub(super) in_at: u64,
     posted: VecDeque<(u64, WriteSpan)>,
-    chunks_taken: u64,
+    pub(super) chunks_taken: u64,
     /// What the peer was told was consumed.
     lines_told: u64,
     chunks_told: u64,
@@ -401,10 +401,16 @@ impl Peer {
         if matches!(flight, Flight::Slot) {
             self.slot_free = false;
         }
-        self.flights.push_back(flight);
-        self.chunks_put += 1;
+        self.fly(flight);
         self.out_at += len as u64;
         self.put(CHUNK, 0, &[offset as u64, len as u64], ours);
+    }
+
+    /// A chunk is about to go out, and this comes back with its acknowledgement.
+    #[inline]
+    pub(super) fn fly(&mut self, flight: Flight) {
+        self.flights.push_back(flight);
+        self.chunks_put += 1;
     }
 
     /// Puts bytes of the stream; they must fit.
@@ -493,7 +499,7 @@ impl Peer {
     }
 
     #[inline]
-    fn publish_credit(&mut self) {
+    pub(super) fn publish_credit(&mut self) {
         self.lines_told = self.rx.consumed();
         self.chunks_told = self.chunks_taken;
         self.credit_tx.publish(self.lines_told as u16, self.chunks_told as u16);
