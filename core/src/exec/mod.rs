@@ -13,7 +13,7 @@ pub use bind::{Binding, Bound};
 
 use crate::error::LinkError;
 use crate::kernel::{self, Store};
-use crate::link::{Links, Refused};
+use crate::link::{LOANS_AHEAD_MAX, Links, Refused};
 use crate::plan::Wait;
 use crate::rank::Rank;
 use crate::signature::Signature;
@@ -47,10 +47,6 @@ struct State {
 /// Passes considered in one poll. A program is a few passes for direct algorithms and 2n for a ring, of
 /// which few can move at once; the bound keeps a poll short.
 const WINDOW: usize = 64;
-
-/// Spans that may be out when part of a result is lent ahead of the rest. Half of what a link's lines hold, and
-/// less than the ledger does.
-const LOANS_AHEAD_MAX: usize = 16;
 
 /// Longer moves are done by the copy kernel. The C library's copy is a string instruction from some KiB on, which
 /// moves half as much on the machines measured; the kernel costs one more indirect call.

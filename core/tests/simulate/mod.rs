@@ -385,9 +385,14 @@ impl<'s, L: Links> Stage<'s, L> {
             turn.late -= 1;
             return true;
         }
-        let begun = if turn.begun { Ok(()) } else { link.begin(&players[index].signature) };
-        turn.begun = true;
-        match begun.and_then(|()| players[index].executor.poll(&regions[index], link)) {
+        let player = &mut players[index];
+        let polled = if turn.begun {
+            player.executor.poll(&regions[index], link)
+        } else {
+            turn.begun = true;
+            player.executor.begin(&player.signature, self.random.below(3) as u32, &regions[index], link)
+        };
+        match polled {
             Ok(Progress::Moved) => true,
             Ok(Progress::Idle) => false,
             Ok(Progress::Done) => {

@@ -20,7 +20,7 @@ const PAGE: usize = 4096;
 /// |---|---|---|---|
 /// | control | a page | the owner (probe words: ranks 0 and 1) | peers |
 /// | credits | a line for each rank | the owner, for what it consumed | the rank the line is for |
-/// | lines | 32 lines for each rank | the owner | the rank the lines are for |
+/// | lines | 64 lines for each rank | the owner | the rank the lines are for |
 /// | boards | two of 2 KiB | the owner | all peers |
 /// | staging | as configured | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
@@ -33,12 +33,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The most ranks that shared memory connects: 4 KiB of lines for each pair is 256 KiB a rank then.
+    /// The most ranks that shared memory connects: 8 KiB of lines for each pair is 512 KiB a rank then.
     pub const RANKS_MAX: u32 = 64;
 
     /// Lines in the ring to one peer: enough that a sender of small messages seldom waits for credits, which
     /// come back a quarter of the ring at a time, and few enough to stay in a core's first cache.
-    pub const LINES: usize = 32;
+    pub const LINES: usize = 64;
 
     /// Bytes from one line to the next. Two cache lines, because processors fetch them in pairs: an exchange of
     /// lines that were neighbours took 66 ns, and takes 57.
