@@ -250,8 +250,7 @@ impl Communicator {
         let control = &mut self.control;
         let mut driver = Driver { links, control, timeout: self.timeout, patience: self.patience, call };
         let executor = &mut plan.executor;
-        let result =
-            scope(&self.ledger, loan, &mut self.scratch, |regions| driver.run(executor, regions));
+        let result = scope(&self.ledger, loan, &mut self.scratch, |regions| driver.run(executor, regions));
         driver.links.ring();
         self.sequence = self.sequence.wrapping_add(1);
         match result {

@@ -218,14 +218,14 @@ pub trait Links: Send {
 
 /// Below this many bytes a message is copied even out of registered memory, and loans are not asked for: a loan
 /// costs a second hand-over, for its return.
-pub const LEND_MIN: usize = 2048;
+pub const LEND_MIN: usize = 1024;
 
 /// Spans that may be out when part of a result is lent ahead of the rest. A link must have room for as many loans, and
 /// for one more, whatever it uses room for besides.
 pub const LOANS_AHEAD_MAX: usize = 16;
 
 /// The most bytes of an exchange ([`Links::offer`]): what fits a piece of staging that stays in the writer's cache.
-pub const EXCHANGE_MAX: usize = 2048;
+pub const EXCHANGE_MAX: usize = 4096;
 
 /// The most bytes of an exchange whose bytes are lent: what is as fast in one piece.
 pub const EXCHANGE_LENT_MAX: usize = 64 << 10;

@@ -44,7 +44,13 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Exchange> {
     };
     let taken: usize = rest.iter().map(|pass| pass.from.len()).sum();
     let once = |peer| rest.iter().filter(|pass| pass.from.contains(peer)).count() == 1;
-    if !(sends && all && small && rest.iter().all(takes) && taken == send.to.len() && send.to.iter().all(once)) {
+    if !(sends
+        && all
+        && small
+        && rest.iter().all(takes)
+        && taken == send.to.len()
+        && send.to.iter().all(once))
+    {
         return None;
     }
     Some(match rest {

@@ -159,7 +159,12 @@ impl Kernel {
             return self.fold(into, &[one, two], None, finish, Store::Cached);
         }
         let bytes = into.len();
-        assert!(one.len() == bytes && two.len() == bytes, "{} and {} bytes into {bytes}", one.len(), two.len());
+        assert!(
+            one.len() == bytes && two.len() == bytes,
+            "{} and {} bytes into {bytes}",
+            one.len(),
+            two.len()
+        );
         assert!(whole_elements(self.dtype, bytes), "{bytes} bytes of {}", self.dtype);
         // SAFETY: all views have `bytes` bytes and do not overlap in part; `isa` is available.
         unsafe { (self.loops.pair)(into.as_mut_ptr(), ptr::null_mut(), one.as_ptr(), two.as_ptr(), bytes) }

@@ -21,7 +21,7 @@ const PAGE: usize = 4096;
 /// | control | a page | the owner (probe words: ranks 0 and 1) | peers |
 /// | credits | a line for each rank | the owner, for what it consumed | the rank the line is for |
 /// | lines | 64 lines for each rank | the owner | the rank the lines are for |
-/// | boards | two of 2 KiB | the owner | all peers |
+/// | boards | two of 4 KiB | the owner | all peers |
 /// | staging | as configured | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
 /// | heap | as configured, sparse | the owner, and peers where memory is posted | all peers |

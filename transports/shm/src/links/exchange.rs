@@ -6,12 +6,12 @@
 use super::peer::Peer;
 use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS};
 use super::{Call, Shared, ShmLinks};
+use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::kernel::{self, Store};
-use sohu_coll_core::Signature;
 use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
-use sohu_coll_mem::{ReadSpan, View};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
+use sohu_coll_mem::{ReadSpan, View};
 
 /// The most bytes that travel in a call's first line.
 const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
@@ -35,20 +35,20 @@ impl ShmLinks {
         bytes: View<'_>,
         lent: Option<ReadSpan>,
     ) -> Result<usize, LinkError> {
-        self.try_begin(call)?;
         let len = bytes.len();
-        if !self.peers.iter().all(Peer::has_line) {
+        if !self.peers.iter().all(Peer::may_offer) {
+            self.try_begin(call)?;
             return Ok(0);
         }
         let mut words = [0; PAYLOAD_WORDS];
-        words[..SIGNATURE_WORDS].copy_from_slice(&self.call.words);
+        words[..SIGNATURE_WORDS].copy_from_slice(&call.to_words());
         if len <= INLINE_MAX {
             bytes.load_words(&mut words[SIGNATURE_WORDS..]);
             for peer in self.peers.iter_mut() {
-                peer.put_first(DATA, &words, len as u8, len);
+                peer.put_first(DATA, &words, len as u8);
             }
         } else if let Some(span) = lent {
-            return Ok(self.offer_loan(words, span));
+            return self.offer_loan(call, words, span);
         } else if len <= EXCHANGE_MAX {
             // Every peer has read what this board held two exchanges ago: its line of the last one came after that.
             let which = self.boards_used & 1;
@@ -57,24 +57,50 @@ impl ShmLinks {
             kernel::copy(bytes, board, None, Store::Cached);
             words[SIGNATURE_WORDS..][..2].copy_from_slice(&[which as u64, len as u64]);
             for peer in self.peers.iter_mut() {
-                peer.put_first(BOARD, &words, 0, len);
+                peer.put_first(BOARD, &words, 0);
             }
         } else {
+            self.try_begin(call)?;
             return Ok(0);
         }
+        // The bytes are under way, and what follows takes no time of theirs.
+        self.try_begin(call)?;
+        self.offered(len);
         Ok(len)
     }
 
-    fn offer_loan(&mut self, mut words: [u64; PAYLOAD_WORDS], span: ReadSpan) -> usize {
-        let Some(offset) = self.segment.map.offset_of(span.as_ptr(), span.len()) else { return 0 };
+    fn offer_loan(
+        &mut self,
+        call: &Signature,
+        mut words: [u64; PAYLOAD_WORDS],
+        span: ReadSpan,
+    ) -> Result<usize, LinkError> {
         let len = span.len();
-        let Ok(loan) = self.shared.loans.book(span, self.peers.ranks() - 1) else { return 0 };
+        let Some(offset) = self.segment.map.offset_of(span.as_ptr(), len) else {
+            self.try_begin(call)?;
+            return Ok(0);
+        };
+        let Ok(loan) = self.shared.loans.book(span, self.peers.ranks() - 1) else {
+            self.try_begin(call)?;
+            return Ok(0);
+        };
         words[SIGNATURE_WORDS..][..2].copy_from_slice(&[offset as u64, len as u64]);
         for peer in self.peers.iter_mut() {
             peer.fly(Flight::Lent(loan));
-            peer.put_first(CHUNK, &words, 0, len);
+            peer.put_first(CHUNK, &words, 0);
         }
-        len
+        self.try_begin(call)?;
+        self.offered(len);
+        Ok(len)
+    }
+
+    /// The call has begun, and its first line with all of its bytes is out.
+    #[inline]
+    fn offered(&mut self, len: usize) {
+        for peer in self.peers.iter_mut() {
+            peer.header_due = false;
+            peer.out_at = len as u64;
+        }
     }
 
     /// Looks for every peer's bytes, `looks` times more than once, and hands them to `work` when all are there.
@@ -135,7 +161,8 @@ impl Peer {
             (FIRST, DATA) if inline == len && len <= INLINE_MAX => Front::Data { start: start * 8, len },
             (FIRST, BOARD | CHUNK) => {
                 let (at, length) = (self.rx.word(start), self.rx.word(start + 1));
-                let lies = if kind == FIRST | BOARD { self.board(at, length) } else { self.chunk(at, length) };
+                let lies =
+                    if kind == FIRST | BOARD { self.board(at, length) } else { self.chunk(at, length) };
                 match lies {
                     Ok(front) if front.len() == len => front,
                     _ => return Meeting::Otherwise,

@@ -35,7 +35,7 @@ pub(super) struct Peer {
     /// Whether this call's signature has yet to go out.
     pub(super) header_due: bool,
     /// Bytes sent in this call.
-    out_at: u64,
+    pub(super) out_at: u64,
     sinks: VecDeque<Sink>,
     /// Bytes written to the peer's sink that it has not been told of.
     landed_due: usize,
@@ -108,7 +108,7 @@ impl Peer {
     /// Forgets the last call's streams.
     #[inline]
     pub(super) fn begin(&mut self) -> Result<(), LinkError> {
-        if self.front.is_some() || !self.posted.is_empty() {
+        if !self.is_between_calls() {
             return Err(self.corrupt("the last call's stream was longer than its plan"));
         }
         self.header_due = true;
@@ -247,7 +247,9 @@ impl Peer {
             Some(Front::Data { start, .. }) => {
                 self.rx.payload().slice(start + self.taken..start + self.taken + len)
             }
-            Some(Front::Chunk { offset, .. } | Front::Board { offset, .. }) => self.map.view(offset + self.taken, len),
+            Some(Front::Chunk { offset, .. } | Front::Board { offset, .. }) => {
+                self.map.view(offset + self.taken, len)
+            }
             Some(Front::Landed { .. }) => self.posted.front().map_or(View::EMPTY, |(_, span)| {
                 // What landed is the start of the posted span, until it is taken.
                 span.view().as_view().first(len)
@@ -311,7 +313,12 @@ impl Peer {
 
     /// Learns what the peer has consumed.
     #[inline]
-    pub(super) fn absorb(&mut self, lines_ack: u16, chunks_ack: u16, shared: &mut Shared) -> Result<(), LinkError> {
+    pub(super) fn absorb(
+        &mut self,
+        lines_ack: u16,
+        chunks_ack: u16,
+        shared: &mut Shared,
+    ) -> Result<(), LinkError> {
         let wrong = |Corrupt(what)| LinkError::Corrupt { peer: self.rank, what };
         self.tx.credit(lines_ack).map_err(wrong)?;
         let back = catch_up(self.chunks_back, chunks_ack, self.chunks_put).map_err(wrong)?;
@@ -342,10 +349,15 @@ impl Peer {
         Ok(self.tx.room() >= lines)
     }
 
-    /// Whether a line can go out now, as far as this rank knows.
+    /// Whether the last call is over and a line can go out now, as far as this rank knows.
     #[inline]
-    pub(super) fn has_line(&self) -> bool {
-        self.tx.room() > 0
+    pub(super) fn may_offer(&self) -> bool {
+        self.tx.room() > 0 && self.is_between_calls()
+    }
+
+    #[inline]
+    fn is_between_calls(&self) -> bool {
+        self.front.is_none() && self.posted.is_empty()
     }
 
     /// Most bytes that the next line can carry.
@@ -372,12 +384,10 @@ impl Peer {
         self.ring_due = true;
     }
 
-    /// Puts the first line of an exchange, with the signature and the bytes, or where they are; there must be room.
-    /// `inline` is how many bytes the line carries, of `len`.
+    /// Puts the first line of an exchange, with the signature and the bytes (`inline` of them), or where they are;
+    /// there must be room.
     #[inline]
-    pub(super) fn put_first(&mut self, kind: u8, words: &[u64; PAYLOAD_WORDS], inline: u8, len: usize) {
-        self.out_at = len as u64;
-        self.header_due = false;
+    pub(super) fn put_first(&mut self, kind: u8, words: &[u64; PAYLOAD_WORDS], inline: u8) {
         self.lines_told = self.rx.consumed();
         self.chunks_told = self.chunks_taken;
         let (lines, chunks) = (self.lines_told as u16, self.chunks_told as u16);
