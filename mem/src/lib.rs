@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "one of the homes of unsafe: memory is lent here")]
 
 pub mod byte_ring;
+pub mod credit;
 pub mod doorbell;
 pub mod ledger;
 pub mod line;

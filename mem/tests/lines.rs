@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use sohu_coll_mem::credit::{CreditRx, CreditTx};
 use sohu_coll_mem::line::{
-    Corrupt, CreditRx, CreditTx, Line, LineRx, LineTx, OUTSTANDING_MAX, PAYLOAD_BYTES, PAYLOAD_WORDS,
-    catch_up,
+    Corrupt, Line, LineRx, LineTx, OUTSTANDING_MAX, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up,
 };
 use sohu_coll_mem::words::{AtomicU64, LINE_WORDS, Mapped, Ordering, Words};
 

@@ -10,7 +10,8 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use model::{ModelWords, explore};
 use sohu_coll_mem::byte_ring::ByteRing;
-use sohu_coll_mem::line::{CreditRx, CreditTx, Line, LineRx, LineTx, catch_up};
+use sohu_coll_mem::credit::{CreditRx, CreditTx};
+use sohu_coll_mem::line::{Line, LineRx, LineTx, catch_up};
 use sohu_coll_mem::words::{Ordering, Orders, Sound, Words};
 
 struct WeakPut;
