@@ -4,11 +4,12 @@ use crate::bootstrap::{self, HostFacts, Place, UniqueId};
 use crate::communicator::Communicator;
 use crate::config::Config;
 use crate::connect::Fabric;
+use crate::drive::Manners;
 use crate::plans::Plans;
 use crate::{discover, launch};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sohu_coll_algorithms::tuner::{Machine, Tuner};
-use sohu_coll_core::{Error, Misuse};
+use sohu_coll_core::{Error, Misuse, Rank};
 use sohu_coll_mem::doorbell::Patience;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -158,6 +159,11 @@ impl Builder {
         // Else the others would only see that this rank is gone.
         let fabric = connected.inspect_err(|error| mesh.abort(error))?;
         let crowded = size as usize > cores.len();
+        // Ranks that may have to leave this core before this one can run, or the other way round.
+        let own = &mesh.roster()[rank as usize].cpus;
+        let shares = |facts: &HostFacts| facts.cpus.iter().any(|cpu| own.contains(cpu));
+        let mates = (0..).zip(mesh.roster()).filter(|(peer, facts)| *peer != rank && shares(facts));
+        let mates: Vec<Rank> = mates.map(|(peer, _)| Rank(peer)).collect();
         let spins = match (crowded, kind) {
             (true, _) => 0,
             (false, TransportKind::Shm) => SPINS_SHM,
@@ -167,10 +173,10 @@ impl Builder {
             TransportKind::Shm => Machine::shm(size, cores.len() as u32),
             TransportKind::Tcp => Machine::tcp(size, cores.len() as u32),
         };
-        let rank = sohu_coll_core::Rank(rank);
+        let rank = Rank(rank);
         let plans = Plans::new(rank, size, Tuner::new(machine), self.algorithm);
         let patience = Patience::new(spins, YIELDS);
-        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, timeout, patience))
+        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, timeout, Manners { patience, mates }))
     }
 }
 

@@ -4,11 +4,10 @@ use crate::buffer::Buffer;
 use crate::builder::Builder;
 use crate::connect::Fabric;
 use crate::control::Control;
-use crate::drive::Driver;
+use crate::drive::{Driver, Manners};
 use crate::explain::Explanation;
 use crate::plans::{Plans, Shape};
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
-use sohu_coll_mem::doorbell::Patience;
 use sohu_coll_mem::region::{Ledger, Loan, scope};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub struct Communicator {
     scratch: Vec<u8>,
     sequence: u32,
     timeout: Duration,
-    patience: Patience,
+    manners: Manners,
     failed: Option<Arc<Error>>,
 }
 
@@ -85,7 +84,7 @@ impl Communicator {
         control: Control,
         plans: Plans,
         timeout: Duration,
-        patience: Patience,
+        manners: Manners,
     ) -> Self {
         let size = fabric.size();
         Self {
@@ -98,7 +97,7 @@ impl Communicator {
             scratch: Vec::new(),
             sequence: 0,
             timeout,
-            patience,
+            manners,
             failed: None,
         }
     }
@@ -248,7 +247,8 @@ impl Communicator {
         let call = Signature { sequence: self.sequence, ..plan.signature };
         let links = self.fabric.links();
         let control = &mut self.control;
-        let mut driver = Driver { links, control, timeout: self.timeout, patience: self.patience, call };
+        let Manners { patience, ref mates } = self.manners;
+        let mut driver = Driver { links, control, timeout: self.timeout, patience, mates, call };
         let executor = &mut plan.executor;
         let result = scope(&self.ledger, loan, &mut self.scratch, |regions| driver.run(executor, regions));
         driver.links.ring();

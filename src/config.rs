@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::TransportKind;
 use crate::bootstrap::id::{SECRET_BYTES, Secret, unhex};
+use crate::duration::parse_duration;
 
 const RANK: &str = "SOHU_COLL_RANK";
 const WORLD_SIZE: &str = "SOHU_COLL_WORLD_SIZE";
@@ -58,8 +59,6 @@ const LAUNCHERS: [&str; 21] = [
     "SLURM_STEP_NUM_NODES",
 ];
 
-/// The longest timeout, so that deadlines stay within what clocks can hold.
-const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Processors are numbered below this.
 const CPUS_MAX: u32 = 1024;
 /// A name this many edits away from one of ours is taken for a slip of the hand.
@@ -147,7 +146,7 @@ impl Config {
                     )?));
                 }
                 SECRET_FILE => secrets.push(SecretSource::File(value)),
-                TIMEOUT => config.timeout = Some(duration(&value).map_err(bad)?),
+                TIMEOUT => config.timeout = Some(parse_duration(&value).map_err(bad)?),
                 TRANSPORT => config.transport = Some(transport(&value).map_err(bad)?),
                 ALGO => config.algorithm = Some(value),
                 CPUS => config.cpus = Some(cpus(&value).map_err(bad)?),
@@ -226,28 +225,6 @@ pub(crate) fn setting(name: &str, value: &str, reason: impl Into<String>) -> Err
 /// [`Misuse::Setting`] says that it should be `what`.
 pub(crate) fn number<T: FromStr>(name: &str, value: &str, what: &str) -> Result<T, Error> {
     value.trim().parse().map_err(|_| setting(name, value, format!("is not {what}")))
-}
-
-/// `30` and `30s` are seconds; `500ms`, `2m` and `1h` are what they say.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (count, unit) = text.split_at(digits);
-    let unit_ms = match unit.trim_start() {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let millis =
-        count.parse::<u64>().ok().filter(|_| unit_ms != 0).and_then(|count| count.checked_mul(unit_ms));
-    match millis.map(Duration::from_millis) {
-        Some(Duration::ZERO) => Err("is no time at all; it must be more than 0".into()),
-        Some(time) if time > TIMEOUT_MAX => Err("is more than a year".into()),
-        Some(time) => Ok(time),
-        None => Err("is no time; write 30 or 30s for seconds, 500ms, 2m or 1h".into()),
-    }
 }
 
 fn transport(text: &str) -> Result<TransportKind, String> {

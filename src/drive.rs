@@ -32,12 +32,25 @@ const EXPLAIN: Duration = Duration::from_millis(100);
 /// How long a rank at its deadline waits for signs of life.
 const PROBE: Duration = Duration::from_millis(150);
 
+/// Polls that a rank goes on with before it yields its core, when every rank that may want the core has done its part
+/// of the call. Some microseconds: as long as the others, on their cores, take to change places.
+const HOLD: u32 = 100;
+
+/// How a rank waits.
+#[derive(Debug)]
+pub(crate) struct Manners {
+    pub(crate) patience: Patience,
+    /// The ranks that may run on the same core.
+    pub(crate) mates: Vec<Rank>,
+}
+
 /// What a call needs besides its executor.
 pub(crate) struct Driver<'a> {
     pub(crate) links: &'a mut dyn Links,
     pub(crate) control: &'a mut Control,
     pub(crate) timeout: Duration,
     pub(crate) patience: Patience,
+    pub(crate) mates: &'a [Rank],
     pub(crate) call: Signature,
 }
 
@@ -68,6 +81,7 @@ impl Driver<'_> {
 
     fn wait(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
         let mut watch = None;
+        let mut held = 0;
         loop {
             match executor.poll(regions, self.links) {
                 Ok(Progress::Done) => return Ok(()),
@@ -76,6 +90,7 @@ impl Driver<'_> {
                     // No pause instruction: a poll is as long as one, and on some machines one takes as long as the
                     // hand-over of a line does.
                     Pause::Spin => {}
+                    Pause::Yield if held < HOLD && self.holds(executor) => held += 1,
                     Pause::Yield => {
                         self.look(&mut watch, executor)?;
                         std::thread::yield_now();
@@ -90,6 +105,12 @@ impl Driver<'_> {
                 Err(error) => return Err(self.explain(error, executor)),
             }
         }
+    }
+
+    /// Whether yielding would help nobody: those who share the core have done all that this call asks of them,
+    /// and what is missing comes from other cores.
+    fn holds(&self, executor: &Executor) -> bool {
+        executor.is_exchange() && self.mates.iter().all(|mate| !self.links.is_unverified(*mate))
     }
 
     /// Sleeps until something may have come. Says whether the call ended before it could.

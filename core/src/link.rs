@@ -42,8 +42,10 @@ pub struct Window<'a> {
 /// What came of [`Links::meet`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
-    /// Nothing was taken: the call goes on by the other methods.
-    Nobody,
+    /// Some bytes have yet to come. Nothing was taken: meet again.
+    NotYet,
+    /// Something else came, or the links have failed. Nothing was taken: the call goes on by the other methods.
+    Otherwise,
     /// The bytes were taken; [`Links::settled`] has yet to say so.
     Everybody,
     /// The bytes were taken and nothing is out: the call is done.
@@ -102,7 +104,7 @@ pub trait Links: Send {
     /// are under way.
     fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
         let _ = (len, looks, work);
-        Met::Nobody
+        Met::Otherwise
     }
 
     /// Sees to it that every peer gets this call's signature (those to which bytes went have it already),

@@ -20,16 +20,6 @@ pub(super) enum Exchange {
     Passes,
 }
 
-/// What came of an attempt at a call in one round.
-pub(super) enum Round {
-    /// The call is done.
-    Done,
-    /// It has begun, this many bytes went to every peer (all or none), and none was received.
-    Begun { sent: usize },
-    /// All was moved, but a peer has yet to return what was lent to it.
-    Taken,
-}
-
 /// The exchange that the passes are, if they are one: the first one sends the same bytes to every peer, each other
 /// one stores what it takes, and together they take that many bytes from each.
 pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Exchange> {
@@ -62,47 +52,44 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Exchange> {
     })
 }
 
-/// Begins the call and tries to make it in one round, looking up to `looks` times more than once for what the
-/// peers send.
+/// Begins the call and offers this rank's bytes. Returns how many went: all, or fewer, and then this is no exchange.
 #[inline]
-pub(super) fn exchange(
-    bound: &Bound,
-    kind: Exchange,
-    call: &Signature,
-    looks: u32,
-    regions: &Regions<'_>,
-    links: &mut dyn Links,
-) -> Round {
-    let [send, rest @ ..] = &*bound.passes else { unreachable!("`find` found a pass that sends") };
+pub(super) fn offer(bound: &Bound, call: &Signature, regions: &Regions<'_>, links: &mut dyn Links) -> usize {
+    let send = &bound.passes[0];
     let start = send.out_of.start;
     let region = send.out_of.region(regions);
     let bytes = region.read(start..start + send.len);
     let lent = if send.lends { region.lend(start..start + send.len) } else { None };
-    let sent = links.offer(call, &send.to, bytes, lent);
-    if sent < send.len {
-        return Round::Begun { sent };
-    }
-    let met = match kind {
+    links.offer(call, &send.to, bytes, lent)
+}
+
+/// Meets the peers, looking up to `looks` times more than once for what they send, and works on it.
+#[inline]
+pub(super) fn meet(
+    bound: &Bound,
+    kind: Exchange,
+    looks: u32,
+    regions: &Regions<'_>,
+    links: &mut dyn Links,
+) -> Met {
+    let [send, rest @ ..] = &*bound.passes else { unreachable!("`find` found a pass that sends") };
+    let len = send.len;
+    match kind {
         Exchange::Pair { own, own_first, into } => {
             // Looked up now, while the bytes are under way.
-            let own = own.region(regions).read(own.start..own.start + sent);
-            let into = into.region(regions).write(into.start..into.start + sent);
+            let own = own.region(regions).read(own.start..own.start + len);
+            let into = into.region(regions).write(into.start..into.start + len);
             let finish = rest[0].finishes.then_some(bound.ranks);
-            links.meet(sent, looks, &mut |incoming| {
+            links.meet(len, looks, &mut |incoming| {
                 let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
                 bound.kernel.fold_pair(into, one, two, finish);
             })
         }
-        Exchange::Passes => links.meet(sent, looks, &mut |incoming| {
+        Exchange::Passes => links.meet(len, looks, &mut |incoming| {
             for pass in rest {
                 take(bound, pass, send, incoming, regions);
             }
         }),
-    };
-    match met {
-        Met::Nobody => Round::Begun { sent },
-        Met::Everybody => Round::Taken,
-        Met::Settled => Round::Done,
     }
 }
 

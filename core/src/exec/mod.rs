@@ -13,12 +13,12 @@ pub use bind::{Binding, Bound};
 
 use crate::error::LinkError;
 use crate::kernel::{self, Store};
-use crate::link::{LOANS_AHEAD_MAX, Links, Refused};
+use crate::link::{LOANS_AHEAD_MAX, Links, Met, Refused};
 use crate::plan::Wait;
 use crate::rank::Rank;
 use crate::signature::Signature;
 use bind::{BoundPass, Kind};
-use exchange::Round;
+use exchange::Exchange;
 use sohu_coll_mem::Regions;
 use std::sync::Arc;
 
@@ -60,6 +60,8 @@ pub struct Executor {
     /// Passes below this are complete.
     first: usize,
     verified: bool,
+    /// Whether the call is an exchange whose bytes are out and whose peers have yet to be met.
+    meeting: bool,
     /// Receives whose destination has yet to be posted.
     unposted: usize,
 }
@@ -68,7 +70,7 @@ impl Executor {
     /// An executor for `bound`, ready to [`start`](Self::start).
     pub fn new(bound: Arc<Bound>) -> Self {
         let states = vec![State::default(); bound.passes.len()].into();
-        Self { bound, states, first: 0, verified: false, unposted: 0 }
+        Self { bound, states, first: 0, verified: false, meeting: false, unposted: 0 }
     }
 
     /// The program that it runs.
@@ -94,20 +96,41 @@ impl Executor {
             links.begin(call)?;
             return Ok(Progress::Idle);
         };
-        match exchange::exchange(&self.bound, kind, call, looks, regions, links) {
-            Round::Done => Ok(Progress::Done),
-            Round::Begun { sent } => {
+        let sent = exchange::offer(&self.bound, call, regions, links);
+        if sent == self.bound.passes[0].len {
+            return Ok(self.meet(kind, looks, regions, links));
+        }
+        self.start();
+        self.states[0] = State { done: sent, sent, posted: false };
+        Ok(Progress::Moved)
+    }
+
+    /// Tries to end an exchange whose bytes are out.
+    #[inline]
+    fn meet(&mut self, kind: Exchange, looks: u32, regions: &Regions<'_>, links: &mut dyn Links) -> Progress {
+        let met = exchange::meet(&self.bound, kind, looks, regions, links);
+        self.meeting = met == Met::NotYet;
+        match met {
+            Met::Settled => Progress::Done,
+            Met::NotYet => Progress::Idle,
+            Met::Otherwise => {
                 self.start();
+                let sent = self.bound.passes[0].len;
                 self.states[0] = State { done: sent, sent, posted: false };
-                Ok(Progress::Moved)
+                Progress::Moved
             }
-            Round::Taken => {
+            Met::Everybody => {
                 self.start();
                 self.first = self.bound.passes.len();
                 self.verified = true;
-                Ok(Progress::Moved)
+                Progress::Moved
             }
         }
+    }
+
+    /// Whether the call is an exchange: a peer whose signature has come has sent all that it will send.
+    pub fn is_exchange(&self) -> bool {
+        self.bound.exchange.is_some()
     }
 
     /// Makes it ready for another call. The links' [`begin`](Links::begin) goes with it.
@@ -125,6 +148,9 @@ impl Executor {
     /// What the links report; the call can not go on then.
     #[inline]
     pub fn poll(&mut self, regions: &Regions<'_>, links: &mut dyn Links) -> Result<Progress, LinkError> {
+        if let (true, Some(kind)) = (self.meeting, self.bound.exchange) {
+            return Ok(self.meet(kind, 0, regions, links));
+        }
         let (states, verified) = (&mut self.states, &mut self.verified);
         let mut run = Run { bound: &self.bound, states, verified, asked: false };
         let count = run.bound.passes.len();
@@ -156,6 +182,9 @@ impl Executor {
 
     /// The peers of the first pass that is not complete. Allocates nothing.
     pub fn waiting_on(&self) -> Option<&[Rank]> {
+        if self.meeting {
+            return Some(&self.bound.passes[0].to);
+        }
         let pass = self.bound.passes.get(self.first)?;
         let state = &self.states[self.first];
         let sends = pass.from.is_empty() || state.sent < state.done;
@@ -166,14 +195,17 @@ impl Executor {
     /// does not end is waiting for.
     pub fn waiting_for(&self) -> Option<(Vec<Rank>, String)> {
         let peers = self.waiting_on()?.to_vec();
-        let (pass, state) = (&self.bound.passes[self.first], &self.states[self.first]);
+        // An exchange has sent all there is, and keeps no account of what came.
+        let first = if self.meeting { 0 } else { self.first };
+        let pass = &self.bound.passes[first];
+        let done = if self.meeting { pass.len } else { self.states[first].done };
         let file = pass.written_at.file().rsplit('/').next().unwrap_or_default();
         let at = format!(
             "pass {} of {} ({file}:{}), byte {} of {}",
-            self.first + 1,
+            first + 1,
             self.bound.passes.len(),
             pass.written_at.line(),
-            state.done,
+            done,
             pass.len
         );
         Some((peers, at))

@@ -106,15 +106,23 @@ impl ShmLinks {
     /// Looks for every peer's bytes, `looks` times more than once, and hands them to `work` when all are there.
     #[inline]
     pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
-        let mut looked = 0;
-        for peer in self.peers.iter_mut() {
-            loop {
+        let mut left = looks;
+        loop {
+            let mut missing = false;
+            for peer in self.peers.iter_mut().filter(|peer| peer.front.is_none()) {
                 match peer.meet(len, &self.call, &mut self.shared) {
-                    Meeting::Here => break,
-                    Meeting::NotYet if looked < looks => looked += 1,
-                    Meeting::NotYet | Meeting::Otherwise => return Met::Nobody,
+                    Meeting::Here => {}
+                    Meeting::NotYet => missing = true,
+                    Meeting::Otherwise => return Met::Otherwise,
                 }
             }
+            if !missing {
+                break;
+            }
+            if left == 0 {
+                return Met::NotYet;
+            }
+            left -= 1;
         }
         self.open = 0;
         if let Some(peer) = self.peers.only() {

@@ -291,7 +291,7 @@ impl Links for ShmLinks {
     }
 
     fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
-        if self.failed.is_some() { Met::Nobody } else { self.meet_all(len, looks, work) }
+        if self.failed.is_some() { Met::Otherwise } else { self.meet_all(len, looks, work) }
     }
 
     fn verify(&mut self) -> Result<bool, LinkError> {
