@@ -7,6 +7,7 @@
 //! and seen by nobody else.
 
 use crate::error::LinkError;
+use crate::kernel::Store;
 use crate::rank::Rank;
 use crate::signature::Signature;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
@@ -37,6 +38,8 @@ pub struct Window<'a> {
     pub incoming: &'a [View<'a>],
     /// Where to write the bytes that go to every rank of `to`; `None` when `to` is empty.
     pub outgoing: Option<ViewMut<'a>>,
+    /// How they are best written: past the caches, where the reader's core shares none with this one.
+    pub store: Store,
 }
 
 /// What came of [`Links::meet`].

@@ -58,6 +58,7 @@ fn faults(random: &mut Seeded, calls: &[Call<'_>]) -> Faults {
         seed: random.next(),
         max_piece: pick(random, pieces),
         refuse_percent: pick(random, &[0, 0, 20, 60]),
+        misses_percent: pick(random, &[0, 50, 100]),
         break_after: None,
         window_bytes: least + pick(random, &[0, 0, 5, 1 << 16]),
     }
@@ -267,8 +268,8 @@ fn the_same_seed_ends_the_same_way() {
             break_after: Some((Rank(2), 999)),
             max_piece: 7,
             refuse_percent: 30,
-            window_bytes: 1 << 16,
             seed: 5,
+            ..Faults::NONE
         };
         run(5, LoopLinks::fabric(4, faults), &[same_on_all(call)], memory)
     };

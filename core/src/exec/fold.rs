@@ -30,7 +30,7 @@ pub(super) fn slice(
 /// Folds the whole of the pass, whose peers' bytes have all come.
 #[inline]
 pub(super) fn whole(bound: &Bound, pass: &BoundPass, incoming: &[View<'_>], regions: &Regions<'_>) {
-    let window = Window { incoming, outgoing: None };
+    let window = Window { incoming, outgoing: None, store: Store::Cached };
     match pass.locals.len() + pass.from.len() {
         0..=2 => work::<2>(bound, pass, 0, pass.len, regions, window),
         3..=8 => work::<8>(bound, pass, 0, pass.len, regions, window),
@@ -50,7 +50,7 @@ fn sized<const SOURCES: usize>(
 ) -> Result<usize, LinkError> {
     let mut work = |window: Window<'_>| work::<SOURCES>(bound, pass, done, limit, regions, window);
     if pass.from.is_empty() && to.is_empty() {
-        work(Window { incoming: &[], outgoing: None });
+        work(Window { incoming: &[], outgoing: None, store: Store::Cached });
         return Ok(limit);
     }
     links.pass(&pass.from, to, limit, bound.granule, &mut work)
@@ -76,12 +76,13 @@ fn work<const SOURCES: usize>(
         spot.region(regions).write(start..start + bytes)
     });
     let finish = pass.finishes.then_some(bound.ranks);
+    let outgoing = window.outgoing.map(|out| (out, window.store));
     // What two ranks do, with nothing that a loop needs: it takes longer than folding a few bytes.
     if let ([(place, spot)], [theirs]) = (&*pass.locals, window.incoming) {
         let start = spot.start + done;
         let own = spot.region(regions).read(start..start + bytes);
         let sources = if *place == 0 { [own, *theirs] } else { [*theirs, own] };
-        return run(bound, &sources, stored, window.outgoing, finish);
+        return run(bound, &sources, stored, outgoing, finish);
     }
     let mut sources = [View::EMPTY; SOURCES];
     for (place, spot) in &pass.locals {
@@ -92,7 +93,7 @@ fn work<const SOURCES: usize>(
         sources[*place] = *view;
     }
     let sources = &sources[..pass.locals.len() + pass.from.len()];
-    run(bound, sources, stored, window.outgoing, finish);
+    run(bound, sources, stored, outgoing, finish);
 }
 
 #[inline]
@@ -100,13 +101,15 @@ fn run(
     bound: &Bound,
     sources: &[View<'_>],
     stored: Option<ViewMut<'_>>,
-    outgoing: Option<ViewMut<'_>>,
+    outgoing: Option<(ViewMut<'_>, Store)>,
     finish: Option<u32>,
 ) {
     let (into, also, store) = match (stored, outgoing) {
-        (Some(stored), also) => (stored, also, bound.store),
-        // What is staged is read next, by the peer: out of the cache.
-        (None, Some(outgoing)) => (outgoing, None, Store::Cached),
+        (Some(stored), None) => (stored, None, bound.store),
+        // The kernel's first destination is the one that it can store past the caches.
+        (Some(stored), Some((outgoing, Store::Streaming))) => (outgoing, Some(stored), Store::Streaming),
+        (Some(stored), Some((outgoing, Store::Cached))) => (stored, Some(outgoing), bound.store),
+        (None, Some((outgoing, store))) => (outgoing, None, store),
         (None, None) => unreachable!("a pass stores or forwards: `bind` made it so"),
     };
     match sources {

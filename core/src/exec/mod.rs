@@ -12,7 +12,7 @@ mod fold;
 pub use bind::{Binding, Bound};
 
 use crate::error::LinkError;
-use crate::kernel::{self, Store};
+use crate::kernel;
 use crate::link::{LOANS_AHEAD_MAX, Links, Met, Refused};
 use crate::plan::Wait;
 use crate::rank::Rank;
@@ -440,7 +440,7 @@ fn move_out(
     }
     links.pass(&[], &pass.to, bytes.len(), 1, &mut |window| {
         if let Some(out) = window.outgoing {
-            kernel::copy(bytes.first(out.len()), out, None, Store::Cached);
+            kernel::copy(bytes.first(out.len()), out, None, window.store);
         }
     })
 }

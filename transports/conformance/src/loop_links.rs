@@ -6,7 +6,8 @@
 
 use crate::seeded::Seeded;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{LinkCaps, Links, SOURCES_MAX, Window};
+use sohu_coll_core::kernel::Store;
+use sohu_coll_core::link::{LinkCaps, Links, Met, SOURCES_MAX, Window};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::{View, ViewMut};
 use std::collections::VecDeque;
@@ -24,6 +25,8 @@ pub struct Faults {
     pub max_piece: usize,
     /// How many of a hundred calls of a method move nothing although they could. Less than 100.
     pub refuse_percent: u8,
+    /// How many of a hundred exchanges go on by the ordinary methods although everybody's bytes have come.
+    pub misses_percent: u8,
     /// The rank whose links all break when it tries to send more than so many bytes, counted over all
     /// its calls (headers not; a byte to several ranks once). What it sent before still arrives; a pass
     /// breaks before the granule that would be torn.
@@ -38,6 +41,7 @@ impl Faults {
         seed: 0,
         max_piece: usize::MAX,
         refuse_percent: 0,
+        misses_percent: 0,
         break_after: None,
         window_bytes: 1 << 16,
     };
@@ -147,7 +151,10 @@ impl LoopLinks {
     }
 
     fn refuses(&mut self) -> bool {
-        let percent = self.fabric.faults.refuse_percent;
+        self.chance(self.fabric.faults.refuse_percent)
+    }
+
+    fn chance(&mut self, percent: u8) -> bool {
         percent > 0 && self.random.below(100) < usize::from(percent)
     }
 
@@ -252,6 +259,35 @@ impl LoopLinks {
         Ok(ready)
     }
 
+    /// Whether `len` bytes of every peer have come, as an answer of `meet`: `Settled` when they have. A peer whose
+    /// signature came without all of its bytes sends them in pieces, and what is wrong is for the method that is
+    /// called next: both are `Otherwise`.
+    fn look(&mut self, len: usize) -> Met {
+        let mut met = Met::Settled;
+        let own = self.rank;
+        for peer in (0..self.size()).map(Rank).filter(|peer| *peer != own) {
+            match self.hear(peer) {
+                Ok(true) if self.fabric.pipe(peer, self.rank).bytes.len() >= len => {}
+                Ok(false) => met = Met::NotYet,
+                _ => return Met::Otherwise,
+            }
+        }
+        met
+    }
+
+    /// Hands the next `len` bytes of every peer to `work`, and takes them.
+    fn take_all(&mut self, len: usize, work: &mut dyn FnMut(&[View<'_>])) {
+        let mut bytes = vec![0; len * (self.size() as usize - 1)];
+        let peers = (0..self.size()).map(Rank).filter(|peer| *peer != self.rank);
+        for (peer, bytes) in peers.zip(bytes.chunks_mut(len)) {
+            let mut pipe = self.fabric.pipe(peer, self.rank);
+            pipe.peek(bytes);
+            pipe.bytes.drain(..len);
+        }
+        let views: Vec<View<'_>> = bytes.chunks(len).map(View::from).collect();
+        work(&views);
+    }
+
     fn move_window(
         &mut self,
         from: &[Rank],
@@ -279,7 +315,7 @@ impl LoopLinks {
             *view = View::from(bytes);
         }
         let room = (!to.is_empty()).then(|| ViewMut::from(&mut *outgoing));
-        work(Window { incoming: &views[..from.len()], outgoing: room });
+        work(Window { incoming: &views[..from.len()], outgoing: room, store: Store::Cached });
         self.push(to, outgoing);
         self.scratch = scratch;
         Ok(count)
@@ -324,6 +360,20 @@ impl Links for LoopLinks {
             links.heard.fill(false);
             Ok(())
         })
+    }
+
+    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+        // Whatever more there is to come needs the other ranks to run: one look is as good as many.
+        let _ = looks;
+        if self.failed.is_some() || self.chance(self.fabric.faults.misses_percent) {
+            return Met::Otherwise;
+        }
+        let met = self.look(len);
+        if met != Met::Settled {
+            return met;
+        }
+        self.take_all(len, work);
+        if self.refuses() { Met::Everybody } else { Met::Settled }
     }
 
     fn verify(&mut self) -> Result<bool, LinkError> {

@@ -4,7 +4,7 @@
 //! it should be is left where it lies, for the ordinary way to find and to name.
 
 use super::peer::Peer;
-use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS};
+use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS, SINK};
 use super::{Call, Shared, ShmLinks};
 use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
@@ -175,6 +175,11 @@ impl Peer {
                     Ok(front) if front.len() == len => front,
                     _ => return Meeting::Otherwise,
                 }
+            }
+            // Memory that the peer posted in its last call, when this rank had sent it everything.
+            (0, SINK) if !self.opened && self.absorb(acks.0, acks.1, shared).is_ok() => {
+                self.rx.advance();
+                return Meeting::NotYet;
             }
             _ => return Meeting::Otherwise,
         };

@@ -1,5 +1,6 @@
 //! The links of one rank: every peer's lines, and the staging ring and the loans that they share.
 
+mod distance;
 mod exchange;
 mod loans;
 mod peer;
@@ -19,6 +20,7 @@ use peers::Peers;
 use protocol::Flight;
 use room::Room;
 use sohu_coll_core::error::LinkError;
+use sohu_coll_core::kernel::Store;
 use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::byte_ring::ByteRing;
@@ -42,6 +44,8 @@ pub(super) struct Shared {
     loans: Loans,
     /// How often in a row the ring had no room.
     refusals: u32,
+    /// How the bytes that `room` found a place for in the ring are stored.
+    store: Store,
 }
 
 /// The links of one rank over shared memory.
@@ -95,6 +99,7 @@ impl ShmLinks {
                 ring: ByteRing::new(layout.staging().len(), LINES * layout.ranks()),
                 loans: Loans::new(),
                 refusals: 0,
+                store: Store::Cached,
             },
             call: Call { signature: Signature::none(), words: [0; 2] },
             boards_used: 0,
@@ -202,7 +207,8 @@ impl ShmLinks {
             Room::Slots => Some(self.segment.map.view_mut(self.segment.layout().slot(to[0].index()), len)),
             Room::Sink(offset) => Some(self.peers.at(to[0]).memory(offset, len)),
         };
-        work(Window { incoming: &incoming[..from.len()], outgoing });
+        let store = if matches!(room, Room::Staged(_)) { self.shared.store } else { Store::Cached };
+        work(Window { incoming: &incoming[..from.len()], outgoing, store });
     }
 
     fn try_lend(&mut self, to: &[Rank], span: ReadSpan) -> Result<(), Refused<ReadSpan>> {

@@ -2,6 +2,7 @@
 
 mod sinks;
 
+use super::distance::Distance;
 use super::protocol::{
     BOARD, CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, SIGNATURE_WORDS, SINK, SINKS_MAX,
     Sink, bounded,
@@ -24,8 +25,8 @@ use std::sync::Arc;
 
 pub(super) struct Peer {
     pub(super) rank: Rank,
-    map: Arc<Map>,
-    layout: Layout,
+    pub(super) map: Arc<Map>,
+    pub(super) layout: Layout,
     tx: LineTx<Mapped>,
     pub(super) rx: LineRx<Mapped>,
     credit_tx: CreditTx<Mapped>,
@@ -35,6 +36,7 @@ pub(super) struct Peer {
     pub(super) ring_due: bool,
     /// Whether this call's signature has yet to go out.
     pub(super) header_due: bool,
+    pub(super) distance: Distance,
     /// Bytes sent in this call.
     pub(super) out_at: u64,
     sinks: VecDeque<Sink>,
@@ -43,7 +45,7 @@ pub(super) struct Peer {
     flights: VecDeque<Flight>,
     /// Whether the link's own slot holds nothing.
     pub(super) slot_free: bool,
-    chunks_put: u64,
+    pub(super) chunks_put: u64,
     chunks_back: u64,
     /// Whether the peer's signature for this call came and was equal.
     pub(super) opened: bool,
@@ -81,6 +83,7 @@ impl Peer {
             layout,
             ring_due: false,
             header_due: false,
+            distance: Distance::default(),
             out_at: 0,
             sinks: VecDeque::with_capacity(SINKS_MAX),
             landed_due: 0,
@@ -151,7 +154,13 @@ impl Peer {
                 (SINK, false) => None,
                 (_, false) => return Err(self.corrupt("bytes beyond the end of the last call")),
                 (DATA, true) => Some(self.data(start * 8, len)?),
-                (CHUNK, true) => Some(self.chunk(word(0), word(1))?),
+                (CHUNK, true) => {
+                    let front = self.chunk(word(0), word(1))?;
+                    if let Front::Chunk { offset, len } = front {
+                        self.sample(offset, len);
+                    }
+                    Some(front)
+                }
                 (BOARD, true) if first => Some(self.board(word(0), word(1))?),
                 (LANDED, true) => Some(self.landed(word(0))?),
                 (SINK, true) => {

@@ -1,5 +1,9 @@
 //! Probes of the machine: how long a cache line takes from one rank's core to another's, and how long a
 //! sleeping rank takes to wake.
+//!
+//! A probe word hands over its own value and no other memory, so its loads and stores are relaxed: all that is asked of
+//! them is that the value arrives. That a sleeper misses none is the work of the doorbell's fences, which stand between
+//! the word and the bell on both sides.
 
 use super::ShmLinks;
 use crate::futex::SharedFutex;
@@ -31,13 +35,11 @@ impl ShmLinks {
                 begun = Instant::now();
             }
             if self.rank.0 == 0 {
-                // Pairs with the Acquire in `await_word` on the other side: a plain hand-over of one line.
-                mine.word(0).store(start + round, Ordering::Release);
+                mine.word(0).store(start + round, Ordering::Relaxed);
                 await_word(&theirs, start + round, deadline)?;
             } else {
                 await_word(&theirs, start + round, deadline)?;
-                // Pairs with the Acquire in `await_word` on the other side.
-                mine.word(0).store(start + round, Ordering::Release);
+                mine.word(0).store(start + round, Ordering::Relaxed);
             }
         }
         Some(begun.elapsed().as_nanos() as f64 / rounds as f64 / 2.0)
@@ -54,24 +56,20 @@ impl ShmLinks {
             if self.rank.0 == 0 {
                 std::thread::sleep(FALL_ASLEEP);
                 let begun = Instant::now();
-                // Pairs with the Acquire below on the other side.
-                mine.word(0).store(round, Ordering::Release);
+                mine.word(0).store(round, Ordering::Relaxed);
                 self.peers.at(Rank(1)).ringer.ring(&SharedFutex);
                 await_word(&theirs, round, deadline)?;
                 times.push(begun.elapsed().as_nanos() as f64);
             } else {
-                // Pairs with the Release above on the other side.
-                while theirs.word(0).load(Ordering::Acquire) != round {
+                while theirs.word(0).load(Ordering::Relaxed) != round {
                     self.bell.prepare();
-                    // Pairs with the Release above on the other side.
-                    if theirs.word(0).load(Ordering::Acquire) == round || Instant::now() > deadline {
+                    if theirs.word(0).load(Ordering::Relaxed) == round || Instant::now() > deadline {
                         self.bell.cancel();
                         break;
                     }
                     self.bell.sleep(&SharedFutex, 10_000_000);
                 }
-                // Pairs with the Acquire in `await_word` on the other side.
-                mine.word(0).store(round, Ordering::Release);
+                mine.word(0).store(round, Ordering::Relaxed);
             }
         }
         times.sort_by(f64::total_cmp);
@@ -91,8 +89,7 @@ impl ShmLinks {
 
 fn await_word(words: &impl Words, value: u64, deadline: Instant) -> Option<()> {
     let mut polls = 0u32;
-    // Pairs with the Release stores of the other side.
-    while words.word(0).load(Ordering::Acquire) != value {
+    while words.word(0).load(Ordering::Relaxed) != value {
         core::hint::spin_loop();
         polls += 1;
         if polls.is_multiple_of(POLLS) {

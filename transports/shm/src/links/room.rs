@@ -88,6 +88,8 @@ impl ShmLinks {
         if to.iter().all(|rank| want <= self.peers.at_mut(*rank).inline_bytes()) {
             return Ok((Room::Line, want));
         }
+        let (store, want) = self.store_for(to, want);
+        self.shared.store = store;
         if let Some(range) = self.stage(want)? {
             self.shared.refusals = 0;
             return Ok((Room::Staged(range.start), range.len()));
