@@ -22,6 +22,7 @@ const PAGE: usize = 4096;
 /// | credits | a line for each rank | the owner, for what it consumed | the rank the line is for |
 /// | lines | 64 lines for each rank | the owner | the rank the lines are for |
 /// | boards | two of 4 KiB | the owner | all peers |
+/// | beacon | a page | the owner | all peers |
 /// | staging | as configured | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
 /// | heap | as configured, sparse | the owner, and peers where memory is posted | all peers |
@@ -99,9 +100,15 @@ impl Layout {
         self.lines(self.ranks).next_multiple_of(PAGE) + (which & 1) * EXCHANGE_MAX
     }
 
+    /// The page whose lines tell peers how far away the owner's core is.
+    pub(crate) fn beacon(&self) -> Range<usize> {
+        let start = (self.board(1) + EXCHANGE_MAX).next_multiple_of(PAGE);
+        start..start + PAGE
+    }
+
     /// The staging ring.
     pub fn staging(&self) -> Range<usize> {
-        let start = (self.board(1) + EXCHANGE_MAX).next_multiple_of(PAGE);
+        let start = self.beacon().end;
         start..start + self.staging_bytes
     }
 
@@ -129,7 +136,7 @@ mod tests {
             assert!(layout.probe() + LINE <= layout.credit(0));
             assert!(layout.credit(last) + LINE <= layout.lines(0));
             assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.board(0));
-            assert!(layout.board(1) + EXCHANGE_MAX <= layout.staging().start);
+            assert!(layout.board(1) + EXCHANGE_MAX <= layout.beacon().start);
             assert_eq!(layout.slot(last) + SLOT, layout.heap().start);
             for at in [layout.credit(1), layout.lines(1), layout.staging().start, layout.heap().start] {
                 assert_eq!(at % LINE, 0);

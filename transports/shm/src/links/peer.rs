@@ -37,6 +37,7 @@ pub(super) struct Peer {
     /// Whether this call's signature has yet to go out.
     pub(super) header_due: bool,
     pub(super) distance: Distance,
+    pub(super) beacon: Mapped,
     /// Bytes sent in this call.
     pub(super) out_at: u64,
     sinks: VecDeque<Sink>,
@@ -78,6 +79,7 @@ impl Peer {
             credit_tx: CreditTx::new(own.map.words(layout.credit(theirs), 8)),
             credit_rx: CreditRx::new(map.words(layout.credit(mine), 8)),
             ringer: Ringer::new(map.words(layout.doorbell(), 8)),
+            beacon: map.words(layout.beacon().start, layout.beacon().len() / 8),
             rank,
             map,
             layout,
@@ -156,8 +158,10 @@ impl Peer {
                 (DATA, true) => Some(self.data(start * 8, len)?),
                 (CHUNK, true) => {
                     let front = self.chunk(word(0), word(1))?;
-                    if let Front::Chunk { offset, len } = front {
-                        self.sample(offset, len);
+                    if let Front::Chunk { offset, len } = front
+                        && self.layout.staging().contains(&offset)
+                    {
+                        self.look_out(len);
                     }
                     Some(front)
                 }

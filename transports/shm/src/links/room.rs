@@ -88,8 +88,7 @@ impl ShmLinks {
         if to.iter().all(|rank| want <= self.peers.at_mut(*rank).inline_bytes()) {
             return Ok((Room::Line, want));
         }
-        let (store, want) = self.store_for(to, want);
-        self.shared.store = store;
+        self.shared.store = self.store_for(to, want);
         if let Some(range) = self.stage(want)? {
             self.shared.refusals = 0;
             return Ok((Room::Staged(range.start), range.len()));
@@ -113,6 +112,7 @@ impl ShmLinks {
                 }
             }
             Room::Staged(at) => {
+                self.light(to, len);
                 let flight = Flight::Staged(self.shared.ring.commit(at, len, to.len() as u32));
                 let offset = self.segment.layout().staging().start + at;
                 for rank in to {
