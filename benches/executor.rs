@@ -76,7 +76,7 @@ impl Links for Nowhere {
     ) -> Result<usize, LinkError> {
         let incoming = [View::from(&self.incoming[..limit]); 8];
         let outgoing = (!to.is_empty()).then(|| ViewMut::from(&mut self.outgoing[..limit]));
-        work(Window { incoming: &incoming[..from.len()], outgoing, store: Store::Cached });
+        work(Window { incoming: &incoming[..from.len()], outgoing, past_caches: false });
         Ok(limit)
     }
 

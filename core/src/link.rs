@@ -7,7 +7,6 @@
 //! and seen by nobody else.
 
 use crate::error::LinkError;
-use crate::kernel::Store;
 use crate::rank::Rank;
 use crate::signature::Signature;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
@@ -38,8 +37,8 @@ pub struct Window<'a> {
     pub incoming: &'a [View<'a>],
     /// Where to write the bytes that go to every rank of `to`; `None` when `to` is empty.
     pub outgoing: Option<ViewMut<'a>>,
-    /// How they are best written: past the caches, where the reader's core shares none with this one.
-    pub store: Store,
+    /// Whether they are best written past the caches: where the reader's core shares none with this one.
+    pub past_caches: bool,
 }
 
 /// What came of [`Links::meet`].
@@ -104,7 +103,8 @@ pub trait Links: Send {
     /// verified then.
     ///
     /// What there is to prepare for the bytes is best done before this and after [`offer`](Links::offer), while they
-    /// are under way.
+    /// are under way. Until this ends the exchange, or says that something else came, no method that moves bytes or
+    /// verifies is called in between.
     fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
         let _ = (len, looks, work);
         Met::Otherwise

@@ -30,7 +30,7 @@ pub(super) fn slice(
 /// Folds the whole of the pass, whose peers' bytes have all come.
 #[inline]
 pub(super) fn whole(bound: &Bound, pass: &BoundPass, incoming: &[View<'_>], regions: &Regions<'_>) {
-    let window = Window { incoming, outgoing: None, store: Store::Cached };
+    let window = Window { incoming, outgoing: None, past_caches: false };
     match pass.locals.len() + pass.from.len() {
         0..=2 => work::<2>(bound, pass, 0, pass.len, regions, window),
         3..=8 => work::<8>(bound, pass, 0, pass.len, regions, window),
@@ -50,7 +50,7 @@ fn sized<const SOURCES: usize>(
 ) -> Result<usize, LinkError> {
     let mut work = |window: Window<'_>| work::<SOURCES>(bound, pass, done, limit, regions, window);
     if pass.from.is_empty() && to.is_empty() {
-        work(Window { incoming: &[], outgoing: None, store: Store::Cached });
+        work(Window { incoming: &[], outgoing: None, past_caches: false });
         return Ok(limit);
     }
     links.pass(&pass.from, to, limit, bound.granule, &mut work)
@@ -76,7 +76,7 @@ fn work<const SOURCES: usize>(
         spot.region(regions).write(start..start + bytes)
     });
     let finish = pass.finishes.then_some(bound.ranks);
-    let outgoing = window.outgoing.map(|out| (out, window.store));
+    let outgoing = window.outgoing.map(|out| (out, outgoing_store(window.past_caches)));
     // What two ranks do, with nothing that a loop needs: it takes longer than folding a few bytes.
     if let ([(place, spot)], [theirs]) = (&*pass.locals, window.incoming) {
         let start = spot.start + done;
@@ -94,6 +94,12 @@ fn work<const SOURCES: usize>(
     }
     let sources = &sources[..pass.locals.len() + pass.from.len()];
     run(bound, sources, stored, outgoing, finish);
+}
+
+/// How what goes out is stored.
+#[inline]
+pub(super) fn outgoing_store(past_caches: bool) -> Store {
+    if past_caches { Store::Streaming } else { Store::Cached }
 }
 
 #[inline]

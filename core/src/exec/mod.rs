@@ -440,7 +440,7 @@ fn move_out(
     }
     links.pass(&[], &pass.to, bytes.len(), 1, &mut |window| {
         if let Some(out) = window.outgoing {
-            kernel::copy(bytes.first(out.len()), out, None, window.store);
+            kernel::copy(bytes.first(out.len()), out, None, fold::outgoing_store(window.past_caches));
         }
     })
 }

@@ -76,8 +76,9 @@ pub(crate) struct Common {
     /// Force an algorithm by its name
     #[arg(long, value_name = "NAME")]
     pub(crate) algo: Option<String>,
-    /// The most time for the start and for each call, and about the most for the whole job: 30, 30s, 500ms
-    #[arg(short = 'T', long = "timeout", value_name = "TIME", value_parser = parse::time)]
+    /// The most time for the start and for each call, and about the most for the whole job:
+    /// 30 or 2.5 for seconds, 500ms, 2.5s, 2m, 1h
+    #[arg(short = 'T', long = "timeout", value_name = "TIME", value_parser = sohu_coll::parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// Do not bind rank r to core r (counted round)
     #[arg(long)]

@@ -1,7 +1,6 @@
-//! Words of the command line: sizes, times, element types, operations, roots.
+//! Words of the command line: sizes, element types, operations, roots.
 
 use sohu_coll::{DType, ReduceOp};
-use std::time::Duration;
 
 /// A number of bytes: `8`, `64K`, `1M`, `1G`, with binary units in either case.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -25,16 +24,6 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 
 /// The greatest size: what one host can hold several times is far below.
 const SIZE_MAX: u64 = 1 << 40;
-
-/// A time: `30`, `30s`, `500ms`.
-pub(crate) fn time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1e-3),
-        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
-    };
-    let seconds = number.parse::<f64>().ok().map(|n| n * unit).filter(|s| (1e-3..=1e9).contains(s));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "a time is 30, 30s or 500ms".into())
-}
 
 /// Seconds to fill: more than none, at most an hour.
 pub(crate) fn seconds(text: &str) -> Result<f64, String> {

@@ -40,8 +40,8 @@ pub(crate) struct Run {
     /// How many ranks to start
     #[arg(short = 'n', long = "ranks", value_name = "RANKS", value_parser = ranks)]
     pub(crate) ranks: u32,
-    /// End the job after this long: 30, 30s, 500ms
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// End the job after this long: 30 or 2.5 for seconds, 500ms, 2.5s, 2m, 1h
+    #[arg(long, value_name = "TIME", value_parser = sohu_coll::parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// Let the ranks write to this terminal themselves, without [rank] before each line
     #[arg(long)]
@@ -84,15 +84,6 @@ fn ranks(text: &str) -> Result<u32, String> {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1e-3),
-        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
-    };
-    let seconds = number.parse::<f64>().ok().map(|n| n * unit).filter(|s| (1e-3..=1e9).contains(s));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "a time is 30, 30s or 500ms".into())
-}
-
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
@@ -125,7 +116,10 @@ mod tests {
             ("sohu-coll run -n x prog", "a job on this host has 1 to 1024 ranks"),
             ("sohu-coll run -n 2", "PROGRAM"),
             ("sohu-coll run prog", "--ranks <RANKS>"),
-            ("sohu-coll run -n 2 --timeout 1h prog", "a time is 30, 30s or 500ms"),
+            (
+                "sohu-coll run -n 2 --timeout soon prog",
+                "is no time; write 30 or 2.5 for seconds, or 500ms, 2.5s, 2m or 1h",
+            ),
             ("sohu-coll run -n 2 --transport shn prog", "'shm'"),
             ("sohu-coll run -n 2 --env X prog", "a variable is NAME=VALUE"),
             ("sohu-coll runn -n 2 prog", "'run'"),
@@ -138,8 +132,9 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, ms) in [("30", 30_000), ("2.5s", 2_500), ("500ms", 500)] {
-            assert_eq!(time(text), Ok(Duration::from_millis(ms)));
+        for (text, ms) in [("30", 30_000), ("2.5s", 2_500), ("500ms", 500), ("1h", 3_600_000)] {
+            let run = run(&format!("sohu-coll run -n 2 --timeout {text} prog")).expect(text);
+            assert_eq!(run.timeout, Some(Duration::from_millis(ms)), "{text}");
         }
     }
 }

@@ -8,9 +8,11 @@
 //! end of a call, and leaves a call only when `verify` has said yes and then `settled` has. The checks run all
 //! ranks on one thread in a seeded order, so that a failure comes again; one check uses threads.
 
+use core::ops::DerefMut;
 use sohu_coll_core::link::Links;
 
 pub mod calls;
+pub mod exchanges;
 pub mod faults;
 mod loop_links;
 pub mod passes;
@@ -31,7 +33,16 @@ pub trait Harness {
 
     /// Fresh links between `size` ranks, joined, all in this process; the links of rank r at index r.
     fn links(size: u32) -> Vec<Box<dyn Links>>;
+
+    /// As [`links`](Self::links), with `len` bytes of memory for each rank that its links can lend, where links lend
+    /// at all.
+    fn lending(size: u32, len: usize) -> (Vec<Box<dyn Links>>, Vec<Memory>) {
+        (Self::links(size), (0..size).map(|_| Box::new(vec![0u8; len]) as Memory).collect())
+    }
 }
+
+/// Memory of a rank.
+pub type Memory = Box<dyn DerefMut<Target = [u8]>>;
 
 /// The contract as `#[test]`s, for one [`Harness`]. With `closes` after it, also what a transport does that
 /// sees by itself when a peer drops its links (others leave that to the control plane).
@@ -76,6 +87,14 @@ macro_rules! conformance {
             calls::recv_hands_over_nothing_of_another_call,
             calls::pass_hands_over_nothing_of_another_call,
             calls::every_field_of_the_signature_is_compared,
+            exchanges::an_exchange_gives_every_rank_the_bytes_of_all_others,
+            exchanges::exchanges_go_on_in_any_order_of_the_ranks,
+            exchanges::exchanges_work_across_threads,
+            exchanges::an_exchange_without_one_rank_takes_nothing,
+            exchanges::a_rank_may_offer_while_its_peers_are_in_the_last_call,
+            exchanges::an_offer_of_another_call_is_told_and_not_handed_over,
+            exchanges::failed_links_neither_offer_nor_meet,
+            exchanges::a_span_that_was_offered_is_back_when_its_last_reader_is_done,
             faults::errors_stick,
             faults::lent_spans_come_back,
             faults::posted_spans_come_back,

@@ -6,7 +6,6 @@
 
 use crate::seeded::Seeded;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::kernel::Store;
 use sohu_coll_core::link::{LinkCaps, Links, Met, SOURCES_MAX, Window};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::{View, ViewMut};
@@ -315,7 +314,7 @@ impl LoopLinks {
             *view = View::from(bytes);
         }
         let room = (!to.is_empty()).then(|| ViewMut::from(&mut *outgoing));
-        work(Window { incoming: &views[..from.len()], outgoing: room, store: Store::Cached });
+        work(Window { incoming: &views[..from.len()], outgoing: room, past_caches: false });
         self.push(to, outgoing);
         self.scratch = scratch;
         Ok(count)

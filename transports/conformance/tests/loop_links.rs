@@ -40,13 +40,29 @@ impl Harness for Moody {
 
     fn links(size: u32) -> Vec<Box<dyn Links>> {
         let faults =
-            Faults { seed: 3, max_piece: 333, refuse_percent: 50, window_bytes: 4099, break_after: None };
+            Faults { seed: 3, max_piece: 333, refuse_percent: 50, window_bytes: 4099, ..Faults::NONE };
         LoopLinks::boxed(size, faults)
     }
 }
 
 mod moody {
     super::conformance!(super::Moody, closes);
+}
+
+/// Every second exchange goes on by the ordinary methods.
+struct Forgetful;
+
+impl Harness for Forgetful {
+    const LARGE_BYTES: usize = 1 << 17;
+    const CALLS: u32 = 1_000;
+
+    fn links(size: u32) -> Vec<Box<dyn Links>> {
+        LoopLinks::boxed(size, Faults { seed: 4, misses_percent: 50, refuse_percent: 10, ..Faults::NONE })
+    }
+}
+
+mod forgetful {
+    super::conformance!(super::Forgetful, closes);
 }
 
 #[cfg(test)]

@@ -2,15 +2,28 @@
 
 mod join;
 
-use sohu_coll_conformance::Harness;
+use sohu_coll_conformance::{Harness, Memory};
 use sohu_coll_core::link::Links;
+
+type Boxed = Vec<Box<dyn Links>>;
+
+/// Links, and `len` bytes of the registered memory of each.
+fn lending(size: u32, staging_bytes: usize, len: usize) -> (Boxed, Vec<Memory>) {
+    let links = join::links(size, staging_bytes, 1 << 20);
+    let memory =
+        links.iter().map(|link| Box::new(link.alloc(len).expect("the heap is empty")) as Memory).collect();
+    (links.into_iter().map(|links| Box::new(links) as Box<dyn Links>).collect(), memory)
+}
 
 struct Shm;
 
 impl Harness for Shm {
-    fn links(size: u32) -> Vec<Box<dyn Links>> {
-        let links = join::links(size, 1 << 20, 1 << 20);
-        links.into_iter().map(|links| Box::new(links) as Box<dyn Links>).collect()
+    fn links(size: u32) -> Boxed {
+        lending(size, 1 << 20, 1).0
+    }
+
+    fn lending(size: u32, len: usize) -> (Boxed, Vec<Memory>) {
+        lending(size, 1 << 20, len)
     }
 }
 
@@ -25,9 +38,12 @@ impl Harness for Narrow {
     const LARGE_BYTES: usize = 1 << 20;
     const CALLS: u32 = 1_000;
 
-    fn links(size: u32) -> Vec<Box<dyn Links>> {
-        let links = join::links(size, 4096, 1 << 20);
-        links.into_iter().map(|links| Box::new(links) as Box<dyn Links>).collect()
+    fn links(size: u32) -> Boxed {
+        lending(size, 4096, 1).0
+    }
+
+    fn lending(size: u32, len: usize) -> (Boxed, Vec<Memory>) {
+        lending(size, 4096, len)
     }
 }
 

@@ -14,7 +14,7 @@ use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, View, ViewMut};
 use sohu_coll_shm::{Layout, Segment, ShmError, ShmLinks};
 use std::os::fd::{AsFd, OwnedFd};
-use villain::{CHUNK, DATA, FIRST, HEADER, LANDED, SINK, STAGING, Villain, call};
+use villain::{BOARD, CHUNK, DATA, FIRST, HEADER, LANDED, SINK, STAGING, Villain, call};
 
 const PEER: Rank = Rank(1);
 
@@ -51,7 +51,7 @@ fn corrupt(what: &str, attack: impl FnOnce(&mut Villain)) {
 
 #[test]
 fn lines_of_unknown_kind_are_corrupt() {
-    for kind in [0, 6, 0x7f] {
+    for kind in [0, 7, 0x7f] {
         corrupt("an unknown kind in the first line", |villain| {
             villain.put(FIRST | kind, 8, &[]);
         });
@@ -305,7 +305,7 @@ fn number(random: &mut Seeded, layout: &Layout) -> u64 {
 
 fn garbage(random: &mut Seeded, villain: &mut Villain) {
     let layout = villain.layout;
-    let kind = [DATA, DATA, CHUNK, CHUNK, SINK, LANDED, FIRST | HEADER, HEADER, 77][random.below(9)];
+    let kind = [DATA, DATA, CHUNK, CHUNK, SINK, LANDED, BOARD, FIRST | HEADER, HEADER, 77][random.below(10)];
     let len = [8, 8, 1, 56, 0, 57, 255][random.below(7)];
     let words: Vec<u64> = (0..3).map(|_| number(random, &layout)).collect();
     villain.put(kind, len, &words);

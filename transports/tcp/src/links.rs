@@ -11,7 +11,6 @@ use crate::queue::Queue;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::kernel::Store;
 use sohu_coll_core::link::{LinkCaps, Links, SOURCES_MAX, Window};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::{View, ViewMut};
@@ -318,7 +317,7 @@ impl TcpLinks {
         }
         let outgoing = first.map(|place| &mut self.outgoing[place]);
         let room = outgoing.map(|queue| ViewMut::from(&mut queue.spare(count)[..count]));
-        work(Window { incoming: &views[..from.len()], outgoing: room, store: Store::Cached });
+        work(Window { incoming: &views[..from.len()], outgoing: room, past_caches: false });
         for &rank in from {
             let place = self.place(rank);
             self.incoming[place].consumed(count);

@@ -86,7 +86,10 @@ fn what_is_not_known_exits_with_2_and_a_suggestion() {
         ("sohu-collbench all_reduce --ranks 0", "1..=1024"),
         ("sohu-collbench all_reduce --transport rdma", "shm"),
         ("sohu-collbench all_reduce --budget 0", "a number of seconds"),
-        ("sohu-collbench all_reduce -T soon", "a time is 30, 30s or 500ms"),
+        (
+            "sohu-collbench all_reduce -T soon",
+            "is no time; write 30 or 2.5 for seconds, or 500ms, 2.5s, 2m or 1h",
+        ),
         ("sohu-collbench all_reduce 8", "unexpected argument"),
     ] {
         let error = parse(line).expect_err(line);

@@ -11,7 +11,6 @@ use super::ShmLinks;
 use super::peer::Peer;
 use core::hint::black_box;
 use sohu_coll_core::Rank;
-use sohu_coll_core::kernel::Store;
 use sohu_coll_mem::words::{Mapped, Ordering, Words};
 use std::time::Instant;
 
@@ -50,11 +49,10 @@ impl Distance {
 }
 
 impl ShmLinks {
-    /// How the next `len` bytes to `to` are staged.
+    /// Whether the next `len` bytes to `to` are best staged past the caches.
     #[inline]
-    pub(super) fn store_for(&self, to: &[Rank], len: usize) -> Store {
-        let far = len >= CHUNK_MIN && to.iter().any(|rank| self.peers.at(*rank).distance.far);
-        if far { Store::Streaming } else { Store::Cached }
+    pub(super) fn is_far(&self, to: &[Rank], len: usize) -> bool {
+        len >= CHUNK_MIN && to.iter().any(|rank| self.peers.at(*rank).distance.far)
     }
 
     /// Lights the beacon, if one of these peers will look at it with the chunk of `len` bytes that comes next.

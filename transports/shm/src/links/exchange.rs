@@ -8,7 +8,6 @@ use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS,
 use super::{Call, Shared, ShmLinks};
 use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::kernel::{self, Store};
 use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::{ReadSpan, View};
@@ -54,7 +53,7 @@ impl ShmLinks {
             let which = self.boards_used & 1;
             self.boards_used += 1;
             let board = self.segment.map.view_mut(self.segment.layout().board(which), len);
-            kernel::copy(bytes, board, None, Store::Cached);
+            bytes.copy_to(board);
             words[SIGNATURE_WORDS..][..2].copy_from_slice(&[which as u64, len as u64]);
             for peer in self.peers.iter_mut() {
                 peer.put_first(BOARD, &words, 0);

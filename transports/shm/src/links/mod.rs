@@ -20,7 +20,6 @@ use peers::Peers;
 use protocol::Flight;
 use room::Room;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::kernel::Store;
 use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::byte_ring::ByteRing;
@@ -44,8 +43,8 @@ pub(super) struct Shared {
     loans: Loans,
     /// How often in a row the ring had no room.
     refusals: u32,
-    /// How the bytes that `room` found a place for in the ring are stored.
-    store: Store,
+    /// Whether the bytes that `room` found a place for in the ring are best written past the caches.
+    past_caches: bool,
 }
 
 /// The links of one rank over shared memory.
@@ -101,7 +100,7 @@ impl ShmLinks {
                 ring: ByteRing::new(layout.staging().len(), LINES * layout.ranks()),
                 loans: Loans::new(),
                 refusals: 0,
-                store: Store::Cached,
+                past_caches: false,
             },
             call: Call { signature: Signature::none(), words: [0; 2] },
             boards_used: 0,
@@ -210,8 +209,8 @@ impl ShmLinks {
             Room::Slots => Some(self.segment.map.view_mut(self.segment.layout().slot(to[0].index()), len)),
             Room::Sink(offset) => Some(self.peers.at(to[0]).memory(offset, len)),
         };
-        let store = if matches!(room, Room::Staged(_)) { self.shared.store } else { Store::Cached };
-        work(Window { incoming: &incoming[..from.len()], outgoing, store });
+        let past_caches = matches!(room, Room::Staged(_)) && self.shared.past_caches;
+        work(Window { incoming: &incoming[..from.len()], outgoing, past_caches });
     }
 
     fn try_lend(&mut self, to: &[Rank], span: ReadSpan) -> Result<(), Refused<ReadSpan>> {

@@ -88,7 +88,7 @@ impl ShmLinks {
         if to.iter().all(|rank| want <= self.peers.at_mut(*rank).inline_bytes()) {
             return Ok((Room::Line, want));
         }
-        self.shared.store = self.store_for(to, want);
+        self.shared.past_caches = self.is_far(to, want);
         if let Some(range) = self.stage(want)? {
             self.shared.refusals = 0;
             return Ok((Room::Staged(range.start), range.len()));

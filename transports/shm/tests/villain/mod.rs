@@ -15,6 +15,7 @@ pub(crate) const DATA: u8 = 2;
 pub(crate) const CHUNK: u8 = 3;
 pub(crate) const SINK: u8 = 4;
 pub(crate) const LANDED: u8 = 5;
+pub(crate) const BOARD: u8 = 6;
 
 /// Bytes of staging and heap.
 pub(crate) const STAGING: usize = 1 << 16;
@@ -51,6 +52,13 @@ pub(crate) struct Villain {
 impl Villain {
     /// The villain and the links of its victim, rank 0, in the first call.
     pub(crate) fn new() -> (Self, ShmLinks) {
+        let (villain, mut victim) = Self::idle();
+        sohu_coll_core::link::Links::begin(&mut victim, &call(0)).expect("a fresh link can begin");
+        (villain, victim)
+    }
+
+    /// The villain and the links of its victim, rank 0, which has not begun a call.
+    pub(crate) fn idle() -> (Self, ShmLinks) {
         let layout = Layout::new(2, STAGING, HEAP);
         let ours = Segment::create(layout).expect("a memfd can be made");
         let segment = Segment::create(layout).expect("a memfd can be made");
@@ -64,8 +72,7 @@ impl Villain {
         let words = unsafe { Mapped::new(base.cast(), len / 8, keep) };
         let lines = words.part(layout.lines(0) / 8, Layout::LINES * Layout::LINE_PITCH / 8);
         let links = ShmLinks::join(Rank(0), ours, &[None, Some(segment.fd().as_fd())]);
-        let mut victim = links.expect("the segment itself is as agreed");
-        sohu_coll_core::link::Links::begin(&mut victim, &call(0)).expect("a fresh link can begin");
+        let victim = links.expect("the segment itself is as agreed");
         (Self { words, tx: LineTx::new(lines, Layout::LINES), layout }, victim)
     }
 

@@ -1,0 +1,474 @@
+//! Checks of exchanges: every rank offers all others the same few bytes and meets theirs, or goes on by the
+//! ordinary methods, and gets the same bytes either way.
+
+use crate::Harness;
+use crate::calls::failures;
+use crate::play::{FITS_MAX, Patience, bytes_of, call, until};
+use crate::seeded::{Seeded, stream};
+use sohu_coll_core::error::LinkError;
+use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met};
+use sohu_coll_core::{Rank, Signature};
+use sohu_coll_mem::region::{Loan, scope};
+use sohu_coll_mem::{Ledger, ReadSpan, Regions, View, ViewMut};
+
+/// How often something that must not happen is given the chance to.
+const TRIES: u32 = 200;
+
+/// The most often that a check looks again for what has yet to come.
+const LOOKS: u32 = 50;
+
+/// Either side of where bytes travel in another way, and odd ones.
+const SIZES: [usize; 9] = [1, 7, 24, 39, 40, 41, 1001, EXCHANGE_MAX - 1, EXCHANGE_MAX];
+
+/// One rank in one call in which all send all others the same number of bytes.
+struct Side {
+    rank: Rank,
+    sequence: u32,
+    peers: Vec<Rank>,
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Whether all of the bytes went with the offer, and the peers may still be met.
+    meeting: bool,
+    /// What came, of each peer in turn.
+    got: Vec<Vec<u8>>,
+    /// Whether nothing is left but to settle.
+    taken: bool,
+    verified: bool,
+    done: bool,
+}
+
+/// What `rank` sends in the call number `sequence`.
+fn said(rank: Rank, sequence: u32, len: usize) -> Vec<u8> {
+    stream(u64::from(sequence) << 8 | u64::from(rank.0), len)
+}
+
+impl Side {
+    fn new(link: &dyn Links, sequence: u32, len: usize) -> Self {
+        let rank = link.rank();
+        let peers: Vec<Rank> = (0..link.size()).map(Rank).filter(|peer| *peer != rank).collect();
+        Self {
+            rank,
+            sequence,
+            bytes: said(rank, sequence, len),
+            sent: 0,
+            meeting: false,
+            got: vec![Vec::new(); peers.len()],
+            peers,
+            taken: false,
+            verified: false,
+            done: false,
+        }
+    }
+
+    /// Begins the call as an exchange.
+    fn offer(&mut self, link: &mut dyn Links, lent: Option<ReadSpan>) {
+        let bytes = View::from(&self.bytes[..]);
+        self.sent = link.offer(&call(self.sequence), &self.peers, bytes, lent);
+        assert!(self.sent <= self.bytes.len(), "{self}: {} bytes went", self.sent);
+        self.meeting = self.sent == self.bytes.len();
+    }
+
+    /// Meets the peers, if they may be met. Returns whether they were.
+    fn meet(&mut self, link: &mut dyn Links, looks: u32) -> bool {
+        if !self.meeting {
+            return false;
+        }
+        let mut seen: Option<Vec<Vec<u8>>> = None;
+        let met = link.meet(self.bytes.len(), looks, &mut |views| {
+            assert!(seen.is_none(), "work was called twice");
+            seen = Some(views.iter().map(|view| bytes_of(*view)).collect());
+        });
+        self.meeting = met == Met::NotYet;
+        let came = matches!(met, Met::Everybody | Met::Settled);
+        assert_eq!(seen.is_some(), came, "{self}: {met:?}");
+        if let Some(seen) = seen {
+            self.got = seen;
+            self.taken = true;
+            self.verified = true;
+            assert_eq!(link.verify(), Ok(true), "{self}: all is verified when all has come");
+            self.check();
+        }
+        if met == Met::Settled {
+            // Links may refuse now and then, but not for ever, and not for want of the peers.
+            let mut patience = Patience::new();
+            while !link.settled().expect("settled") {
+                patience.note(false, &|| format!("{self} settled, and then did not"));
+            }
+            self.done = true;
+        }
+        came
+    }
+
+    /// Sends what is left to send, and tells peers of the call, without taking anything.
+    fn push(&mut self, link: &mut dyn Links) -> bool {
+        let mut moved = link.poll().unwrap_or_else(|error| panic!("{self}: poll: {error}"));
+        if self.sent < self.bytes.len() {
+            let rest = View::from(&self.bytes[self.sent..]);
+            let sent = link.send(&self.peers, rest).unwrap_or_else(|error| panic!("{self}: send: {error}"));
+            self.sent += sent;
+            moved |= sent > 0;
+        }
+        let verified = link.verify().unwrap_or_else(|error| panic!("{self}: verify: {error}"));
+        moved |= verified != self.verified;
+        self.verified = verified;
+        moved
+    }
+
+    /// Does a little of what is left to do, by the ordinary methods if the peers can not be met. Returns whether
+    /// anything moved.
+    fn step(&mut self, link: &mut dyn Links) -> bool {
+        if self.meeting {
+            return self.meet(link, 0) || !self.meeting;
+        }
+        if self.done {
+            return false;
+        }
+        let mut moved = self.push(link);
+        let len = self.bytes.len();
+        if !self.taken {
+            for (peer, got) in self.peers.iter().zip(&mut self.got) {
+                let mut room = vec![0; len - got.len()];
+                let taken = link.recv(*peer, ViewMut::from(&mut room[..]));
+                let taken = taken.unwrap_or_else(|error| panic!("recv from {peer}: {error}"));
+                got.extend(&room[..taken]);
+                moved |= taken > 0;
+            }
+            self.taken = self.got.iter().all(|got| got.len() == len);
+            if self.taken {
+                self.check();
+            }
+        }
+        if self.taken && self.verified && self.sent == len && link.settled().expect("settled") {
+            link.ring();
+            self.done = true;
+            moved = true;
+        }
+        moved
+    }
+
+    fn check(&self) {
+        assert_eq!(self.got.len(), self.peers.len(), "{self}: bytes of so many peers came");
+        for (peer, got) in self.peers.iter().zip(&self.got) {
+            let right = *got == said(*peer, self.sequence, self.bytes.len());
+            assert!(right, "{self}: other bytes came of {peer} than it sent");
+        }
+    }
+}
+
+impl core::fmt::Display for Side {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} in call {} of {} bytes", self.rank, self.sequence, self.bytes.len())
+    }
+}
+
+/// All ranks in the call number `sequence`.
+fn sides(links: &[Box<dyn Links>], sequence: u32, len: usize) -> Vec<Side> {
+    links.iter().map(|link| Side::new(link.as_ref(), sequence, len)).collect()
+}
+
+/// Steps all sides until each is done.
+fn finish(links: &mut [Box<dyn Links>], sides: &mut [Side]) {
+    until("finishing an exchange", links, |links| {
+        for (link, side) in links.iter_mut().zip(&mut *sides) {
+            side.step(link.as_mut());
+        }
+        sides.iter().all(|side| side.done)
+    });
+}
+
+/// Offered by all and then met by all, or begun by each as the one before it meets: every rank gets what the others
+/// sent, in the order of their ranks.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn an_exchange_gives_every_rank_the_bytes_of_all_others<H: Harness>() {
+    for size in [2, 3, 5] {
+        let mut links = H::links(size);
+        for (sequence, len) in (0..).zip(SIZES.into_iter().chain(SIZES)) {
+            let mut sides = sides(&links, sequence, len);
+            let all_first = (sequence as usize) < SIZES.len();
+            if all_first {
+                links.iter_mut().zip(&mut sides).for_each(|(link, side)| side.offer(link.as_mut(), None));
+            }
+            for (link, side) in links.iter_mut().zip(&mut sides) {
+                if !all_first {
+                    side.offer(link.as_mut(), None);
+                }
+                side.meet(link.as_mut(), LOOKS);
+            }
+            finish(&mut links, &mut sides);
+        }
+    }
+}
+
+/// Whether the call number `sequence` of a check is an exchange, and its bytes: exchanges that use the same room as
+/// the one before or not, and ordinary calls between them.
+fn shape(sequence: u32, most: usize) -> (bool, usize) {
+    let mut random = Seeded::new(u64::from(sequence));
+    (random.below(4) > 0, [1, 8, 40, 41, 300, 41 + random.below(most - 40), most][random.below(7)])
+}
+
+/// One rank in a row of calls.
+struct Player {
+    random: Seeded,
+    sequence: u32,
+    side: Option<Side>,
+}
+
+impl Player {
+    fn new(seed: u64) -> Self {
+        Self { random: Seeded::new(seed), sequence: 0, side: None }
+    }
+
+    /// Does a little. Returns whether anything moved.
+    fn step(&mut self, link: &mut dyn Links, most: usize) -> bool {
+        let Some(side) = &mut self.side else {
+            let (exchanged, len) = shape(self.sequence, most);
+            let side = self.side.insert(Side::new(link, self.sequence, len));
+            if exchanged {
+                side.offer(link, None);
+            } else {
+                link.begin(&call(self.sequence)).expect("begin");
+            }
+            return true;
+        };
+        // Most look until the peers come; who does not goes on by the ordinary methods.
+        side.meeting &= self.random.below(8) > 0;
+        let looks = self.random.below(LOOKS as usize) as u32;
+        let moved = side.meet(link, looks) || side.step(link);
+        if side.done {
+            self.side = None;
+            self.sequence += 1;
+            return true;
+        }
+        moved
+    }
+}
+
+/// Exchanges and ordinary calls follow each other, each rank at a pace that a seed decides: lines go round their
+/// rings, and room for longer bytes is used again.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn exchanges_go_on_in_any_order_of_the_ranks<H: Harness>() {
+    for (size, seed, calls) in [(2, 1, 200), (3, 2, 200), (5, 3, 40)] {
+        let mut links = H::links(size);
+        let mut players: Vec<Player> =
+            (0..u64::from(size)).map(|rank| Player::new(seed << 8 | rank)).collect();
+        let mut order = Seeded::new(seed);
+        let mut patience = Patience::new();
+        while players.iter().any(|player| player.sequence < calls) {
+            let turn = order.below(players.len());
+            for _ in 0..=order.below(6) {
+                if players[turn].sequence < calls {
+                    let moved = players[turn].step(links[turn].as_mut(), EXCHANGE_MAX);
+                    patience.note(moved, &|| format!("{size} ranks with seed {seed}"));
+                }
+            }
+        }
+    }
+}
+
+/// The same, with a thread for each rank.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn exchanges_work_across_threads<H: Harness>() {
+    for size in [2, 3] {
+        let links = H::links(size);
+        std::thread::scope(|scope| {
+            for mut link in links {
+                scope.spawn(move || {
+                    let mut player = Player::new(u64::from(link.rank().0));
+                    let mut patience = Patience::new();
+                    while player.sequence < H::CALLS / 10 {
+                        let moved = player.step(link.as_mut(), 600);
+                        patience.note(moved, &|| format!("{} in call {}", link.rank(), player.sequence));
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// While one rank has not come, the others meet nobody, and lose nothing by having looked.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn an_exchange_without_one_rank_takes_nothing<H: Harness>() {
+    for size in [2, 3, 5] {
+        let mut links = H::links(size);
+        for (sequence, len) in (0..).zip(SIZES.into_iter().chain(SIZES)) {
+            let late = sequence as usize % links.len();
+            let mut sides = sides(&links, sequence, len);
+            let others = || (0..size as usize).filter(move |rank| *rank != late);
+            for rank in others() {
+                sides[rank].offer(links[rank].as_mut(), None);
+                for _ in 0..TRIES {
+                    assert!(!sides[rank].meet(links[rank].as_mut(), LOOKS), "rank {late} is late");
+                }
+            }
+            // Some then go on by the ordinary methods, and find no more.
+            for rank in others().filter(|rank| rank % 2 == 0) {
+                sides[rank].meeting = false;
+                for _ in 0..TRIES {
+                    sides[rank].push(links[rank].as_mut());
+                    assert!(!sides[rank].verified, "rank {late} is late");
+                }
+            }
+            sides[late].offer(links[late].as_mut(), None);
+            sides[late].meet(links[late].as_mut(), LOOKS);
+            finish(&mut links, &mut sides);
+        }
+    }
+}
+
+/// Rank 0 is always a call ahead: its next bytes are under way while the others have yet to take its last.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn a_rank_may_offer_while_its_peers_are_in_the_last_call<H: Harness>() {
+    for size in [2, 3] {
+        let mut links = H::links(size);
+        let begin = |link: &mut dyn Links, sequence: u32| {
+            let (exchanged, len) = shape(sequence, FITS_MAX);
+            let mut side = Side::new(link, sequence, len);
+            if exchanged {
+                side.offer(link, None);
+            } else {
+                link.begin(&call(sequence)).expect("begin");
+            }
+            side
+        };
+        let mut ahead = begin(links[0].as_mut(), 0);
+        for sequence in 0..200 {
+            let mut rest: Vec<Side> =
+                links[1..].iter_mut().map(|link| begin(link.as_mut(), sequence)).collect();
+            until("getting ahead", &mut links, |links| {
+                for (link, side) in links[1..].iter_mut().zip(&mut rest).filter(|(_, side)| !side.meeting) {
+                    side.push(link.as_mut());
+                }
+                ahead.step(links[0].as_mut());
+                ahead.done
+            });
+            ahead = begin(links[0].as_mut(), sequence + 1);
+            finish(&mut links[1..], &mut rest);
+        }
+    }
+}
+
+/// Offers of different calls: nobody meets, every side is told which calls they were, and no byte is handed over.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn an_offer_of_another_call_is_told_and_not_handed_over<H: Harness>() {
+    let (ours, theirs) = (call(3), Signature { count: 999, ..call(3) });
+    for (size, len) in [(2, 8), (2, 41), (2, EXCHANGE_MAX), (3, 8), (3, 41)] {
+        for receives in [false, true] {
+            let mut links = H::links(size);
+            let odd = Rank(size - 1);
+            let bytes = vec![9; len];
+            for link in &mut links {
+                let signature = if link.rank() == odd { theirs } else { ours };
+                let peers: Vec<Rank> = (0..size).map(Rank).filter(|peer| *peer != link.rank()).collect();
+                link.offer(&signature, &peers, View::from(&bytes[..]), None);
+            }
+            for link in &mut links {
+                let met = link.meet(len, LOOKS, &mut |_| panic!("work saw bytes of another call"));
+                assert!(matches!(met, Met::NotYet | Met::Otherwise), "{met:?}");
+            }
+            let all: Vec<usize> = (0..size as usize).collect();
+            let mut room = vec![7; len];
+            let errors = failures(&mut links, &all, |link| {
+                if !receives {
+                    return link.verify().map(drop);
+                }
+                let peer = if link.rank() == odd { Rank(0) } else { odd };
+                // A rank whose bytes did not fit its offer says what it does by this.
+                link.poll()?;
+                let sent = link.send(&[peer], View::EMPTY)?;
+                let taken = link.recv(peer, ViewMut::from(&mut room[..]))?;
+                assert_eq!((sent, taken), (0, 0), "bytes of another call were handed over");
+                Ok(())
+            });
+            assert_eq!(room, vec![7; len]);
+            for (rank, error) in errors.iter().enumerate().take(size as usize - 1) {
+                assert_eq!(*error, LinkError::Mismatch { peer: odd, ours, theirs }, "rank {rank}");
+            }
+            let told = matches!(&errors[odd.index()],
+                LinkError::Mismatch { peer, ours: own, theirs: other } if *peer != odd && *own == theirs && *other == ours);
+            assert!(told, "{}", errors[odd.index()]);
+        }
+    }
+}
+
+/// After an error nothing is offered and nobody met; a span that was offered comes back at once, and the error is
+/// told by the method that is called next.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn failed_links_neither_offer_nor_meet<H: Harness>() {
+    let (mut links, memory) = H::lending(2, LEND_MIN);
+    links[0].begin(&call(0)).expect("begin");
+    links[1].begin(&call(1)).expect("begin");
+    failures(&mut links, &[0, 1], |link| link.verify().map(drop));
+    for (link, memory) in links.iter_mut().zip(&memory) {
+        let peer = Rank(1 - link.rank().0);
+        lent(memory, &mut |regions, ledger| {
+            let span = regions.input.lend(0..LEND_MIN);
+            assert_eq!(link.offer(&call(2), &[peer], regions.input.read(0..LEND_MIN), span), 0);
+            assert_eq!(ledger.out(), 0, "the span is out with links that failed");
+            let met = link.meet(LEND_MIN, LOOKS, &mut |_| panic!("work was called on failed links"));
+            assert_eq!(met, Met::Otherwise);
+            assert!(matches!(link.verify(), Err(LinkError::Mismatch { .. })));
+        });
+    }
+}
+
+/// Runs `work` with `memory` as its input.
+fn lent(memory: &[u8], work: &mut dyn FnMut(&Regions<'_>, &Ledger)) {
+    let ledger = Ledger::new();
+    scope(&ledger, Loan::Apart { input: memory, output: &mut [] }, &mut [], |regions| work(regions, &ledger));
+}
+
+/// Rank 0 lends what it offers: the span is back when its exchange is settled, and not while a peer, which looks
+/// late, has yet to read.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn a_span_that_was_offered_is_back_when_its_last_reader_is_done<H: Harness>() {
+    for size in [2, 3, 5] {
+        for (sequence, len) in
+            (0..).zip([LEND_MIN, LEND_MIN + 1, EXCHANGE_MAX, EXCHANGE_MAX + 1, EXCHANGE_LENT_MAX])
+        {
+            let (mut links, mut memory) = H::lending(size, len);
+            let mut sides = sides(&links, sequence, len);
+            memory[0].copy_from_slice(&said(Rank(0), sequence, len));
+            let lends = links[0].caps(Rank(1)).lends;
+            lent(&memory[0], &mut |regions, ledger| {
+                let span = regions.input.lend(0..len);
+                sides[0].offer(links[0].as_mut(), span);
+                assert_eq!(ledger.out(), usize::from(lends), "whether a peer may read it still");
+                assert!(!lends || sides[0].sent == len, "a loan counts in full at once");
+                for rank in 1..size as usize {
+                    sides[rank].offer(links[rank].as_mut(), None);
+                }
+                // The last of them looks late.
+                for rank in 0..size as usize - 1 {
+                    sides[rank].meet(links[rank].as_mut(), LOOKS);
+                }
+                for _ in 0..TRIES {
+                    for rank in 0..size as usize - 1 {
+                        sides[rank].step(links[rank].as_mut());
+                    }
+                    assert_eq!(ledger.out(), usize::from(lends), "a peer has yet to read");
+                    assert!(!(lends && sides[0].done), "a peer has yet to read");
+                }
+                let last = size as usize - 1;
+                sides[last].meet(links[last].as_mut(), LOOKS);
+                finish(&mut links, &mut sides);
+                assert_eq!(ledger.out(), 0, "spans are out after the call");
+            });
+        }
+    }
+}
