@@ -7,8 +7,10 @@ use crate::control::Control;
 use crate::drive::{Driver, Manners};
 use crate::explain::Explanation;
 use crate::plans::{Plans, Shape};
+use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::{Ledger, Loan, scope};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,118 +119,6 @@ impl Communicator {
         self.fabric.name()
     }
 
-    /// `output` becomes the reduction of all ranks' `input`, on every rank.
-    ///
-    /// # Errors
-    /// [`Misuse::Length`] when the buffers differ in length; else as described at [`Communicator`].
-    #[inline]
-    pub fn all_reduce<T: Element>(
-        &mut self,
-        input: &[T],
-        output: &mut [T],
-        op: ReduceOp,
-    ) -> Result<(), Error> {
-        self.apart(Collective::AllReduce, input, output, op, 0)
-    }
-
-    /// `data` becomes the reduction of all ranks' `data`, on every rank.
-    ///
-    /// # Errors
-    /// As described at [`Communicator`].
-    #[inline]
-    pub fn all_reduce_in_place<T: Element>(&mut self, data: &mut [T], op: ReduceOp) -> Result<(), Error> {
-        self.in_place(Collective::AllReduce, data, op, 0)
-    }
-
-    /// `output` becomes block `rank` of the reduction of all ranks' `input`, which has `size` blocks of
-    /// `output.len()` elements.
-    ///
-    /// # Errors
-    /// [`Misuse::Length`] when the lengths do not fit; else as described at [`Communicator`].
-    pub fn reduce_scatter<T: Element>(
-        &mut self,
-        input: &[T],
-        output: &mut [T],
-        op: ReduceOp,
-    ) -> Result<(), Error> {
-        self.apart(Collective::ReduceScatter, input, output, op, 0)
-    }
-
-    /// Block `rank` of `data` becomes that block of the reduction of all ranks' `data`; the others stay.
-    ///
-    /// # Errors
-    /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
-    pub fn reduce_scatter_in_place<T: Element>(&mut self, data: &mut [T], op: ReduceOp) -> Result<(), Error> {
-        self.in_place(Collective::ReduceScatter, data, op, 0)
-    }
-
-    /// `output` becomes all ranks' `input`, in rank order.
-    ///
-    /// # Errors
-    /// [`Misuse::Length`] when `output` is not `size` times as long; else as described at [`Communicator`].
-    pub fn all_gather<T: Element>(&mut self, input: &[T], output: &mut [T]) -> Result<(), Error> {
-        self.apart(Collective::AllGather, input, output, ReduceOp::Sum, 0)
-    }
-
-    /// Every block of `data` becomes the block of its rank; this rank gives block `rank`.
-    ///
-    /// # Errors
-    /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
-    pub fn all_gather_in_place<T: Element>(&mut self, data: &mut [T]) -> Result<(), Error> {
-        self.in_place(Collective::AllGather, data, ReduceOp::Sum, 0)
-    }
-
-    /// `output` becomes the root's `input`, on every rank. Other ranks' `input` is not looked at, and may be empty.
-    ///
-    /// # Errors
-    /// [`Misuse::Root`] when there is no such rank; else as described at [`Communicator`].
-    pub fn broadcast<T: Element>(&mut self, input: &[T], output: &mut [T], root: u32) -> Result<(), Error> {
-        self.apart(Collective::Broadcast, input, output, ReduceOp::Sum, root)
-    }
-
-    /// `data` becomes the root's `data`, on every rank.
-    ///
-    /// # Errors
-    /// [`Misuse::Root`] when there is no such rank; else as described at [`Communicator`].
-    pub fn broadcast_in_place<T: Element>(&mut self, data: &mut [T], root: u32) -> Result<(), Error> {
-        self.in_place(Collective::Broadcast, data, ReduceOp::Sum, root)
-    }
-
-    /// Returns when every rank has called it.
-    ///
-    /// # Errors
-    /// As described at [`Communicator`].
-    pub fn barrier(&mut self) -> Result<(), Error> {
-        self.all_reduce_in_place(&mut [0u8], ReduceOp::Max)
-    }
-
-    #[inline]
-    fn apart<T: Element>(
-        &mut self,
-        collective: Collective,
-        input: &[T],
-        output: &mut [T],
-        op: ReduceOp,
-        root: u32,
-    ) -> Result<(), Error> {
-        let input = bytemuck::cast_slice(input);
-        let output = bytemuck::cast_slice_mut(output);
-        let buffers = Buffers::Apart { input, output };
-        self.run(Request { collective, dtype: T::DTYPE, op, root, buffers })
-    }
-
-    #[inline]
-    fn in_place<T: Element>(
-        &mut self,
-        collective: Collective,
-        data: &mut [T],
-        op: ReduceOp,
-        root: u32,
-    ) -> Result<(), Error> {
-        let buffers = Buffers::InPlace(bytemuck::cast_slice_mut(data));
-        self.run(Request { collective, dtype: T::DTYPE, op, root, buffers })
-    }
-
     /// Makes any call, untyped.
     ///
     /// # Errors
@@ -276,37 +166,41 @@ impl Communicator {
         if collective.rooted() && root >= self.size {
             return Err(Misuse::Root { call: collective.name(), root, size: self.size }.into());
         }
-        let (blocks, gives) = match collective {
-            Collective::AllGather => (self.size as usize, true),
-            Collective::ReduceScatter => (self.size as usize, true),
-            Collective::AllReduce => (1, true),
-            Collective::Broadcast => (1, root == self.rank.0),
-        };
-        let shape = |bytes: usize, in_place, input: &[u8], output: &[u8]| Shape {
-            collective,
-            dtype,
-            op: if collective.reduces() { op } else { ReduceOp::Sum },
-            root: Rank(if collective.rooted() { root } else { 0 }),
-            count: bytes / dtype.size(),
-            in_place,
-            input_registered: self.fabric.is_registered(input),
-            output_registered: self.fabric.is_registered(output),
+        let held = collective.held(self.size, root == self.rank.0).map(|blocks| blocks as usize);
+        let op = if collective.reduces() { op } else { ReduceOp::Sum };
+        let root = Rank(if collective.rooted() { root } else { 0 });
+        let shape = |block: usize, in_place, input: &[u8], output: &[u8]| {
+            let lends = block * held[0].max(held[1]) >= LEND_MIN;
+            let count = block / dtype.size();
+            // Where a rank has no input or no output, the other counts as both.
+            let (given, got) = match held {
+                [0, _] => (output, output),
+                [_, 0] => (input, input),
+                _ => (input, output),
+            };
+            let input_registered = lends && self.fabric.is_registered(given);
+            let output_registered = lends && self.fabric.is_registered(got);
+            Shape { collective, dtype, op, root, count, in_place, input_registered, output_registered }
         };
         match buffers {
             Buffers::Apart { input, output } => {
-                let (block, expected) = match collective {
-                    Collective::AllGather => (input.len(), (input.len() * blocks, output.len(), "output")),
-                    _ => (output.len(), (output.len() * blocks, input.len(), "input")),
+                let block = match held {
+                    [_, 1] => output.len(),
+                    [1, _] => input.len(),
+                    [_, gets] => output.len() / gets,
                 };
                 self.whole(collective, dtype, block)?;
-                if gives && expected.0 != expected.1 {
-                    return Err(self.length(collective, dtype, expected));
+                for (bytes, blocks, name) in
+                    [(input.len(), held[0], "input"), (output.len(), held[1], "output")]
+                {
+                    if blocks > 0 && bytes != blocks * block {
+                        return Err(self.length(collective, dtype, (blocks * block, bytes, name)));
+                    }
                 }
-                // Only the root gives something to a broadcast: elsewhere the input counts as what the output is.
-                let shape = shape(block, false, if gives { input } else { output }, output);
-                Ok((shape, Loan::Apart { input, output }))
+                Ok((shape(block, false, input, output), Loan::Apart { input, output }))
             }
             Buffers::InPlace(buffer) => {
+                let blocks = held[0].max(held[1]);
                 let block = buffer.len() / blocks;
                 self.whole(collective, dtype, block)?;
                 if block * blocks != buffer.len() {
@@ -314,13 +208,8 @@ impl Communicator {
                     return Err(self.length(collective, dtype, (whole, buffer.len(), "buffer")));
                 }
                 let shape = shape(block, true, buffer, buffer);
-                let (all, own) =
-                    (0..buffer.len(), self.rank.index() * block..(self.rank.index() + 1) * block);
-                let (input, output) = match collective {
-                    Collective::AllGather => (own, all),
-                    Collective::ReduceScatter => (all, own),
-                    Collective::AllReduce | Collective::Broadcast => (all.clone(), all),
-                };
+                let bytes = |blocks: Range<u32>| blocks.start as usize * block..blocks.end as usize * block;
+                let [input, output] = shape.job(self.size).sharing(self.rank).map(bytes);
                 Ok((shape, Loan::Shared { buffer, input, output }))
             }
         }
@@ -346,9 +235,12 @@ impl Communicator {
         let element = dtype.size();
         let rule = match collective {
             Collective::AllReduce => "input and output are equally long",
-            Collective::Broadcast => "input and output are equally long at the root",
+            Collective::Broadcast | Collective::Reduce => "input and output are equally long at the root",
             Collective::AllGather => "the output has a block as long as the input for each rank",
+            Collective::Gather => "the root's output has a block as long as its input for each rank",
             Collective::ReduceScatter => "the input has a block as long as the output for each rank",
+            Collective::Scatter => "the root's input has a block as long as its output for each rank",
+            Collective::AllToAll => "input and output are equally long and have a block for each rank",
         };
         let (found, expected) = ((found / element) as u64, (expected / element) as u64);
         Misuse::Length { call: collective.name(), buffer, found, expected, rule }.into()

@@ -33,7 +33,7 @@ impl Explanation {
     pub(crate) fn of(plans: &Plans, shape: &Shape, size: u32) -> Result<Self, Error> {
         let choice = plans.choose(shape)?;
         let job = shape.job(size);
-        let all = plans.tuner().candidates(&job, shape.bytes(size), shape.registered());
+        let all = plans.tuner().candidates(&job, shape.bytes(), shape.registered());
         let candidates = all.into_iter().map(|candidate| Candidate {
             algorithm: candidate.choice.algorithm,
             predicted_us: candidate.choice.predicted_us,

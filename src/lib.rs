@@ -20,6 +20,7 @@
 mod bootstrap;
 mod buffer;
 mod builder;
+mod calls;
 mod communicator;
 mod config;
 mod connect;

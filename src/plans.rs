@@ -53,19 +53,22 @@ impl Shape {
         Job { root: self.root, in_place: self.in_place, ..Job::new(self.collective, size) }
     }
 
-    /// Bytes of the vector that the collective works on: the whole of it where ranks hold blocks.
-    pub(crate) fn bytes(&self, size: u32) -> usize {
-        let blocks = match self.collective {
-            Collective::AllGather | Collective::ReduceScatter => size as usize,
-            Collective::AllReduce | Collective::Broadcast => 1,
-        };
-        self.count * self.dtype.size() * blocks
+    /// Bytes of `count` elements.
+    pub(crate) fn bytes(&self) -> usize {
+        self.count * self.dtype.size()
     }
 
-    /// Whether ranks plan for registered memory. All must say the same, so a broadcast asks only for what
-    /// every rank has: its output.
+    /// Bytes of the longest buffer that a rank has.
+    fn longest(&self, size: u32) -> usize {
+        let held = self.collective.held(size, true);
+        self.bytes() * held[0].max(held[1]) as usize
+    }
+
+    /// Whether ranks plan for registered memory. All must say the same, so a collective of which only the root has an
+    /// input, or an output, asks only for what every rank has.
     pub(crate) fn registered(&self) -> bool {
-        self.output_registered && (self.input_registered || self.collective == Collective::Broadcast)
+        let [gives, gets] = self.collective.held(2, false).map(|blocks| blocks > 0);
+        (self.input_registered || !gives) && (self.output_registered || !gets)
     }
 }
 
@@ -117,7 +120,7 @@ impl Plans {
     /// When an algorithm was forced that can not do it.
     pub(crate) fn choose(&self, shape: &Shape) -> Result<Choice, Error> {
         let job = shape.job(self.size);
-        let bytes = shape.bytes(self.size);
+        let bytes = shape.bytes();
         Ok(match &self.forced {
             Some(name) => self.tuner.forced(name, &job, bytes, shape.registered())?,
             None => self.tuner.choose(&job, bytes, shape.registered()),
@@ -177,7 +180,7 @@ impl Plans {
         let program = algorithm.program(&Job { pieces: choice.pieces, ..shape.job(self.size) }, self.rank);
         let element = shape.dtype.size();
         let extents = Extents::bind(&program, shape.count, element);
-        let streams = shape.bytes(self.size) >= STREAM_FROM;
+        let streams = shape.longest(self.size) >= STREAM_FROM;
         let binding = Binding {
             kernel: Kernel::new(shape.dtype, shape.op),
             element,

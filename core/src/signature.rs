@@ -17,11 +17,28 @@ pub enum Collective {
     AllGather = 3,
     /// Every rank ends with the root's input.
     Broadcast = 4,
+    /// The root ends with the reduction of all inputs.
+    Reduce = 5,
+    /// The root ends with all inputs, in rank order.
+    Gather = 6,
+    /// Rank r ends with block r of the root's input.
+    Scatter = 7,
+    /// Rank r ends with block r of every rank's input, in rank order.
+    AllToAll = 8,
 }
 
 impl Collective {
     /// Every collective there is.
-    pub const ALL: [Collective; 4] = [Self::AllReduce, Self::ReduceScatter, Self::AllGather, Self::Broadcast];
+    pub const ALL: [Collective; 8] = [
+        Self::AllReduce,
+        Self::ReduceScatter,
+        Self::AllGather,
+        Self::Broadcast,
+        Self::Reduce,
+        Self::Gather,
+        Self::Scatter,
+        Self::AllToAll,
+    ];
 
     /// The name users type and read: `all_reduce`.
     pub fn name(self) -> &'static str {
@@ -30,17 +47,48 @@ impl Collective {
             Self::ReduceScatter => "reduce_scatter",
             Self::AllGather => "all_gather",
             Self::Broadcast => "broadcast",
+            Self::Reduce => "reduce",
+            Self::Gather => "gather",
+            Self::Scatter => "scatter",
+            Self::AllToAll => "all_to_all",
         }
     }
 
     /// Whether the operation combines elements, so that an op matters.
     pub fn reduces(self) -> bool {
-        matches!(self, Self::AllReduce | Self::ReduceScatter)
+        matches!(self, Self::AllReduce | Self::ReduceScatter | Self::Reduce)
     }
 
     /// Whether one rank is special.
     pub fn rooted(self) -> bool {
-        matches!(self, Self::Broadcast)
+        matches!(self, Self::Broadcast | Self::Reduce | Self::Gather | Self::Scatter)
+    }
+
+    /// How many blocks of `count` elements (as NCCL counts them) the vector has that `size` ranks together hold or
+    /// reduce: see [`Holding`](crate::plan::Holding).
+    #[inline]
+    pub fn blocks(self, size: u32) -> u32 {
+        match self {
+            Self::AllReduce | Self::Broadcast | Self::Reduce => 1,
+            Self::AllGather | Self::ReduceScatter | Self::Gather | Self::Scatter => size,
+            Self::AllToAll => size * size,
+        }
+    }
+
+    /// How many of them a rank's input and its output hold.
+    #[inline]
+    pub fn held(self, size: u32, is_root: bool) -> [u32; 2] {
+        let root = u32::from(is_root);
+        match self {
+            Self::AllReduce => [1, 1],
+            Self::ReduceScatter => [size, 1],
+            Self::AllGather => [1, size],
+            Self::Broadcast => [root, 1],
+            Self::Reduce => [1, root],
+            Self::Gather => [1, root * size],
+            Self::Scatter => [root * size, 1],
+            Self::AllToAll => [size, size],
+        }
     }
 
     fn from_code(code: u8) -> Option<Self> {

@@ -148,6 +148,26 @@ fn broadcasts_end_right_over_links_that_stumble() {
 }
 
 #[test]
+fn reduces_end_right_over_links_that_stumble() {
+    every_call_ends_right(Collective::Reduce);
+}
+
+#[test]
+fn gathers_end_right_over_links_that_stumble() {
+    every_call_ends_right(Collective::Gather);
+}
+
+#[test]
+fn scatters_end_right_over_links_that_stumble() {
+    every_call_ends_right(Collective::Scatter);
+}
+
+#[test]
+fn all_to_alls_end_right_over_links_that_stumble() {
+    every_call_ends_right(Collective::AllToAll);
+}
+
+#[test]
 fn a_link_that_breaks_ends_every_rank_and_those_that_end_well_are_right() {
     let mut failed = 0;
     for collective in Collective::ALL {
@@ -187,13 +207,8 @@ fn other<'a>(random: &mut Seeded, call: Call<'a>) -> Call<'a> {
             Call { op: if call.op == ReduceOp::Sum { ReduceOp::Max } else { ReduceOp::Sum }, ..call }
         }
         _ => {
-            let next = |collective| match collective {
-                Collective::AllReduce => Collective::Broadcast,
-                Collective::Broadcast => Collective::AllGather,
-                Collective::AllGather => Collective::ReduceScatter,
-                Collective::ReduceScatter => Collective::AllReduce,
-            };
-            let job = Job { collective: next(call.job.collective), ..call.job };
+            let next = (call.job.collective as usize) % Collective::ALL.len();
+            let job = Job { collective: Collective::ALL[next], ..call.job };
             Call { algorithm: by_name("one_shot").expect("it does everything"), job, ..call }
         }
     }

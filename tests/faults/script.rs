@@ -66,6 +66,7 @@ impl Buffered {
             Collective::AllReduce | Collective::Broadcast => (block, block),
             Collective::AllGather => (block, all),
             Collective::ReduceScatter => (all, block),
+            other => panic!("no script makes a {other}"),
         };
         let mut input = vec![0; given];
         fill(&mut input, &values.tile(rank, PERIOD), call.dtype.size(), 0);
@@ -109,6 +110,7 @@ impl Buffered {
                 let block = self.call.count * element;
                 holds(&self.output[peer as usize * block..][..block], &self.values.tile(peer, PERIOD), 0)
             }),
+            other => panic!("no script makes a {other}"),
         };
         match (right, untouched) {
             (true, _) => "right",

@@ -95,11 +95,52 @@ fn typed<T: Element>(comm: &mut Communicator) {
         assert_eq!(bytes(&data), theirs, "broadcast_in_place {} from {root}", T::DTYPE);
     }
 
+    typed_rooted(comm, &values, &mine, &sum);
+    let mut data = long.clone();
+    let mut turned = vec![T::zeroed(); all];
+    comm.all_to_all(&data, &mut turned).expect("a good call");
+    comm.all_to_all_in_place(&mut data).expect("a good call");
+    let theirs = |peer| elements(values.tile(peer, all))[rank * COUNT..(rank + 1) * COUNT].to_vec();
+    let exchanged: Vec<T> = (0..size).flat_map(theirs).collect();
+    assert_eq!(bytes(&turned), bytes(&exchanged), "all_to_all {}", T::DTYPE);
+    assert_eq!(bytes(&data), bytes(&exchanged), "all_to_all_in_place {}", T::DTYPE);
+
     let mut registered = comm.alloc::<T>(COUNT).expect("the heap is large");
     assert!(bytes(&registered).iter().all(|byte| *byte == 0), "fresh memory is zero");
     registered.copy_from_slice(&mine);
     comm.all_reduce_in_place(&mut registered, op).expect("a good call");
     assert_eq!(bytes(&registered), bytes(&sum), "all_reduce of registered {}", T::DTYPE);
+}
+
+/// Every typed call that has a root, once for each.
+fn typed_rooted<T: Element>(comm: &mut Communicator, values: &Values, mine: &[T], sum: &[T]) {
+    let (count, size) = (mine.len(), comm.size());
+    let bytes = |elements: &[T]| bytemuck::cast_slice::<T, u8>(elements).to_vec();
+    let block = |rank: u32| values.tile(rank, count);
+    let everyone: Vec<u8> = (0..size).flat_map(block).collect();
+    for root in 0..size {
+        let is_root = root == comm.rank();
+        // Only the root needs an output, or an input.
+        let mut wide = vec![T::zeroed(); if is_root { count * size as usize } else { 0 }];
+        comm.gather(mine, &mut wide, root).expect("a good call");
+        assert_eq!(bytes(&wide), if is_root { everyone.clone() } else { Vec::new() }, "gather {}", T::DTYPE);
+        let mut output = vec![T::zeroed(); count];
+        comm.scatter(&wide, &mut output, root).expect("a good call");
+        assert_eq!(bytes(&output), bytes(mine), "scatter {}: what was gathered comes back", T::DTYPE);
+
+        let mut data = if is_root { wide.clone() } else { mine.to_vec() };
+        comm.gather_in_place(&mut data, root).expect("a good call");
+        assert_eq!(bytes(&data), if is_root { everyone.clone() } else { bytes(mine) }, "gather_in_place");
+        comm.scatter_in_place(&mut data, root).expect("a good call");
+        assert_eq!(bytes(&data), if is_root { everyone.clone() } else { bytes(mine) }, "scatter_in_place");
+
+        let mut total = vec![T::zeroed(); if is_root { count } else { 0 }];
+        comm.reduce(mine, &mut total, ReduceOp::Sum, root).expect("a good call");
+        assert_eq!(bytes(&total), if is_root { bytes(sum) } else { Vec::new() }, "reduce {}", T::DTYPE);
+        let mut data = mine.to_vec();
+        comm.reduce_in_place(&mut data, ReduceOp::Sum, root).expect("a good call");
+        assert_eq!(bytes(&data), if is_root { bytes(sum) } else { bytes(mine) }, "reduce_in_place");
+    }
 }
 
 pub(crate) fn several_communicators() {

@@ -4,7 +4,7 @@ use crate::ranks::values::{Kind, PERIOD, Values, fill, first_difference, float_a
 use crate::ranks::{Member, Post};
 use sohu_coll::{Buffer, Buffers, Collective, Communicator, DType, Error, Misuse, ReduceOp, Request};
 use std::hash::{DefaultHasher, Hasher};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 /// The largest size of the matrix, in elements of the whole vector.
 const LARGE: usize = (1 << 20) + 12;
@@ -116,7 +116,8 @@ impl Set {
 /// 5 blocks each within the memory and time of a small machine; all others are of each block.
 fn block(collective: Collective, count: usize, size: u32) -> usize {
     match collective {
-        Collective::AllGather | Collective::ReduceScatter if count >= LARGE => count.div_ceil(size as usize),
+        Collective::AllReduce | Collective::Broadcast | Collective::Reduce => count,
+        _ if count >= LARGE => count.div_ceil(size as usize),
         _ => count,
     }
 }
@@ -133,15 +134,39 @@ struct Case {
 }
 
 impl Case {
-    /// Bytes of input and output.
-    fn lengths(&self, size: u32) -> (usize, usize) {
-        let block = self.count * self.values.dtype.size();
-        let all = block * size as usize;
+    /// Blocks of a rank's input and output.
+    fn blocks(&self, rank: u32, size: u32) -> [usize; 2] {
+        let (all, root) = (size as usize, usize::from(rank == self.root));
         match self.collective {
-            Collective::AllReduce | Collective::Broadcast => (block, block),
-            Collective::AllGather => (block, all),
-            Collective::ReduceScatter => (all, block),
+            Collective::AllReduce => [1, 1],
+            Collective::Broadcast => [root, 1],
+            Collective::Reduce => [1, root],
+            Collective::AllGather => [1, all],
+            Collective::ReduceScatter => [all, 1],
+            Collective::Gather => [1, root * all],
+            Collective::Scatter => [root * all, 1],
+            Collective::AllToAll => [all, all],
         }
+    }
+
+    /// Bytes of a block.
+    fn block(&self) -> usize {
+        self.count * self.values.dtype.size()
+    }
+
+    /// Bytes of the buffers that a rank hands over. A buffer that it does not need is a block long, and must stay as it is.
+    fn lengths(&self, rank: u32, size: u32) -> [usize; 2] {
+        self.blocks(rank, size).map(|blocks| blocks.max(1) * self.block())
+    }
+
+    /// In place: where the input and the output lie in the one buffer.
+    fn places(&self, rank: u32, size: u32) -> [Range<usize>; 2] {
+        let (blocks, block) = (self.blocks(rank, size), self.block());
+        let most = blocks[0].max(blocks[1]);
+        blocks.map(|held| {
+            let first = if held == 1 && most > 1 { rank as usize } else { 0 };
+            first * block..(first + held) * block
+        })
     }
 }
 
@@ -198,10 +223,9 @@ pub(crate) fn play(member: &mut Member) {
     let comm = post.join();
     let mut sweep = Sweep { comm, set: Set::named(set), ordered, hasher: DefaultHasher::new() };
     let cases = sweep.set.cases(post.size);
-    let most = cases.iter().map(|case| {
-        let (input, output) = case.lengths(post.size);
-        input.max(output)
-    });
+    let ranks = || 0..post.size;
+    let lengths = |case: &Case| ranks().flat_map(|rank| case.lengths(rank, post.size)).max().unwrap_or(0);
+    let most = cases.iter().map(lengths);
     let bytes = most.max().unwrap_or(0) + 2 * GUARD + sweep.set.offset;
     let mut memories = Vec::new();
     for home in [Home::Private, Home::Registered] {
@@ -233,27 +257,21 @@ impl Sweep {
     fn make(&mut self, case: &Case, input: &mut [u8], output: &mut [u8]) -> Result<bool, String> {
         let (rank, size) = (self.comm.rank(), self.comm.size());
         let element = case.values.dtype.size();
-        let (given, got) = case.lengths(size);
+        let [given, got] = case.lengths(rank, size);
         let longest = given.max(got);
-        let used = (longest / element).min(PERIOD);
-        let own = case.values.tile(rank, used);
+        let own = case.values.tile(rank, (longest / element).min(PERIOD));
         let start = self.set.offset + GUARD;
-        let gives = case.collective != Collective::Broadcast || rank == case.root;
-        let result = if case.in_place {
-            let whole = &mut output[self.set.offset..start + longest + GUARD];
-            whole.fill(BLANK);
+        let gives = case.blocks(rank, size)[0] > 0;
+        let reach = if case.in_place { longest } else { got };
+        output[self.set.offset..start + reach + GUARD].fill(BLANK);
+        let (result, expected_at, before) = if case.in_place {
             let data = &mut output[start..start + longest];
-            let block = case.count * element;
-            match case.collective {
-                Collective::AllGather => {
-                    fill(&mut data[rank as usize * block..][..block], &own, element, 0);
-                }
-                _ if gives => fill(data, &own, element, 0),
-                _ => data.fill(JUNK),
-            }
-            self.call(case, Buffers::InPlace(data))
+            let [from, into] = case.places(rank, size);
+            data.fill(JUNK);
+            fill(&mut data[from], &own, element, 0);
+            let before = data.to_vec();
+            (self.call(case, Buffers::InPlace(data)), into, before)
         } else {
-            output[self.set.offset..start + got + GUARD].fill(BLANK);
             let input = &mut input[start..start + given];
             if gives {
                 fill(input, &own, element, 0)
@@ -269,19 +287,24 @@ impl Sweep {
             if let Some(at) = kept {
                 return Err(format!("element {at} of the input was changed"));
             }
-            result
+            let into = 0..case.blocks(rank, size)[1] * case.block();
+            (result, into, vec![BLANK; got])
         };
         match result {
             Ok(()) => {}
             Err(Error::Misuse(Misuse::Algorithm { .. })) => return Ok(false),
             Err(error) => return Err(error.to_string()),
         }
-        let reach = if case.in_place { longest } else { got };
         let guards = [&output[self.set.offset..start], &output[start + reach..start + reach + GUARD]];
         if guards.iter().any(|guard| guard.iter().any(|byte| *byte != BLANK)) {
             return Err("bytes outside of the output were changed".into());
         }
-        self.check(case, &output[start..start + reach], &own).map(|()| true)
+        let after = &output[start..start + reach];
+        let outside = [0..expected_at.start, expected_at.end..reach];
+        if outside.into_iter().any(|range| after[range.clone()] != before[range]) {
+            return Err("bytes of the buffer that are no output were changed".into());
+        }
+        self.check(case, &after[expected_at]).map(|()| true)
     }
 
     fn call(&mut self, case: &Case, buffers: Buffers<'_>) -> Result<(), Error> {
@@ -289,41 +312,37 @@ impl Sweep {
         self.comm.run(Request { collective: case.collective, dtype, op, root: case.root, buffers })
     }
 
-    /// Checks what is in the output, or in the one buffer of an in-place call.
-    fn check(&mut self, case: &Case, output: &[u8], own: &[u8]) -> Result<(), String> {
+    /// Checks what is in the output.
+    fn check(&mut self, case: &Case, output: &[u8]) -> Result<(), String> {
         let (rank, size) = (self.comm.rank(), self.comm.size());
         let element = case.values.dtype.size();
-        let block = case.count * element;
-        let used = (output.len() / element).max(own.len() / element).min(PERIOD);
-        let same = |bytes: &[u8], tile: &[u8], phase: usize, what: &str| {
-            let at = first_difference(bytes, tile, element, phase);
+        let block = case.block();
+        let first = rank as usize * case.count;
+        let same = |bytes: &[u8], from: u32, phase: usize, what: &str| {
+            let tile = case.values.tile(from, (phase + case.count).min(PERIOD));
+            let at = first_difference(bytes, &tile, element, phase);
             at.map_or(Ok(()), |at| {
                 let expected = ((at + phase) % PERIOD) * element;
                 let (found, expected) = (&bytes[at * element..][..element], &tile[expected..][..element]);
                 Err(format!("rank {rank}: element {at} of {what} is {found:02x?}, not {expected:02x?}"))
             })
         };
+        let blocks = |phase| {
+            let block_of = |peer: u32| &output[peer as usize * block..][..block];
+            (0..size).try_for_each(|peer| same(block_of(peer), peer, phase, &format!("block {peer}")))
+        };
+        let is_root = rank == case.root;
         match case.collective {
             Collective::AllReduce => self.check_reduced(case, output, 0)?,
-            Collective::ReduceScatter => {
-                let first = rank as usize * block;
-                let result = if case.in_place { &output[first..first + block] } else { output };
-                self.check_reduced(case, result, rank as usize * case.count)?;
-                if case.in_place {
-                    same(&output[..first], own, 0, "the blocks before the result")?;
-                    let after = (rank as usize + 1) * case.count;
-                    same(&output[first + block..], own, after, "the blocks after the result")?;
-                }
-                // What is in other blocks differs from rank to rank.
-                return Ok(());
-            }
-            Collective::AllGather => {
-                for peer in 0..size {
-                    let theirs = case.values.tile(peer, case.count.min(PERIOD));
-                    same(&output[peer as usize * block..][..block], &theirs, 0, &format!("block {peer}"))?;
-                }
-            }
-            Collective::Broadcast => same(output, &case.values.tile(case.root, used), 0, "the output")?,
+            Collective::AllGather => blocks(0)?,
+            Collective::Broadcast => same(output, case.root, 0, "the output")?,
+            // What follows differs from rank to rank.
+            Collective::Reduce if is_root => return self.check_reduced(case, output, 0),
+            Collective::ReduceScatter => return self.check_reduced(case, output, first),
+            Collective::Gather if is_root => return blocks(0),
+            Collective::Scatter => return same(output, case.root, first, "the output"),
+            Collective::AllToAll => return blocks(first),
+            Collective::Reduce | Collective::Gather => return Ok(()),
         }
         if output.len() <= 1 << 20 {
             self.hasher.write(output);

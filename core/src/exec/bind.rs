@@ -153,7 +153,10 @@ fn is_overwritten(program: &Program, passes: &Passes, index: usize) -> bool {
         Source::Peer(_) => None,
     });
     let Some(sent) = pass.into.or(own) else { return false };
-    passes.passes[index + 1..].iter().filter_map(|later| later.into).any(|into| overlap(program, sent, into))
+    passes.passes[index + 1..]
+        .iter()
+        .filter_map(|later| later.into)
+        .any(|into| program.job.overlap(sent, into))
 }
 
 /// The earlier passes that read or write what the pass at `index` writes.
@@ -161,19 +164,12 @@ fn conflicts(program: &Program, passes: &Passes, index: usize) -> Box<[u32]> {
     let Some(into) = passes.passes[index].into else { return Box::default() };
     let touches = |pass: &Pass| {
         let reads = pass.sources.iter().any(|source| match source {
-            Source::Local(chunks) => overlap(program, *chunks, into),
+            Source::Local(chunks) => program.job.overlap(*chunks, into),
             Source::Peer(_) => false,
         });
-        reads || pass.into.is_some_and(|written| overlap(program, written, into))
+        reads || pass.into.is_some_and(|written| program.job.overlap(written, into))
     };
     (0..).zip(&passes.passes[..index]).filter(|(_, pass)| touches(pass)).map(|(at, _)| at).collect()
-}
-
-/// Whether two runs of chunks share memory.
-fn overlap(program: &Program, one: Chunks, other: Chunks) -> bool {
-    let buffers = [one.buffer, other.buffer];
-    let same = buffers[0] == buffers[1] || (program.job.in_place && !buffers.contains(&Buffer::Scratch));
-    same && one.first < other.first + other.count && other.first < one.first + one.count
 }
 
 /// Replaces dependencies on passes without bytes by what those wait for. Such a pass counts as complete from

@@ -21,8 +21,8 @@ pub use fault::{PlanError, Reason};
 
 use super::fuse::{self, Room};
 use super::memory::{overlap, place};
-use super::write::{blocked, first_wrong_edge, held, peer, runs};
-use super::{Buffer, Chunks, Job, Passes, Program, Source};
+use super::write::{first_wrong_edge, peer, runs};
+use super::{Buffer, Chunks, Holding, Job, Passes, Program, Source, input, output};
 use crate::rank::Rank;
 use crate::signature::Collective;
 use order::{Messages, Net};
@@ -79,8 +79,7 @@ fn validate(job: &Job, programs: &[Program]) -> Result<(), PlanError> {
     let shape = job.size > 0
         && job.root.0 < job.size
         && programs.len() == job.size as usize
-        && chunks > 0
-        && (!blocked(job) || chunks.is_multiple_of(job.size))
+        && job.can_have(chunks)
         && (0..).zip(programs).all(|(r, p)| p.rank == Rank(r) && p.job == *job && p.chunks == chunks);
     if !shape {
         return Err(PlanError::of(Rank(0), Reason::NotOnePlan));
@@ -90,12 +89,14 @@ fn validate(job: &Job, programs: &[Program]) -> Result<(), PlanError> {
             let fail = |reason| Err(PlanError::at(program, index, reason));
             let [from, into] = runs(&step.action);
             for run in [from, into].into_iter().flatten() {
-                let range = match run.buffer {
-                    Buffer::Scratch => 0..program.scratch_chunks.min(chunks),
-                    buffer => held(job, program.rank, chunks, buffer),
+                let inside = match run.buffer {
+                    Buffer::Scratch => {
+                        let end = run.first.checked_add(run.count);
+                        run.count > 0 && end.is_some_and(|end| end <= program.scratch_chunks.min(chunks))
+                    }
+                    buffer => Holding::of(job, program.rank, chunks, buffer).contains(run),
                 };
-                let end = run.first.checked_add(run.count);
-                if run.count == 0 || run.first < range.start || end.is_none_or(|end| end > range.end) {
+                if !inside {
                     return fail(Reason::OutOfRange { chunks: run });
                 }
             }
@@ -118,7 +119,7 @@ fn validate(job: &Job, programs: &[Program]) -> Result<(), PlanError> {
 /// Whether two runs have as many bytes, whatever the count of the call.
 fn equal_length(job: &Job, chunks: u32, a: Chunks, b: Chunks) -> bool {
     // Blocks are equally long and equally cut; the chunks within one need not be equal.
-    let period = if blocked(job) { chunks / job.size } else { chunks };
+    let period = chunks / job.blocks();
     a.count == b.count && a.first % period == b.first % period
 }
 
@@ -193,26 +194,28 @@ impl Plan<'_> {
                 sent[node] = result;
             }
         }
-        self.results(&memories, values)
+        self.results(&mut memories, values)
     }
 
     /// Compares every output chunk with what the collective promises.
-    fn results(&self, memories: &[Memory], values: &mut Values) -> Result<Vec<ValueId>, PlanError> {
+    fn results(&self, memories: &mut [Memory], values: &mut Values) -> Result<Vec<ValueId>, PlanError> {
         let chunks = self.programs[0].chunks;
         let mut reductions: Vec<Option<(Rank, ValueId)>> = vec![None; chunks as usize];
         let mut results = Vec::new();
         for program in self.programs {
-            for chunk in held(self.job, program.rank, chunks, Buffer::Output) {
+            for chunk in Holding::of(self.job, program.rank, chunks, Buffer::Output).chunks() {
                 let fail = |reason| Err(PlanError::of(program.rank, reason));
                 let Some(value) = memories[program.rank.index()].output(chunk) else {
                     return fail(Reason::NoResult { chunk });
                 };
+                let owner = Rank(chunk / (chunks / self.job.blocks()));
                 let right = match self.job.collective {
-                    Collective::AllReduce | Collective::ReduceScatter => values.is_reduction(value, chunk),
-                    Collective::AllGather => {
-                        value == values.leaf(Rank(chunk / (chunks / self.job.size)), chunk)
+                    Collective::AllReduce | Collective::ReduceScatter | Collective::Reduce => {
+                        values.is_reduction(value, chunk)
                     }
-                    Collective::Broadcast => value == values.leaf(self.job.root, chunk),
+                    Collective::AllGather | Collective::Gather => value == values.leaf(owner, chunk),
+                    Collective::Broadcast | Collective::Scatter => value == values.leaf(self.job.root, chunk),
+                    Collective::AllToAll => value == values.leaf(Rank(chunk / self.job.size), chunk),
                 };
                 if !right {
                     return fail(Reason::WrongResult { chunk, holds: values.describe(value) });
@@ -233,52 +236,49 @@ impl Plan<'_> {
 /// What one rank's chunks hold.
 struct Memory {
     job: Job,
-    /// Output chunks that may be written.
-    writable: core::ops::Range<u32>,
+    /// What may be written of the output.
+    writable: Holding,
     cells: [Vec<Option<ValueId>>; 3],
 }
 
 impl Memory {
     fn new(program: &Program, values: &mut Values) -> Self {
-        let job = program.job;
-        let cells =
-            [Buffer::Input, Buffer::Output, Buffer::Scratch].map(|_| vec![None; program.chunks as usize]);
-        let writable = held(&job, program.rank, program.chunks, Buffer::Output);
-        let mut memory = Self { job, writable, cells };
-        let given = job.collective != Collective::Broadcast || program.rank == job.root;
-        for first in held(&job, program.rank, program.chunks, Buffer::Input).filter(|_| given) {
-            let placed = place(&job, Chunks { buffer: Buffer::Input, first, count: 1 });
-            memory.cells[placed.buffer as usize][first as usize] = Some(values.leaf(program.rank, first));
+        let (job, chunks) = (program.job, program.chunks);
+        let cells = [Buffer::Input, Buffer::Output, Buffer::Scratch].map(|_| vec![None; chunks as usize]);
+        let held = |buffer| Holding::of(&job, program.rank, chunks, buffer);
+        let mut memory = Self { job, writable: held(Buffer::Output), cells };
+        for chunk in held(Buffer::Input).chunks() {
+            *memory.cell(input(chunk, 1), 0) = Some(values.leaf(program.rank, chunk));
         }
         memory
     }
 
-    fn read(&self, run: Chunks, offset: u32) -> Result<ValueId, Reason> {
+    fn cell(&mut self, run: Chunks, offset: u32) -> &mut Option<ValueId> {
         let placed = place(&self.job, run);
-        let chunk = placed.first + offset;
-        self.cells[placed.buffer as usize][chunk as usize]
-            .ok_or(Reason::Unwritten { chunks: Chunks { first: chunk, count: 1, ..run } })
+        &mut self.cells[placed.buffer as usize][(placed.first + offset) as usize]
+    }
+
+    fn read(&mut self, run: Chunks, offset: u32) -> Result<ValueId, Reason> {
+        let unwritten = Reason::Unwritten { chunks: Chunks { first: run.first + offset, count: 1, ..run } };
+        self.cell(run, offset).ok_or(unwritten)
     }
 
     fn write(&mut self, run: Chunks, result: &[ValueId]) -> Result<(), Reason> {
-        let placed = place(&self.job, run);
-        let end = placed.first + placed.count;
-        let allowed = match placed.buffer {
-            Buffer::Input => false,
-            Buffer::Output => placed.first >= self.writable.start && end <= self.writable.end,
+        let allowed = match run.buffer {
+            Buffer::Input => self.job.in_place && self.writable.contains(output(run.first, run.count)),
+            Buffer::Output => self.writable.contains(run),
             Buffer::Scratch => true,
         };
         if !allowed {
             return Err(Reason::WritesInput { chunks: run });
         }
-        let cells = &mut self.cells[placed.buffer as usize][placed.first as usize..end as usize];
-        for (cell, &value) in cells.iter_mut().zip(result) {
-            *cell = Some(value);
+        for (offset, &value) in (0..).zip(result) {
+            *self.cell(run, offset) = Some(value);
         }
         Ok(())
     }
 
-    fn output(&self, chunk: u32) -> Option<ValueId> {
-        self.cells[Buffer::Output as usize][chunk as usize]
+    fn output(&mut self, chunk: u32) -> Option<ValueId> {
+        *self.cell(output(chunk, 1), 0)
     }
 }

@@ -1,7 +1,6 @@
 //! From chunks to bytes, for one call.
 
-use super::{Buffer, Chunks, Program};
-use crate::signature::Collective;
+use super::{Buffer, Chunks, Holding, Program};
 use core::ops::Range;
 
 /// `count` elements cut into `parts` runs as equal as they can be, the cuts at multiples of `align`
@@ -41,34 +40,29 @@ impl EvenSplit {
 /// How the chunks of one program become byte ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extents {
-    /// Chunk `c` of the logical vector is the bytes `cuts[c]..cuts[c + 1]`.
+    /// The cuts of a block, in bytes from its start: its chunk `c` is `cuts[c]..cuts[c + 1]`.
     cuts: Box<[usize]>,
-    /// Where the caller's input starts in the logical vector, and where its output does.
-    starts: [usize; 2],
+    /// What the caller's input and output hold.
+    held: [Holding; 2],
 }
 
 impl Extents {
     /// Binds a program to `count` elements (as NCCL counts them for the collective) of `element` bytes.
     pub fn bind(program: &Program, count: usize, element: usize) -> Self {
-        let (job, chunks) = (program.job, program.chunks as usize);
-        let size = job.size as usize;
-        let mut cuts = Vec::with_capacity(chunks + 1);
-        cuts.push(0);
-        let blocked = matches!(job.collective, Collective::AllGather | Collective::ReduceScatter);
-        let (blocks, per_block) = if blocked { (size, chunks / size) } else { (1, chunks) };
+        let per_block = (program.chunks / program.job.blocks()) as usize;
         // 64 bytes: chunks that start on a cache line do not share one with their neighbour.
-        let align = (64 / element).max(1);
-        for block in 0..blocks {
-            let split = EvenSplit::new(count, per_block.max(1), align);
-            cuts.extend((0..per_block).map(|i| (block * count + split.part(i).end) * element));
-        }
-        let own = if blocked { program.rank.index() * count * element } else { 0 };
-        let starts = match job.collective {
-            Collective::AllGather => [own, 0],
-            Collective::ReduceScatter => [0, own],
-            _ => [0, 0],
-        };
-        Self { cuts: cuts.into(), starts }
+        let split = EvenSplit::new(count, per_block, (64 / element).max(1));
+        let cuts = core::iter::once(0).chain((0..per_block).map(|chunk| split.part(chunk).end * element));
+        let held = [Buffer::Input, Buffer::Output]
+            .map(|buffer| Holding::of(&program.job, program.rank, program.chunks, buffer));
+        Self { cuts: cuts.collect(), held }
+    }
+
+    /// Bytes of the first `chunks` chunks of as many blocks as it takes, one after the other.
+    fn end(&self, chunks: u32) -> usize {
+        let per_block = self.cuts.len() - 1;
+        let (block, chunk) = (chunks as usize / per_block, chunks as usize % per_block);
+        block * self.cuts[per_block] + self.cuts[chunk]
     }
 
     /// The bytes of `chunks` in their buffer.
@@ -76,19 +70,20 @@ impl Extents {
     /// # Panics
     /// When the chunks lie outside their buffer: the checker proves that they do not.
     pub fn bytes(&self, chunks: Chunks) -> Range<usize> {
-        let start = match chunks.buffer {
-            Buffer::Input => self.starts[0],
-            Buffer::Output => self.starts[1],
-            Buffer::Scratch => 0,
+        let per_block = (self.cuts.len() - 1) as u32;
+        let (block, chunk) = (chunks.first / per_block, chunks.first % per_block);
+        let position = match chunks.buffer {
+            Buffer::Input => self.held[0].position(block),
+            Buffer::Output => self.held[1].position(block),
+            Buffer::Scratch => Some(block),
         };
-        let first = self.cuts[chunks.first as usize];
-        let end = self.cuts[(chunks.first + chunks.count) as usize];
-        assert!(first >= start, "{chunks:?} lies before its buffer");
-        first - start..end - start
+        let position = position.unwrap_or_else(|| panic!("{chunks:?} lies outside its buffer"));
+        let first = position * per_block + chunk;
+        self.end(first)..self.end(first + chunks.count)
     }
 
     /// Bytes of the first `chunks` scratch chunks: what passes that use so many need.
     pub fn scratch_bytes(&self, chunks: u32) -> usize {
-        self.cuts[chunks as usize]
+        self.end(chunks)
     }
 }

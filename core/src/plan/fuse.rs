@@ -9,11 +9,11 @@
 //! only if it may trade places with every pass in between.
 
 use super::memory::{Access, Direction, Hazards, overlap, place};
-use super::write::held;
-use super::{Action, Buffer, Chunks, Edge, Job, Program, Step, Wait};
+use super::{Action, Buffer, Chunks, Edge, Holding, Job, Program, Step, Wait, output};
 use crate::link::SOURCES_MAX;
 use crate::rank::{ChannelId, Rank};
 use core::panic::Location;
+use std::collections::HashSet;
 
 /// Where a pass reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,7 +279,9 @@ impl Fuser {
 
     /// Drops stores that nobody reads, of passes that forward their result.
     fn skip_dead_stores(&mut self, program: &Program) {
-        let result = held(&self.job, program.rank, program.chunks, Buffer::Output);
+        let held = Holding::of(&self.job, program.rank, program.chunks, Buffer::Output);
+        let result: HashSet<u32> =
+            held.chunks().map(|first| place(&self.job, output(first, 1)).first).collect();
         let mut live: [Vec<bool>; 3] = [Buffer::Input, Buffer::Output, Buffer::Scratch].map(|buffer| {
             (0..program.chunks.max(program.scratch_chunks))
                 .map(|c| buffer == Buffer::Output && result.contains(&c))

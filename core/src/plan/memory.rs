@@ -7,11 +7,20 @@ use super::{Buffer, Chunks, Edge, Job, Wait};
 use crate::rank::{ChannelId, Rank};
 use std::collections::HashMap;
 
-/// Where `chunks` really lie: in place, the input is the output.
+/// Where `chunks` really lie: in place, the input is the output. What comes back is for comparison only: in an all-to-all in
+/// place, memory goes by the input's numbers.
 pub(super) fn place(job: &Job, chunks: Chunks) -> Chunks {
     match chunks.buffer {
         Buffer::Input if job.in_place => Chunks { buffer: Buffer::Output, ..chunks },
+        Buffer::Output if job.in_place => Chunks { first: job.input_place(chunks.first), ..chunks },
         _ => chunks,
+    }
+}
+
+impl Job {
+    /// Whether two runs of one rank share memory.
+    pub(crate) fn overlap(&self, a: Chunks, b: Chunks) -> bool {
+        overlap(place(self, a), place(self, b))
     }
 }
 

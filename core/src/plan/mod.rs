@@ -8,6 +8,7 @@
 pub mod check;
 pub mod extents;
 pub mod fuse;
+mod layout;
 mod memory;
 pub mod text;
 pub mod timeline;
@@ -19,6 +20,7 @@ use core::panic::Location;
 
 pub use extents::{EvenSplit, Extents};
 pub use fuse::{Pass, Passes, Room, Source};
+pub use layout::Holding;
 pub use write::Writer;
 
 /// A collective without its bytes: what an algorithm needs to know to write a program.
@@ -32,8 +34,7 @@ pub struct Job {
     pub root: Rank,
     /// Whether input and output are the same memory (NCCL's in-place rule of the collective).
     pub in_place: bool,
-    /// Chunks that each block is cut into. The logical vector has `size * pieces` chunks for all-gather,
-    /// reduce-scatter (blocks are the ranks' parts) and for algorithms that give each rank a part to own.
+    /// Chunks that each block, or each part that an algorithm gives a rank to own, is cut into.
     pub pieces: u32,
 }
 
@@ -59,8 +60,8 @@ pub enum Buffer {
 ///
 /// Chunk numbers of `Input` and `Output` count along the collective's logical vector (the whole of what
 /// all ranks together hold or reduce): chunk `c` of the input and chunk `c` of the output name the same
-/// elements, and where the job is in place, the same memory. A rank whose buffer holds only its own block
-/// (all-gather's input, reduce-scatter's output) has only that block's chunks.
+/// elements, and where the job is in place, the same memory (but for all-to-all, which gets a block where it gave one). A
+/// rank whose buffer holds only some blocks has only their chunks: see [`Holding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Chunks {
     /// Which memory.

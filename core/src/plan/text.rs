@@ -5,7 +5,6 @@
 //! the text. The format is described in `docs/plan.md`.
 
 use super::fuse::{Pass, Passes, Source};
-use super::write::blocked;
 use super::{Action, Buffer, Chunks, Edge, Job, Program, Step, Wait};
 use crate::rank::{ChannelId, Rank};
 use crate::signature::Collective;
@@ -304,8 +303,9 @@ impl<'a> Line<'a> {
         }
         job.in_place = self.skip("in_place");
         self.end()?;
-        if blocked(&job) && !chunks.is_multiple_of(size) {
-            return self.fail(format!("{chunks} chunks can not be dealt out evenly to {size} blocks"));
+        if !job.can_have(chunks) {
+            let blocks = job.blocks();
+            return self.fail(format!("{chunks} chunks can not be dealt out evenly to {blocks} blocks"));
         }
         Ok(Program { job, rank: Rank(rank), chunks, steps: Vec::new(), scratch_chunks })
     }

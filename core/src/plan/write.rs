@@ -4,9 +4,8 @@
 //! be forgotten. Panics here are bugs of an algorithm, and say where it wrote the step.
 
 use super::memory::{Access, Direction, Hazards, overlap, place};
-use super::{Action, Buffer, Chunks, Job, Program, Step};
+use super::{Action, Buffer, Chunks, Holding, Job, Program, Step};
 use crate::rank::{ChannelId, Rank};
-use crate::signature::Collective;
 use core::panic::Location;
 
 /// Collects the steps of one rank.
@@ -26,10 +25,7 @@ impl Writer {
     /// that has them.
     pub fn new(job: Job, rank: Rank, chunks: u32) -> Self {
         assert!(rank.0 < job.size && job.root.0 < job.size, "{rank} and root {} of {}", job.root.0, job.size);
-        assert!(
-            chunks > 0 && (!blocked(&job) || chunks.is_multiple_of(job.size)),
-            "{chunks} chunks for {job:?}"
-        );
+        assert!(job.can_have(chunks), "{chunks} chunks for {job:?}");
         Self { job, rank, chunks, steps: Vec::new() }
     }
 
@@ -135,9 +131,8 @@ impl Writer {
     fn push(&mut self, action: Action) {
         let [from, into] = runs(&action);
         for run in [from, into].into_iter().flatten() {
-            let range = held(&self.job, self.rank, self.chunks, run.buffer);
-            let inside = run.first >= range.start && run.first + run.count <= range.end;
-            assert!(run.count > 0 && inside, "{}: {action:?} is not within {range:?}", self.rank);
+            let held = Holding::of(&self.job, self.rank, self.chunks, run.buffer);
+            assert!(held.contains(run), "{}: {action:?} is not within {held}", self.rank);
         }
         if let (Some(from), Some(into)) = (from, into) {
             let apart = !overlap(place(&self.job, from), place(&self.job, into));
@@ -157,21 +152,6 @@ impl Writer {
             after: Vec::new(),
             written_at: Location::caller(),
         });
-    }
-}
-
-/// Whether the logical vector is made of one block for each rank.
-pub(super) fn blocked(job: &Job) -> bool {
-    matches!(job.collective, Collective::AllGather | Collective::ReduceScatter)
-}
-
-/// Which chunks of `buffer` a rank has.
-pub(super) fn held(job: &Job, rank: Rank, chunks: u32, buffer: Buffer) -> core::ops::Range<u32> {
-    let per_block = chunks / job.size;
-    let own = rank.0 * per_block..(rank.0 + 1) * per_block;
-    match (job.collective, buffer) {
-        (Collective::AllGather, Buffer::Input) | (Collective::ReduceScatter, Buffer::Output) => own,
-        _ => 0..chunks,
     }
 }
 
@@ -221,6 +201,7 @@ fn access(job: &Job, step: &Step) -> Access {
 mod tests {
     use super::*;
     use crate::plan::{Edge, Wait, input, output, scratch};
+    use crate::signature::Collective;
 
     fn writer(collective: Collective, in_place: bool) -> Writer {
         Writer::new(Job { in_place, ..Job::new(collective, 2) }, Rank(1), 4)

@@ -30,25 +30,31 @@ fn stored(call: &Call<'_>, value: i64) -> Vec<u8> {
     store(call, value as f64, value)
 }
 
-/// The input of `rank`: its block where ranks have blocks to give, else a whole vector.
+/// The input of `rank`.
 pub(super) fn given(call: &Call<'_>, rank: Rank, seed: u64) -> Vec<u8> {
-    let whole = call.job.collective == Collective::AllGather || call.job.collective == Collective::Broadcast;
-    let bytes = if whole { call.block() } else { call.whole() };
-    let count = bytes / call.dtype.size();
+    let count = call.held_bytes(rank)[0] / call.dtype.size();
     (0..count).flat_map(|index| stored(call, element(call, rank, index, seed))).collect()
 }
 
 /// The output of `rank`.
 pub(super) fn result(call: &Call<'_>, rank: Rank, seed: u64) -> Vec<u8> {
     let ranks = || (0..call.job.size).map(Rank);
+    let all = |range: core::ops::Range<usize>| range.flat_map(|index| reduced(call, index, seed)).collect();
+    let own = rank.index() * call.count..(rank.index() + 1) * call.count;
+    let own_bytes = rank.index() * call.block()..(rank.index() + 1) * call.block();
+    let is_root = rank == call.job.root;
     match call.job.collective {
         Collective::AllGather => ranks().flat_map(|rank| given(call, rank, seed)).collect(),
+        Collective::Gather if is_root => ranks().flat_map(|rank| given(call, rank, seed)).collect(),
         Collective::Broadcast => given(call, call.job.root, seed),
-        Collective::AllReduce => (0..call.count).flat_map(|index| reduced(call, index, seed)).collect(),
-        Collective::ReduceScatter => {
-            let first = rank.index() * call.count;
-            (first..first + call.count).flat_map(|index| reduced(call, index, seed)).collect()
+        Collective::AllReduce => all(0..call.count),
+        Collective::Reduce if is_root => all(0..call.count),
+        Collective::ReduceScatter => all(own),
+        Collective::Scatter => given(call, call.job.root, seed)[own_bytes].to_vec(),
+        Collective::AllToAll => {
+            ranks().flat_map(|rank| given(call, rank, seed)[own_bytes.clone()].to_vec()).collect()
         }
+        Collective::Reduce | Collective::Gather => Vec::new(),
     }
 }
 

@@ -16,7 +16,7 @@ use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::Links;
 use sohu_coll_core::plan::fuse::fuse_for;
 use sohu_coll_core::plan::{Algorithm, Extents, Job, Room};
-use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
+use sohu_coll_core::{DType, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, Regions};
 use std::sync::Arc;
@@ -69,35 +69,15 @@ impl Call<'_> {
         self.count * self.dtype.size()
     }
 
-    /// Bytes of the whole vector.
-    fn whole(&self) -> usize {
-        match self.job.collective {
-            Collective::AllGather | Collective::ReduceScatter => self.block() * self.job.size as usize,
-            Collective::AllReduce | Collective::Broadcast => self.block(),
-        }
-    }
-
-    fn input_bytes(&self, rank: Rank) -> usize {
-        match self.job.collective {
-            Collective::AllGather => self.block(),
-            Collective::Broadcast if rank != self.job.root && !self.job.in_place => 0,
-            _ => self.whole(),
-        }
-    }
-
-    fn output_bytes(&self) -> usize {
-        if self.job.collective == Collective::ReduceScatter { self.block() } else { self.whole() }
+    fn held_bytes(&self, rank: Rank) -> [usize; 2] {
+        let held = self.job.collective.held(self.job.size, rank == self.job.root);
+        held.map(|blocks| blocks as usize * self.block())
     }
 
     /// Where the input and the output lie in the one buffer of a call in place.
     fn places(&self, rank: Rank) -> [core::ops::Range<usize>; 2] {
-        let (whole, block) = (0..self.whole(), self.block());
-        let own = rank.index() * block..(rank.index() + 1) * block;
-        match self.job.collective {
-            Collective::AllGather => [own, whole],
-            Collective::ReduceScatter => [whole, own],
-            _ => [whole.clone(), whole],
-        }
+        let block = self.block();
+        self.job.sharing(rank).map(|blocks| blocks.start as usize * block..blocks.end as usize * block)
     }
 
     fn bind(&self, rank: Rank, sequence: u32) -> Player {
@@ -161,11 +141,12 @@ impl<M: DerefMut<Target = [u8]>> Memory<M> {
     ) -> Self {
         let places = call.places(rank);
         let given = expected::given(call, rank, seed);
-        let mut input = (!call.job.in_place).then(|| alloc(call.input_bytes(rank)));
-        let mut output = alloc(if call.job.in_place { call.whole() } else { call.output_bytes() });
+        let [gives, gets] = call.held_bytes(rank);
+        let mut input = (!call.job.in_place).then(|| alloc(gives));
+        let mut output = alloc(if call.job.in_place { gives.max(gets) } else { gets });
         output.fill(UNTOUCHED);
         match &mut input {
-            Some(input) => input.copy_from_slice(&given[..call.input_bytes(rank)]),
+            Some(input) => input.copy_from_slice(&given),
             None => output[places[0].clone()].copy_from_slice(&given),
         }
         let before = (input.as_ref().map_or(Vec::new(), |input| input.to_vec()), output.to_vec());

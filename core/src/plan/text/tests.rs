@@ -200,7 +200,8 @@ prop_compose! {
             step.after.iter_mut().for_each(|edge| edge.on %= number as u32);
         }
         let job = Job { collective, size: 6, root: Rank(root), in_place, pieces };
-        Program { job, rank: Rank(0), chunks: 12, steps, scratch_chunks: 9 }
+        let chunks = job.blocks().max(12);
+        Program { job, rank: Rank(0), chunks, steps, scratch_chunks: 9 }
     }
 }
 
@@ -211,7 +212,7 @@ proptest! {
         let back = parse(&text).unwrap();
         prop_assert_eq!(back.to_string(), text);
         prop_assert_eq!(back.job, program.job);
-        prop_assert_eq!((back.rank, back.chunks, back.scratch_chunks), (program.rank, 12, 9));
+        prop_assert_eq!((back.rank, back.chunks, back.scratch_chunks), (program.rank, program.chunks, 9));
         prop_assert_eq!(back.steps.len(), program.steps.len());
         for (ours, theirs) in back.steps.iter().zip(&program.steps) {
             prop_assert_eq!(ours.action, theirs.action);

@@ -1,0 +1,202 @@
+//! The typed calls: one method for each collective, out of place and in place. All end in [`Communicator::run`].
+
+use crate::communicator::{Buffers, Communicator, Request};
+#[cfg(doc)]
+use sohu_coll_core::Misuse;
+use sohu_coll_core::{Collective, Element, Error, ReduceOp};
+
+impl Communicator {
+    /// `output` becomes the reduction of all ranks' `input`, on every rank.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when the buffers differ in length; else as described at [`Communicator`].
+    #[inline]
+    pub fn all_reduce<T: Element>(
+        &mut self,
+        input: &[T],
+        output: &mut [T],
+        op: ReduceOp,
+    ) -> Result<(), Error> {
+        self.apart(Collective::AllReduce, input, output, op, 0)
+    }
+
+    /// `data` becomes the reduction of all ranks' `data`, on every rank.
+    ///
+    /// # Errors
+    /// As described at [`Communicator`].
+    #[inline]
+    pub fn all_reduce_in_place<T: Element>(&mut self, data: &mut [T], op: ReduceOp) -> Result<(), Error> {
+        self.in_place(Collective::AllReduce, data, op, 0)
+    }
+
+    /// `output` becomes block `rank` of the reduction of all ranks' `input`, which has `size` blocks of
+    /// `output.len()` elements.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when the lengths do not fit; else as described at [`Communicator`].
+    pub fn reduce_scatter<T: Element>(
+        &mut self,
+        input: &[T],
+        output: &mut [T],
+        op: ReduceOp,
+    ) -> Result<(), Error> {
+        self.apart(Collective::ReduceScatter, input, output, op, 0)
+    }
+
+    /// Block `rank` of `data` becomes that block of the reduction of all ranks' `data`; the others stay.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
+    pub fn reduce_scatter_in_place<T: Element>(&mut self, data: &mut [T], op: ReduceOp) -> Result<(), Error> {
+        self.in_place(Collective::ReduceScatter, data, op, 0)
+    }
+
+    /// `output` becomes all ranks' `input`, in rank order.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when `output` is not `size` times as long; else as described at [`Communicator`].
+    pub fn all_gather<T: Element>(&mut self, input: &[T], output: &mut [T]) -> Result<(), Error> {
+        self.apart(Collective::AllGather, input, output, ReduceOp::Sum, 0)
+    }
+
+    /// Every block of `data` becomes the block of its rank; this rank gives block `rank`.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
+    pub fn all_gather_in_place<T: Element>(&mut self, data: &mut [T]) -> Result<(), Error> {
+        self.in_place(Collective::AllGather, data, ReduceOp::Sum, 0)
+    }
+
+    /// `output` becomes the root's `input`, on every rank. Other ranks' `input` is not looked at, and may be empty.
+    ///
+    /// # Errors
+    /// [`Misuse::Root`] when there is no such rank; else as described at [`Communicator`].
+    pub fn broadcast<T: Element>(&mut self, input: &[T], output: &mut [T], root: u32) -> Result<(), Error> {
+        self.apart(Collective::Broadcast, input, output, ReduceOp::Sum, root)
+    }
+
+    /// `data` becomes the root's `data`, on every rank.
+    ///
+    /// # Errors
+    /// [`Misuse::Root`] when there is no such rank; else as described at [`Communicator`].
+    pub fn broadcast_in_place<T: Element>(&mut self, data: &mut [T], root: u32) -> Result<(), Error> {
+        self.in_place(Collective::Broadcast, data, ReduceOp::Sum, root)
+    }
+
+    /// The root's `output` becomes the reduction of all ranks' `input`. Other ranks' `output` is not looked at, and may
+    /// be empty.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when the root's buffers differ in length, [`Misuse::Root`] when there is no such rank; else as
+    /// described at [`Communicator`].
+    pub fn reduce<T: Element>(
+        &mut self,
+        input: &[T],
+        output: &mut [T],
+        op: ReduceOp,
+        root: u32,
+    ) -> Result<(), Error> {
+        self.apart(Collective::Reduce, input, output, op, root)
+    }
+
+    /// The root's `data` becomes the reduction of all ranks' `data`; that of other ranks stays.
+    ///
+    /// # Errors
+    /// As for [`reduce`](Self::reduce).
+    pub fn reduce_in_place<T: Element>(
+        &mut self,
+        data: &mut [T],
+        op: ReduceOp,
+        root: u32,
+    ) -> Result<(), Error> {
+        self.in_place(Collective::Reduce, data, op, root)
+    }
+
+    /// The root's `output` becomes all ranks' `input`, in rank order. Other ranks' `output` is not looked at, and may be
+    /// empty.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when the root's output is not `size` times as long as its input, [`Misuse::Root`] when there
+    /// is no such rank; else as described at [`Communicator`].
+    pub fn gather<T: Element>(&mut self, input: &[T], output: &mut [T], root: u32) -> Result<(), Error> {
+        self.apart(Collective::Gather, input, output, ReduceOp::Sum, root)
+    }
+
+    /// Every block of the root's `data` becomes the block of its rank. The root gives block `root` of its `data`, any
+    /// other rank gives all of its `data`, which is one block.
+    ///
+    /// # Errors
+    /// As for [`gather`](Self::gather).
+    pub fn gather_in_place<T: Element>(&mut self, data: &mut [T], root: u32) -> Result<(), Error> {
+        self.in_place(Collective::Gather, data, ReduceOp::Sum, root)
+    }
+
+    /// `output` becomes block `rank` of the root's `input`. Other ranks' `input` is not looked at, and may be empty.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when the root's input is not `size` times as long as its output, [`Misuse::Root`] when there
+    /// is no such rank; else as described at [`Communicator`].
+    pub fn scatter<T: Element>(&mut self, input: &[T], output: &mut [T], root: u32) -> Result<(), Error> {
+        self.apart(Collective::Scatter, input, output, ReduceOp::Sum, root)
+    }
+
+    /// `data`, which is one block, becomes block `rank` of the root's `data`, which stays.
+    ///
+    /// # Errors
+    /// As for [`scatter`](Self::scatter).
+    pub fn scatter_in_place<T: Element>(&mut self, data: &mut [T], root: u32) -> Result<(), Error> {
+        self.in_place(Collective::Scatter, data, ReduceOp::Sum, root)
+    }
+
+    /// Block `s` of `output` becomes block `rank` of rank s's `input`. There is a block for each rank.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when the buffers differ in length or are no `size` equal blocks; else as described at
+    /// [`Communicator`].
+    pub fn all_to_all<T: Element>(&mut self, input: &[T], output: &mut [T]) -> Result<(), Error> {
+        self.apart(Collective::AllToAll, input, output, ReduceOp::Sum, 0)
+    }
+
+    /// Block `s` of `data` becomes block `rank` of rank s's `data`.
+    ///
+    /// # Errors
+    /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
+    pub fn all_to_all_in_place<T: Element>(&mut self, data: &mut [T]) -> Result<(), Error> {
+        self.in_place(Collective::AllToAll, data, ReduceOp::Sum, 0)
+    }
+
+    /// Returns when every rank has called it.
+    ///
+    /// # Errors
+    /// As described at [`Communicator`].
+    pub fn barrier(&mut self) -> Result<(), Error> {
+        self.all_reduce_in_place(&mut [0u8], ReduceOp::Max)
+    }
+
+    #[inline]
+    fn apart<T: Element>(
+        &mut self,
+        collective: Collective,
+        input: &[T],
+        output: &mut [T],
+        op: ReduceOp,
+        root: u32,
+    ) -> Result<(), Error> {
+        let input = bytemuck::cast_slice(input);
+        let output = bytemuck::cast_slice_mut(output);
+        let buffers = Buffers::Apart { input, output };
+        self.run(Request { collective, dtype: T::DTYPE, op, root, buffers })
+    }
+
+    #[inline]
+    fn in_place<T: Element>(
+        &mut self,
+        collective: Collective,
+        data: &mut [T],
+        op: ReduceOp,
+        root: u32,
+    ) -> Result<(), Error> {
+        let buffers = Buffers::InPlace(bytemuck::cast_slice_mut(data));
+        self.run(Request { collective, dtype: T::DTYPE, op, root, buffers })
+    }
+}
