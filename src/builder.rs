@@ -41,7 +41,7 @@ pub enum TransportKind {
 }
 
 /// Settings of a communicator that is to be.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Builder {
     rank: Option<u32>,
     size: Option<u32>,
@@ -123,13 +123,19 @@ impl Builder {
         Ok(self)
     }
 
+    /// How long calls of the communicator may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
     /// Joins the job: returns when every rank has come and is linked.
     ///
     /// # Errors
     /// [`Error::Missing`] names the ranks that did not come within the timeout; [`Error::Refused`] says which ranks
     /// disagree about the job; [`Misuse::Setting`] names what was not set or makes no sense.
     pub fn build(self) -> Result<Communicator, Error> {
-        let timeout = self.timeout.unwrap_or(TIMEOUT);
+        let template = Self { rank: None, size: None, id: None, cpus: None, ..self.clone() };
+        let timeout = self.patience();
         let missing = |name: &str, what: &str| {
             let reason = format!("{what}; set it, or take it from a launcher by from_env");
             Error::from(Misuse::Setting { name: name.into(), value: String::new(), reason })
@@ -176,7 +182,8 @@ impl Builder {
         let rank = Rank(rank);
         let plans = Plans::new(rank, size, Tuner::new(machine), self.algorithm);
         let patience = Patience::new(spins, YIELDS);
-        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, timeout, Manners { patience, mates }))
+        let manners = Manners { patience, mates };
+        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, manners))
     }
 }
 

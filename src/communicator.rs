@@ -31,6 +31,8 @@ pub struct Communicator {
     scratch: Vec<u8>,
     sequence: u32,
     timeout: Duration,
+    /// The settings that communicators made out of this one have too.
+    template: Builder,
     manners: Manners,
     failed: Option<Arc<Error>>,
 }
@@ -85,7 +87,7 @@ impl Communicator {
         fabric: Fabric,
         control: Control,
         plans: Plans,
-        timeout: Duration,
+        template: Builder,
         manners: Manners,
     ) -> Self {
         let size = fabric.size();
@@ -98,10 +100,15 @@ impl Communicator {
             ledger: Ledger::new(),
             scratch: Vec::new(),
             sequence: 0,
-            timeout,
+            timeout: template.patience(),
+            template,
             manners,
             failed: None,
         }
+    }
+
+    pub(crate) fn template(&self) -> Builder {
+        self.template.clone()
     }
 
     /// This rank, `0..size`.

@@ -29,6 +29,7 @@ mod discover;
 mod drive;
 mod duration;
 mod explain;
+mod groups;
 pub mod launch;
 pub mod limits;
 mod plans;

@@ -1,6 +1,8 @@
 //! Results, on real processes: every collective, type, operation, form and size against a reference that every rank
 //! computes for itself.
 
+#[path = "matrix/groups.rs"]
+mod groups;
 #[path = "matrix/lives.rs"]
 mod lives;
 mod ranks;
@@ -33,12 +35,15 @@ fn main() -> ExitCode {
             ("other_algorithms_are_as_near_as_their_rounding", || rounded(&["ring", "recursive_doubling"])),
             ("typed_calls_are_right_for_every_element_type", lives::typed_calls),
             ("several_communicators_of_a_process_do_not_meet", lives::several_communicators),
+            ("splits_and_copies_have_the_ranks_they_should", groups::splits),
+            ("threads_of_one_process_can_be_ranks", groups::threads),
             ("coming_and_going_leaves_nothing_behind", lives::coming_and_going),
         ],
         &[
             ("sweep", sweep::play),
             ("typed", lives::play_typed),
             ("several", lives::play_several),
+            ("split", groups::play_split),
             ("cycles", lives::play_cycles),
         ],
     )

@@ -83,6 +83,9 @@ impl UniqueId {
         format!("{TEXT_PREFIX}{}{}", hex(&self.job), hex(self.secret.bytes()))
     }
 
+    /// How long the text form is, in bytes.
+    pub(crate) const TEXT_BYTES: usize = TEXT_PREFIX.len() + 2 * (JOB_BYTES + SECRET_BYTES);
+
     /// Reads what [`UniqueId::to_text`] wrote; white space around it is ignored.
     ///
     /// # Errors
