@@ -4,15 +4,16 @@ use crate::buffer::Buffer;
 use crate::builder::Builder;
 use crate::connect::Fabric;
 use crate::control::Control;
-use crate::drive::{Driver, Manners};
+use crate::drive::Manners;
+use crate::engine::Engine;
 use crate::explain::Explanation;
 use crate::plans::{Plans, Shape};
+use sohu_coll_core::exec::Executor;
 use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
-use sohu_coll_mem::region::{Ledger, Loan, scope};
+use sohu_coll_mem::region::Loan;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A group of ranks with links between them.
 ///
@@ -24,16 +25,11 @@ use std::time::Duration;
 pub struct Communicator {
     rank: Rank,
     size: u32,
-    fabric: Fabric,
-    control: Control,
+    engine: Engine,
     plans: Plans,
-    ledger: Box<Ledger>,
-    scratch: Vec<u8>,
     sequence: u32,
-    timeout: Duration,
     /// The settings that communicators made out of this one have too.
     template: Builder,
-    manners: Manners,
     failed: Option<Arc<Error>>,
 }
 
@@ -94,15 +90,10 @@ impl Communicator {
         Self {
             rank,
             size,
-            fabric,
-            control,
+            engine: Engine::new(fabric, control, template.patience(), manners),
             plans,
-            ledger: Ledger::new(),
-            scratch: Vec::new(),
             sequence: 0,
-            timeout: template.patience(),
             template,
-            manners,
             failed: None,
         }
     }
@@ -123,7 +114,7 @@ impl Communicator {
 
     /// What connects the ranks: `shm` or `tcp`.
     pub fn transport(&self) -> &'static str {
-        self.fabric.name()
+        self.engine.fabric.name()
     }
 
     /// Makes any call, untyped.
@@ -137,29 +128,44 @@ impl Communicator {
             return Err(Error::Aborted { cause: cause.clone() });
         }
         let plan = self.plans.find(&shape)?;
-        let scratch_bytes = plan.executor.bound().scratch_bytes;
-        if self.scratch.len() < scratch_bytes {
-            self.scratch.resize(scratch_bytes, 0);
-        }
         let call = Signature { sequence: self.sequence, ..plan.signature };
-        let links = self.fabric.links();
-        let control = &mut self.control;
-        let Manners { patience, ref mates } = self.manners;
-        let mut driver = Driver { links, control, timeout: self.timeout, patience, mates, call };
-        let executor = &mut plan.executor;
-        let result = scope(&self.ledger, loan, &mut self.scratch, |regions| driver.run(executor, regions));
-        driver.links.ring();
+        let made = self.engine.make(&mut plan.executor, call, loan);
+        self.end(made)
+    }
+
+    /// Makes a call that was planned for this once.
+    pub(crate) fn make(
+        &mut self,
+        executor: &mut Executor,
+        call: Signature,
+        loan: Loan<'_>,
+    ) -> Result<(), Error> {
+        if let Some(cause) = &self.failed {
+            return Err(Error::Aborted { cause: cause.clone() });
+        }
+        let call = Signature { sequence: self.sequence, ..call };
+        let made = self.engine.make(executor, call, loan);
+        self.end(made)
+    }
+
+    #[inline]
+    fn end(&mut self, made: Result<(), Box<Error>>) -> Result<(), Error> {
         self.sequence = self.sequence.wrapping_add(1);
-        match result {
+        match made {
             Ok(()) => Ok(()),
             Err(error) => Err(self.fail(*error)),
         }
     }
 
+    /// Whether bytes lie in memory of [`alloc`](Self::alloc).
+    pub(crate) fn is_registered(&self, bytes: &[u8]) -> bool {
+        self.engine.fabric.is_registered(bytes)
+    }
+
     /// Ends the communicator here and on all peers.
     #[cold]
     fn fail(&mut self, error: Error) -> Error {
-        self.control.abort(&error);
+        self.engine.control.abort(&error);
         self.failed = Some(Arc::new(error.clone()));
         error
     }
@@ -185,8 +191,8 @@ impl Communicator {
                 [_, 0] => (input, input),
                 _ => (input, output),
             };
-            let input_registered = lends && self.fabric.is_registered(given);
-            let output_registered = lends && self.fabric.is_registered(got);
+            let input_registered = lends && self.engine.fabric.is_registered(given);
+            let output_registered = lends && self.engine.fabric.is_registered(got);
             Shape { collective, dtype, op, root, count, in_place, input_registered, output_registered }
         };
         match buffers {
@@ -261,7 +267,7 @@ impl Communicator {
     pub fn alloc<T: Element>(&mut self, count: usize) -> Result<Buffer<T>, Error> {
         let too_long = || Misuse::Alloc { bytes: usize::MAX, reason: "more than there are addresses".into() };
         let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_long)?;
-        self.fabric.alloc(bytes).map_err(|reason| Misuse::Alloc { bytes, reason }.into())
+        self.engine.fabric.alloc(bytes).map_err(|reason| Misuse::Alloc { bytes, reason }.into())
     }
 
     /// What a call would do and how long it should take: the algorithm chosen, and what else there is.
@@ -277,6 +283,8 @@ impl Communicator {
         in_place: bool,
         registered: bool,
     ) -> Result<Explanation, Error> {
+        let held = collective.held(self.size, true);
+        let lends = registered && count * dtype.size() * held[0].max(held[1]) as usize >= LEND_MIN;
         let shape = Shape {
             collective,
             dtype,
@@ -284,8 +292,8 @@ impl Communicator {
             root: Rank(0),
             count,
             in_place,
-            input_registered: registered,
-            output_registered: registered,
+            input_registered: lends,
+            output_registered: lends,
         };
         Explanation::of(&self.plans, &shape, self.size)
     }
@@ -298,7 +306,7 @@ impl Communicator {
     pub fn handover_ns(&mut self) -> Result<f64, Error> {
         const ROUNDS: u64 = 1_000; // ~0.1 ms near, ~0.6 ms far: short against the seconds a state lasts
         self.barrier()?;
-        let measured = self.fabric.handover_ns(ROUNDS);
+        let measured = self.engine.fabric.handover_ns(ROUNDS);
         self.tell(measured)
     }
 
@@ -310,7 +318,7 @@ impl Communicator {
     pub fn wake_ns(&mut self) -> Result<f64, Error> {
         const ROUNDS: u64 = 50;
         self.barrier()?;
-        let measured = self.fabric.wake_ns(ROUNDS);
+        let measured = self.engine.fabric.wake_ns(ROUNDS);
         self.tell(measured)
     }
 
@@ -324,7 +332,7 @@ impl Communicator {
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        self.fabric.links().ring();
-        self.control.bye(self.sequence);
+        self.engine.fabric.links().ring();
+        self.engine.control.bye(self.sequence);
     }
 }

@@ -5,6 +5,8 @@
 mod groups;
 #[path = "matrix/lives.rs"]
 mod lives;
+#[path = "matrix/ragged.rs"]
+mod ragged;
 mod ranks;
 #[path = "matrix/sweep.rs"]
 mod sweep;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
             ("other_algorithms_are_as_near_as_their_rounding", || rounded(&["ring", "recursive_doubling"])),
             ("typed_calls_are_right_for_every_element_type", lives::typed_calls),
             ("several_communicators_of_a_process_do_not_meet", lives::several_communicators),
+            ("blocks_of_any_length_end_where_they_should", ragged::ragged_calls),
             ("splits_and_copies_have_the_ranks_they_should", groups::splits),
             ("threads_of_one_process_can_be_ranks", groups::threads),
             ("coming_and_going_leaves_nothing_behind", lives::coming_and_going),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
             ("typed", lives::play_typed),
             ("several", lives::play_several),
             ("split", groups::play_split),
+            ("ragged", ragged::play_ragged),
             ("cycles", lives::play_cycles),
         ],
     )

@@ -73,6 +73,28 @@ pub enum Misuse {
         /// Ranks of the communicator.
         size: u32,
     },
+    /// Two blocks of one output share an element.
+    #[error("{call}: blocks of the {buffer} overlap; each element can come from one rank only")]
+    Overlap {
+        /// The call.
+        call: &'static str,
+        /// Which buffer.
+        buffer: &'static str,
+    },
+    /// What one rank gives another is not as long as the other expects. All ranks are told, and nothing was written.
+    #[error("{call}: {from} gives {to} {gives} elements, but {to} expects {gets}")]
+    Disagree {
+        /// The call.
+        call: &'static str,
+        /// Who gives.
+        from: Rank,
+        /// Who gets.
+        to: Rank,
+        /// How many elements the one gives.
+        gives: u64,
+        /// How many the other expects.
+        gets: u64,
+    },
     /// A number of bytes that is no whole number of elements.
     #[error("{call}: {bytes} bytes are no whole number of {dtype} elements of {element} bytes")]
     Bytes {

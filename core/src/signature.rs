@@ -131,6 +131,10 @@ impl Signature {
     /// Set in [`algorithm`](Self::algorithm) where the call's buffers are registered.
     pub const REGISTERED: u8 = 0x80;
 
+    /// Set in [`algorithm`](Self::algorithm) where blocks have lengths of their own; `count` is then a hash of the lengths, or
+    /// 0 where they were compared before.
+    pub const RAGGED: u8 = 0x40;
+
     /// A signature for the time before the first call. Never sent.
     pub fn none() -> Self {
         Self {
@@ -172,7 +176,12 @@ impl Signature {
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {} {} {}[{}]", self.sequence, self.collective, self.dtype, self.count)?;
+        let (sequence, collective, dtype, count) = (self.sequence, self.collective, self.dtype, self.count);
+        if self.algorithm & Self::RAGGED != 0 {
+            write!(f, "call {sequence} {collective}_v {dtype}[lengths #{count:x}]")?;
+        } else {
+            write!(f, "call {sequence} {collective} {dtype}[{count}]")?;
+        }
         if self.collective.reduces() {
             write!(f, " {}", self.op)?;
         }

@@ -35,7 +35,7 @@ pub(crate) fn play_split(member: &mut Member) {
 
     // Odd and even, each backwards.
     let mut half = comm.split(Some(rank % 2), -i64::from(rank)).expect("all ranks split").expect("a colour");
-    let expected: &[u32] = if rank % 2 == 0 { &[4, 2, 0] } else { &[3, 1] };
+    let expected: &[u32] = if rank.is_multiple_of(2) { &[4, 2, 0] } else { &[3, 1] };
     assert_eq!(members(&mut half, rank), expected);
     assert_eq!(expected[half.rank() as usize], rank);
 

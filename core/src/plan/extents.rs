@@ -40,10 +40,22 @@ impl EvenSplit {
 /// How the chunks of one program become byte ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extents {
-    /// The cuts of a block, in bytes from its start: its chunk `c` is `cuts[c]..cuts[c + 1]`.
-    cuts: Box<[usize]>,
+    lengths: Lengths,
     /// What the caller's input and output hold.
     held: [Holding; 2],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lengths {
+    /// Every block is as long as the next. Its chunk `c` is the bytes `cuts[c]..cuts[c + 1]` of it.
+    Even { cuts: Box<[usize]> },
+    /// Each block has a length and a place of its own, and is one chunk.
+    Ragged {
+        /// The ranges of the blocks that input and output hold.
+        held: [Box<[Range<usize>]>; 2],
+        /// Where scratch chunk `c` starts, and the next one.
+        scratch: Box<[usize]>,
+    },
 }
 
 impl Extents {
@@ -55,14 +67,34 @@ impl Extents {
         let cuts = core::iter::once(0).chain((0..per_block).map(|chunk| split.part(chunk).end * element));
         let held = [Buffer::Input, Buffer::Output]
             .map(|buffer| Holding::of(&program.job, program.rank, program.chunks, buffer));
-        Self { cuts: cuts.collect(), held }
+        Self { lengths: Lengths::Even { cuts: cuts.collect() }, held }
     }
 
-    /// Bytes of the first `chunks` chunks of as many blocks as it takes, one after the other.
-    fn end(&self, chunks: u32) -> usize {
-        let per_block = self.cuts.len() - 1;
-        let (block, chunk) = (chunks as usize / per_block, chunks as usize % per_block);
-        block * self.cuts[per_block] + self.cuts[chunk]
+    /// Binds a program to blocks that have lengths of their own. `ranges` are the byte ranges of the blocks that the rank's
+    /// input and output hold, in order; `blocks` those of all blocks of the logical vector, for the lengths of
+    /// scratch chunks (none where the program uses no scratch memory).
+    ///
+    /// # Panics
+    /// When the program cuts blocks, or holds another number of them.
+    pub fn ragged(program: &Program, ranges: [&[Range<usize>]; 2], blocks: &[Range<usize>]) -> Self {
+        assert!(program.chunks == program.job.blocks(), "{:?} cuts its blocks", program.job);
+        let held = [Buffer::Input, Buffer::Output]
+            .map(|buffer| Holding::of(&program.job, program.rank, program.chunks, buffer));
+        for (held, ranges) in held.iter().zip(ranges) {
+            assert!(
+                held.blocks() as usize == ranges.len(),
+                "{} blocks, {} ranges",
+                held.blocks(),
+                ranges.len()
+            );
+        }
+        let mut end = 0;
+        let ends = blocks.iter().map(|block| {
+            end += block.len();
+            end
+        });
+        let scratch = core::iter::once(0).chain(ends).collect();
+        Self { lengths: Lengths::Ragged { held: ranges.map(Box::from), scratch }, held }
     }
 
     /// The bytes of `chunks` in their buffer.
@@ -70,20 +102,40 @@ impl Extents {
     /// # Panics
     /// When the chunks lie outside their buffer: the checker proves that they do not.
     pub fn bytes(&self, chunks: Chunks) -> Range<usize> {
-        let per_block = (self.cuts.len() - 1) as u32;
-        let (block, chunk) = (chunks.first / per_block, chunks.first % per_block);
-        let position = match chunks.buffer {
-            Buffer::Input => self.held[0].position(block),
-            Buffer::Output => self.held[1].position(block),
-            Buffer::Scratch => Some(block),
+        let side = usize::from(chunks.buffer == Buffer::Output);
+        let position = |block| match chunks.buffer {
+            Buffer::Scratch => block,
+            _ => self.held[side].position(block).unwrap_or_else(|| panic!("{chunks:?} is in no buffer")),
         };
-        let position = position.unwrap_or_else(|| panic!("{chunks:?} lies outside its buffer"));
-        let first = position * per_block + chunk;
-        self.end(first)..self.end(first + chunks.count)
+        match &self.lengths {
+            Lengths::Even { cuts } => {
+                let per_block = (cuts.len() - 1) as u32;
+                let (block, chunk) = (chunks.first / per_block, chunks.first % per_block);
+                let first = position(block) * per_block + chunk;
+                end(cuts, first)..end(cuts, first + chunks.count)
+            }
+            Lengths::Ragged { scratch, .. } if chunks.buffer == Buffer::Scratch => {
+                scratch[chunks.first as usize]..scratch[(chunks.first + chunks.count) as usize]
+            }
+            Lengths::Ragged { held, .. } => {
+                assert!(chunks.count == 1, "{chunks:?}: blocks of their own lengths move one by one");
+                held[side][position(chunks.first) as usize].clone()
+            }
+        }
     }
 
     /// Bytes of the first `chunks` scratch chunks: what passes that use so many need.
     pub fn scratch_bytes(&self, chunks: u32) -> usize {
-        self.end(chunks)
+        match &self.lengths {
+            Lengths::Even { cuts } => end(cuts, chunks),
+            Lengths::Ragged { scratch, .. } => scratch[chunks as usize],
+        }
     }
+}
+
+/// Bytes of the first `chunks` chunks of as many equal blocks as it takes, one after the other.
+fn end(cuts: &[usize], chunks: u32) -> usize {
+    let per_block = cuts.len() - 1;
+    let (block, chunk) = (chunks as usize / per_block, chunks as usize % per_block);
+    block * cuts[per_block] + cuts[chunk]
 }

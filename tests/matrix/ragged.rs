@@ -1,0 +1,149 @@
+//! Calls whose blocks have lengths of their own.
+
+use crate::TIMEOUT_MS;
+use crate::ranks::{Group, Member, Post, TRANSPORTS};
+use sohu_coll::{Blocks, Communicator, Error, Misuse, ReduceOp};
+
+const WELL: &str = "well";
+const BLANK: u32 = u32::MAX;
+
+pub(crate) fn ragged_calls() {
+    for transport in TRANSPORTS {
+        for size in [1, 2, 3, 5] {
+            let mut group = Group::start("ragged", size);
+            for post in Post::all(size, transport, TIMEOUT_MS, "-") {
+                group.tell(post.rank as usize, &post.line());
+            }
+            group.all_say(WELL);
+            group.end();
+        }
+    }
+}
+
+/// Lengths that every rank draws alike: none, few, and one of a block that is far longer than the others.
+fn length(round: usize, from: u32, to: u32) -> usize {
+    let drawn = (round * 31 + from as usize * 7 + to as usize * 13) % 11;
+    match drawn {
+        0..=3 => 0,
+        4 => 300_000 / (1 + round % 3),
+        other => other * other * 37,
+    }
+}
+
+/// Element `index` of what `from` has for `to`.
+fn element(round: usize, from: u32, to: u32, index: usize) -> u32 {
+    (round as u32 * 1000 + from * 100 + to * 10).wrapping_add(index as u32 % 9973)
+}
+
+pub(crate) fn play_ragged(member: &mut Member) {
+    let mut comm = Post::read(&member.hear()).join();
+    for round in 0..30 {
+        gathers(&mut comm, round);
+        scatters(&mut comm, round);
+        all_to_alls(&mut comm, round);
+    }
+    disagreements(&mut comm);
+    member.say(WELL);
+}
+
+fn block(round: usize, from: u32, to: u32, count: usize) -> Vec<u32> {
+    (0..count).map(|index| element(round, from, to, index)).collect()
+}
+
+fn gathers(comm: &mut Communicator, round: usize) {
+    let (rank, size) = (comm.rank(), comm.size());
+    let counts: Vec<usize> = (0..size).map(|from| length(round, from, 0)).collect();
+    let own = block(round, rank, 0, counts[rank as usize]);
+    let all: Vec<u32> = (0..size).flat_map(|from| block(round, from, 0, counts[from as usize])).collect();
+    let mut output = vec![BLANK; all.len()];
+    comm.all_gather_v(&own, &mut output, &counts).expect("a good call");
+    assert!(output == all, "all_gather_v in round {round}");
+
+    let root = round as u32 % size;
+    let mut output = vec![BLANK; if rank == root { all.len() } else { 0 }];
+    comm.gather_v(&own, &mut output, &counts, root).expect("a good call");
+    assert!(rank != root || output == all, "gather_v in round {round}");
+}
+
+fn scatters(comm: &mut Communicator, round: usize) {
+    let (rank, size) = (comm.rank(), comm.size());
+    let counts: Vec<usize> = (0..size).map(|to| length(round, 0, to)).collect();
+    let all = |from: u32| -> Vec<u32> {
+        (0..size).flat_map(|to| block(round, from, to, counts[to as usize])).collect()
+    };
+    let own = counts[rank as usize];
+    let root = round as u32 % size;
+    let input = if rank == root { all(root) } else { Vec::new() };
+    let mut output = vec![BLANK; own];
+    comm.scatter_v(&input, &mut output, &counts, root).expect("a good call");
+    assert!(output == block(round, root, rank, own), "scatter_v in round {round}");
+
+    comm.reduce_scatter_v(&all(rank), &mut output, &counts, ReduceOp::Sum).expect("a good call");
+    let sum = |index| (0..size).fold(0u32, |sum, from| sum.wrapping_add(element(round, from, rank, index)));
+    assert!((0..own).all(|index| output[index] == sum(index)), "reduce_scatter_v in round {round}");
+}
+
+fn all_to_alls(comm: &mut Communicator, round: usize) {
+    let (rank, size) = (comm.rank(), comm.size());
+    let gives: Vec<usize> = (0..size).map(|to| length(round, rank, to)).collect();
+    let gets: Vec<usize> = (0..size).map(|from| length(round, from, rank)).collect();
+    let input: Vec<u32> = (0..size).flat_map(|to| block(round, rank, to, gives[to as usize])).collect();
+    let expected: Vec<Vec<u32>> =
+        (0..size).map(|from| block(round, from, rank, gets[from as usize])).collect();
+    let mut output = vec![BLANK; gets.iter().sum()];
+    comm.all_to_all_v(&input, Blocks::packed(&gives), &mut output, Blocks::packed(&gets))
+        .expect("a good call");
+    assert!(output == expected.concat(), "all_to_all_v in round {round}");
+
+    // The blocks that come, last rank first and with a gap of 3 before each.
+    let mut next = 0;
+    let mut starts = vec![0; size as usize];
+    for from in (0..size as usize).rev() {
+        starts[from] = next + 3;
+        next = starts[from] + gets[from];
+    }
+    let mut output = vec![BLANK; next];
+    let into = Blocks { counts: &gets, displacements: Some(&starts) };
+    comm.all_to_all_v(&input, Blocks::packed(&gives), &mut output, into).expect("a good call");
+    let mut gaps = vec![true; next];
+    for (from, expected) in expected.iter().enumerate() {
+        let range = starts[from]..starts[from] + gets[from];
+        assert!(output[range.clone()] == **expected, "all_to_all_v with gaps in round {round}");
+        gaps[range].fill(false);
+    }
+    assert!(gaps.iter().zip(&output).all(|(gap, found)| !gap || *found == BLANK), "a gap was written");
+}
+
+/// Ranks that say different things are told so, all of them, and nothing is written.
+fn disagreements(comm: &mut Communicator) {
+    let (rank, size) = (comm.rank(), comm.size());
+    let even = vec![2; size as usize];
+    let input = vec![rank; 2 * size as usize];
+    let mut output = vec![BLANK; 2 * size as usize];
+    let same = [0; 5];
+    let overlapping = Blocks { counts: &even, displacements: Some(&same[..size as usize]) };
+    if size == 1 {
+        return;
+    }
+    let wrong = comm.all_to_all_v(&input, Blocks::packed(&even), &mut output, overlapping);
+    assert!(matches!(wrong, Err(Error::Misuse(Misuse::Overlap { .. }))), "{wrong:?}");
+
+    // Rank 1 gives rank 0 one element less than that expects.
+    let mut gives = even.clone();
+    gives[0] -= usize::from(rank == 1);
+    let given = &input[..gives.iter().sum()];
+    let wrong = comm.all_to_all_v(given, Blocks::packed(&gives), &mut output, Blocks::packed(&even));
+    let text = wrong.expect_err("ranks 1 and 0 disagree").to_string();
+    assert!(text.contains("rank 1 gives rank 0 1 elements, but rank 0 expects 2"), "{text}");
+    assert!(output.iter().all(|found| *found == BLANK), "the output was written");
+
+    comm.all_to_all_v(&input, Blocks::packed(&even), &mut output, Blocks::packed(&even))
+        .expect("the communicator is still usable");
+    let mut counts = even;
+    counts[0] += rank as usize;
+    let mut output = vec![BLANK; counts.iter().sum()];
+    let own = vec![0u32; counts[rank as usize]];
+    let wrong = comm.all_gather_v(&own, &mut output, &counts);
+    assert!(matches!(wrong, Err(Error::Mismatch { .. })), "{wrong:?}");
+    assert!(output.iter().all(|found| *found == BLANK), "the output was written");
+}
