@@ -213,7 +213,8 @@ impl Communicator {
         let mut found = [0u64; 3];
         if let Some((giver, (offered, gets))) = wrong {
             let giver: u64 = giver;
-            found = [(giver + 1) << 32 | u64::from(self.rank()) + 1, *offered, *gets as u64];
+            let pair = ((giver + 1) << 32) | (u64::from(self.rank()) + 1);
+            found = [pair, *offered, *gets as u64];
         }
         let mut all = vec![0u64; 3 * self.size() as usize];
         self.all_gather(&found, &mut all)?;
