@@ -50,6 +50,7 @@ pub struct Builder {
     transport: Option<TransportKind>,
     algorithm: Option<String>,
     heap_bytes: Option<usize>,
+    reproducible: Option<bool>,
     /// Processors for the ranks of this host, in the order of the ranks.
     cpus: Option<Vec<u32>>,
 }
@@ -85,7 +86,8 @@ impl Builder {
         self
     }
 
-    /// Uses one algorithm for all calls, by name: `one_shot`, `two_shot`, `ring`, `recursive_doubling`.
+    /// Uses one algorithm for all calls, by name: `one_shot`, `two_shot`, `ring`, `recursive_doubling`, `binomial`, `bruck`,
+    /// `double_tree`, `halving_doubling`. Calls that it does not do are refused.
     pub fn algorithm(mut self, name: &str) -> Self {
         self.algorithm = Some(name.into());
         self
@@ -95,6 +97,14 @@ impl Builder {
     /// Must be the same on every rank.
     pub fn heap_bytes(mut self, bytes: usize) -> Self {
         self.heap_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether results may not depend on how they are computed. If so, element i of a reduction has the same bits
+    /// whatever the size of the call and wherever a tensor was cut: they depend on the ranks' inputs at i, in the order of
+    /// the ranks, alone. Costs the algorithms that fold in another order. Must be the same on every rank; no unless set.
+    pub fn reproducible(mut self, yes: bool) -> Self {
+        self.reproducible = Some(yes);
         self
     }
 
@@ -119,6 +129,7 @@ impl Builder {
         self.transport = self.transport.or(config.transport);
         self.algorithm = self.algorithm.or(config.algorithm);
         self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
+        self.reproducible = self.reproducible.or(config.reproducible);
         self.cpus = config.cpus;
         Ok(self)
     }
@@ -180,7 +191,8 @@ impl Builder {
             TransportKind::Tcp => Machine::tcp(size, cores.len() as u32),
         };
         let rank = Rank(rank);
-        let plans = Plans::new(rank, size, Tuner::new(machine), self.algorithm);
+        let plans =
+            Plans::new(rank, size, Tuner::new(machine), self.algorithm, self.reproducible.unwrap_or(false));
         let patience = Patience::new(spins, YIELDS);
         let manners = Manners { patience, mates };
         Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, manners))

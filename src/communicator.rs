@@ -183,7 +183,9 @@ impl Communicator {
         let op = if collective.reduces() { op } else { ReduceOp::Sum };
         let root = Rank(if collective.rooted() { root } else { 0 });
         let shape = |block: usize, in_place, input: &[u8], output: &[u8]| {
-            let lends = block * held[0].max(held[1]) >= LEND_MIN;
+            // By what the root holds, so that all ranks say the same.
+            let most = collective.held(self.size, true);
+            let lends = block * most[0].max(most[1]) as usize >= LEND_MIN;
             let count = block / dtype.size();
             // Where a rank has no input or no output, the other counts as both.
             let (given, got) = match held {

@@ -27,12 +27,25 @@ const TRANSPORT: &str = "SOHU_COLL_TRANSPORT";
 const ALGO: &str = "SOHU_COLL_ALGO";
 const CPUS: &str = "SOHU_COLL_CPUS";
 const HEAP: &str = "SOHU_COLL_HEAP";
+const REPRODUCIBLE: &str = "SOHU_COLL_REPRODUCIBLE";
 const LAUNCHED: &str = "SOHU_COLL_LAUNCHED";
 
 const PREFIX: &str = "SOHU_COLL_";
 /// Every variable of ours.
-const OURS: [&str; 11] =
-    [RANK, WORLD_SIZE, COMM_ID, SECRET_FD, SECRET_FILE, TIMEOUT, TRANSPORT, ALGO, CPUS, HEAP, LAUNCHED];
+const OURS: [&str; 12] = [
+    RANK,
+    WORLD_SIZE,
+    COMM_ID,
+    SECRET_FD,
+    SECRET_FILE,
+    TIMEOUT,
+    TRANSPORT,
+    ALGO,
+    CPUS,
+    HEAP,
+    REPRODUCIBLE,
+    LAUNCHED,
+];
 
 /// The variables of launchers that discovery looks at.
 const LAUNCHERS: [&str; 21] = [
@@ -87,6 +100,8 @@ pub(crate) struct Config {
     pub(crate) cpus: Option<Vec<u32>>,
     /// `SOHU_COLL_HEAP`: address space of a rank's registered memory, in bytes.
     pub(crate) heap_bytes: Option<usize>,
+    /// `SOHU_COLL_REPRODUCIBLE`: whether results may not depend on how they are computed.
+    pub(crate) reproducible: Option<bool>,
     /// `SOHU_COLL_LAUNCHED`: our own launcher started this process, and it ends with it.
     pub(crate) launched: bool,
     /// What launchers say, by the names of their variables.
@@ -151,6 +166,7 @@ impl Config {
                 ALGO => config.algorithm = Some(value),
                 CPUS => config.cpus = Some(cpus(&value).map_err(bad)?),
                 HEAP => config.heap_bytes = Some(bytes(&value).map_err(bad)?),
+                REPRODUCIBLE => config.reproducible = Some(yes(&value).map_err(bad)?),
                 LAUNCHED => config.launched = value != "0",
                 other if other.starts_with(PREFIX) => config.warnings.push(unknown(other)),
                 _ => {}
@@ -225,6 +241,14 @@ pub(crate) fn setting(name: &str, value: &str, reason: impl Into<String>) -> Err
 /// [`Misuse::Setting`] says that it should be `what`.
 pub(crate) fn number<T: FromStr>(name: &str, value: &str, what: &str) -> Result<T, Error> {
     value.trim().parse().map_err(|_| setting(name, value, format!("is not {what}")))
+}
+
+fn yes(value: &str) -> Result<bool, String> {
+    match value {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err("is neither 1 nor 0".into()),
+    }
 }
 
 fn transport(text: &str) -> Result<TransportKind, String> {

@@ -93,6 +93,8 @@ pub(crate) struct Plans {
     size: u32,
     tuner: Tuner,
     forced: Option<String>,
+    /// Whether only algorithms may be chosen whose results do not depend on the choice.
+    reproducible: bool,
     plans: Vec<Plan>,
     places: HashMap<Shape, usize>,
     /// Places of the last few shapes, the latest first.
@@ -101,12 +103,19 @@ pub(crate) struct Plans {
 }
 
 impl Plans {
-    pub(crate) fn new(rank: Rank, size: u32, tuner: Tuner, forced: Option<String>) -> Self {
+    pub(crate) fn new(
+        rank: Rank,
+        size: u32,
+        tuner: Tuner,
+        forced: Option<String>,
+        reproducible: bool,
+    ) -> Self {
         Self {
             rank,
             size,
             tuner,
             forced,
+            reproducible,
             plans: Vec::new(),
             places: HashMap::new(),
             recent: [0; RECENT],
@@ -125,10 +134,19 @@ impl Plans {
     pub(crate) fn choose(&self, shape: &Shape) -> Result<Choice, Error> {
         let job = shape.job(self.size);
         let bytes = shape.bytes();
-        Ok(match &self.forced {
-            Some(name) => self.tuner.forced(name, &job, bytes, shape.registered())?,
-            None => self.tuner.choose(&job, bytes, shape.registered()),
-        })
+        match &self.forced {
+            Some(name) => Ok(self.tuner.forced(name, &job, bytes, shape.registered())?),
+            None if self.reproducible && shape.collective.reduces() => {
+                let candidates = self.tuner.candidates(&job, bytes, shape.registered());
+                let in_order = |choice: &Choice| {
+                    algorithms::by_name(choice.algorithm).is_some_and(|a| a.folds_in_rank_order())
+                };
+                let mut choices = candidates.into_iter().map(|candidate| candidate.choice);
+                // The direct algorithms do every reduction, so there is one.
+                Ok(choices.find(in_order).expect("one-shot fits every job"))
+            }
+            None => Ok(self.tuner.choose(&job, bytes, shape.registered())),
+        }
     }
 
     /// The plan for calls of this shape, made now if there is none.

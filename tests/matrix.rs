@@ -8,6 +8,8 @@ mod lives;
 #[path = "matrix/ragged.rs"]
 mod ragged;
 mod ranks;
+#[path = "matrix/strict.rs"]
+mod strict;
 #[path = "matrix/sweep.rs"]
 mod sweep;
 
@@ -16,7 +18,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Every algorithm there is.
-const ALGORITHMS: [&str; 6] = ["one_shot", "two_shot", "ring", "recursive_doubling", "binomial", "bruck"];
+const ALGORITHMS: [&str; 8] = [
+    "one_shot",
+    "two_shot",
+    "ring",
+    "recursive_doubling",
+    "binomial",
+    "bruck",
+    "double_tree",
+    "halving_doubling",
+];
 /// How long one call may take: the machine may be busy with other tests.
 const TIMEOUT_MS: u64 = 60_000;
 /// How long one set may take.
@@ -34,9 +45,12 @@ fn main() -> ExitCode {
             ("buffers_at_odd_addresses_are_right", odd_buffers),
             ("every_algorithm_is_right_when_forced", forced_algorithms),
             ("direct_algorithms_fold_in_rank_order_and_round_once", || rounded(&["one_shot", "two_shot"])),
-            ("other_algorithms_are_as_near_as_their_rounding", || rounded(&["ring", "recursive_doubling"])),
+            ("other_algorithms_are_as_near_as_their_rounding", || {
+                rounded(&["ring", "recursive_doubling", "binomial", "double_tree", "halving_doubling"])
+            }),
             ("typed_calls_are_right_for_every_element_type", lives::typed_calls),
             ("several_communicators_of_a_process_do_not_meet", lives::several_communicators),
+            ("reproducible_results_do_not_depend_on_cuts", strict::strict_results),
             ("blocks_of_any_length_end_where_they_should", ragged::ragged_calls),
             ("splits_and_copies_have_the_ranks_they_should", groups::splits),
             ("threads_of_one_process_can_be_ranks", groups::threads),
@@ -47,6 +61,7 @@ fn main() -> ExitCode {
             ("typed", lives::play_typed),
             ("several", lives::play_several),
             ("split", groups::play_split),
+            ("strict", strict::play_strict),
             ("ragged", ragged::play_ragged),
             ("cycles", lives::play_cycles),
         ],
@@ -112,8 +127,9 @@ fn odd_buffers() {
 fn forced_algorithms() {
     for algorithm in ALGORITHMS {
         for size in [2, 3, 4, 5, 8] {
-            // One collective at least: 3 types, 5 sizes, 2 forms.
-            assert!(run("forced", size, "shm", algorithm) >= 3 * 5 * 2, "{algorithm} at {size} ranks");
+            let made = run("forced", size, "shm", algorithm);
+            // One collective at least: 3 types, 5 sizes, 2 forms. Some are for more than three ranks.
+            assert!(made >= 3 * 5 * 2 || size < 4, "{algorithm} at {size} ranks: {made} calls");
         }
         run("forced", 3, "tcp", algorithm);
     }

@@ -1,6 +1,6 @@
 //! Every rank talks to every other one directly: the fewest hops there can be.
 
-use crate::{alone, blocks, others};
+use crate::{alone, others};
 use sohu_coll_core::plan::{Algorithm, Chunks, Job, Writer, input, output, scratch};
 use sohu_coll_core::{Collective, Rank};
 
@@ -19,9 +19,13 @@ impl Algorithm for OneShot {
         true
     }
 
+    fn folds_in_rank_order(&self) -> bool {
+        true
+    }
+
     /// One for each block: a message streams by slices, so cutting it gains nothing.
     fn chunks(&self, job: &Job) -> u32 {
-        blocks(job)
+        job.blocks()
     }
 
     fn write(&self, job: &Job, p: &mut Writer) {
@@ -58,7 +62,39 @@ impl Algorithm for OneShot {
                 p.copy(input(0, 1), output(0, 1));
             }
             Collective::Broadcast => p.recv(output(0, 1), job.root),
+            Collective::Reduce if p.rank() == job.root => fold_in_rank_order(job, p, 0),
+            Collective::Reduce => p.send(input(0, 1), job.root),
+            Collective::Gather if p.rank() == job.root => {
+                p.copy(input(own, 1), output(own, 1));
+                for peer in others(p) {
+                    p.recv(output(peer.0, 1), peer);
+                }
+            }
+            Collective::Gather => p.send(input(own, 1), job.root),
+            Collective::Scatter if p.rank() == job.root => {
+                for peer in others(p) {
+                    p.send(input(peer.0, 1), peer);
+                }
+                p.copy(input(own, 1), output(own, 1));
+            }
+            Collective::Scatter => p.recv(output(own, 1), job.root),
+            Collective::AllToAll => all_to_all(p),
         }
+    }
+}
+
+/// Block `s * size + d` is what rank s has for rank d. The pairs go round, so that no rank is everybody's
+/// first peer.
+fn all_to_all(p: &mut Writer) {
+    let (own, size) = (p.rank().0, p.size());
+    for peer in others(p) {
+        p.send(input(own * size + peer.0, 1), peer);
+    }
+    p.copy(input(own * size + own, 1), output(own * size + own, 1));
+    for distance in 1..size {
+        // Whoever is as far behind sends to this rank at the same time.
+        let peer = Rank((own + size - distance) % size);
+        p.recv(output(peer.0 * size + own, 1), peer);
     }
 }
 
@@ -76,6 +112,10 @@ impl Algorithm for TwoShot {
 
     fn fits(&self, job: &Job) -> bool {
         matches!(job.collective, Collective::AllReduce | Collective::Broadcast)
+    }
+
+    fn folds_in_rank_order(&self) -> bool {
+        true
     }
 
     fn chunks(&self, job: &Job) -> u32 {

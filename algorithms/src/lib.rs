@@ -3,39 +3,50 @@
 //! A file here reads like the textbook: five verbs over chunks, no bytes, no dependencies, no fused
 //! steps. Invariant: a program depends on the job and the rank only, and folds are written in an order
 //! that gives every rank equal bits. `tests/symbolic.rs` proves every algorithm at 1 to 33 ranks.
+//!
+//! | module | algorithms | for |
+//! |---|---|---|
+//! | [`direct`] | one-shot, two-shot | every collective; few ranks, or a core for each |
+//! | [`ring`] | ring | large messages over sockets |
+//! | [`recursive_doubling`] | recursive doubling, recursive halving, Bruck's all-gather | small messages of many ranks |
+//! | [`halving_doubling`] | Rabenseifner's | middling all-reduces of many ranks |
+//! | [`double_tree`] | two binary trees | large vectors to or from one rank of many |
+//! | [`binomial`] | binomial trees | reduce, gather and scatter of tiny blocks by many ranks |
+//! | [`bruck`] | Bruck's all-to-all | tiny blocks of many ranks |
 
+pub mod binomial;
+pub mod bruck;
 pub mod direct;
+pub mod double_tree;
 pub mod golden;
+pub mod halving_doubling;
+mod pairing;
 pub mod recursive_doubling;
 pub mod ring;
 pub mod tuner;
 
+pub use binomial::Binomial;
+pub use bruck::Bruck;
 pub use direct::{OneShot, TwoShot};
+pub use double_tree::DoubleTree;
 pub use golden::{golden_files, golden_text};
+pub use halving_doubling::HalvingDoubling;
 pub use recursive_doubling::RecursiveDoubling;
 pub use ring::Ring;
 pub use tuner::{Candidate, Choice, Machine, Tuner};
 
-use sohu_coll_core::plan::{Algorithm, Job, Writer, input, output};
-use sohu_coll_core::{Collective, Rank};
+use sohu_coll_core::Rank;
+use sohu_coll_core::plan::{Algorithm, Writer, input, output};
 
 /// Every algorithm there is. The index is the algorithm's number in a call's signature, so new ones
 /// go to the end.
 pub fn all() -> &'static [&'static dyn Algorithm] {
-    &[&OneShot, &TwoShot, &Ring, &RecursiveDoubling]
+    &[&OneShot, &TwoShot, &Ring, &RecursiveDoubling, &Binomial, &Bruck, &DoubleTree, &HalvingDoubling]
 }
 
 /// The algorithm that users call `name`.
 pub fn by_name(name: &str) -> Option<&'static dyn Algorithm> {
     all().iter().copied().find(|algorithm| algorithm.name() == name)
-}
-
-/// How many blocks the logical vector of a job has: one for each rank where ranks own parts of it.
-fn blocks(job: &Job) -> u32 {
-    match job.collective {
-        Collective::AllGather | Collective::ReduceScatter => job.size,
-        Collective::AllReduce | Collective::Broadcast => 1,
-    }
 }
 
 /// The rank `distance` after `from`, round the ring.

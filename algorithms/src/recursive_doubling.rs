@@ -1,10 +1,10 @@
 //! Recursive doubling and its kin: the distance to the partner doubles (or halves) at each hop, so `log2(n)`
 //! hops do.
 //!
-//! The reductions pair ranks off, which needs a power of two of them. The ranks above the greatest one below
-//! `n` are *extra*: before, each hands its input to a partner, and after, gets its result from it.
+//! The reductions pair ranks off, which takes a power of two of them; the other ranks are *extra*.
 
-use crate::{after, alone, blocks};
+use crate::pairing::Core;
+use crate::{after, alone};
 use sohu_coll_core::plan::{Algorithm, Chunks, Job, Writer, input, output, scratch};
 use sohu_coll_core::{Collective, Rank};
 
@@ -18,13 +18,14 @@ impl Algorithm for RecursiveDoubling {
         "recursive_doubling"
     }
 
-    fn fits(&self, _job: &Job) -> bool {
-        true
+    fn fits(&self, job: &Job) -> bool {
+        use Collective::{AllGather, AllReduce, Broadcast, ReduceScatter};
+        matches!(job.collective, AllReduce | ReduceScatter | AllGather | Broadcast)
     }
 
     /// One for each block: a message streams by slices, so cutting it gains nothing.
     fn chunks(&self, job: &Job) -> u32 {
-        blocks(job)
+        job.blocks()
     }
 
     fn write(&self, job: &Job, p: &mut Writer) {
@@ -36,43 +37,10 @@ impl Algorithm for RecursiveDoubling {
             Collective::ReduceScatter => reduce_scatter(p),
             Collective::AllGather => all_gather(p),
             Collective::Broadcast => broadcast(p, job.root),
+            Collective::Reduce | Collective::Gather | Collective::Scatter | Collective::AllToAll => {
+                unreachable!("recursive doubling does not fit a {}", job.collective)
+            }
         }
-    }
-}
-
-/// The ranks that pair off, a power of two. Of the first `2 * extra` ranks, the odd ones stand in for the even
-/// ones before them.
-struct Core {
-    size: u32,
-    extra: u32,
-}
-
-impl Core {
-    fn new(size: u32) -> Self {
-        let core = 1 << size.ilog2();
-        Self { size: core, extra: size - core }
-    }
-
-    fn is_extra(&self, rank: Rank) -> bool {
-        rank.0 < 2 * self.extra && rank.0.is_multiple_of(2)
-    }
-
-    fn stands_in(&self, rank: Rank) -> bool {
-        rank.0 < 2 * self.extra && !rank.0.is_multiple_of(2)
-    }
-
-    /// The place of a rank among those that pair off.
-    fn place(&self, rank: Rank) -> u32 {
-        if rank.0 < 2 * self.extra { rank.0 / 2 } else { rank.0 - self.extra }
-    }
-
-    fn rank(&self, place: u32) -> Rank {
-        Rank(if place < self.extra { 2 * place + 1 } else { place + self.extra })
-    }
-
-    /// The first block of those for which the rank at `place` answers; the next place's blocks follow.
-    fn first_block(&self, place: u32) -> u32 {
-        if place < self.extra { 2 * place } else { place + self.extra }
     }
 }
 

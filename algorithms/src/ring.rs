@@ -3,11 +3,11 @@
 //! Moves as few bytes as there can be, in `n - 1` hops (all-reduce: `2(n - 1)`). With pieces, each piece goes
 //! all the way round before the next one starts, so that what a rank touches stays in its cache.
 
-use crate::{after, alone, blocks};
+use crate::{after, alone};
 use sohu_coll_core::plan::{Algorithm, Chunks, Job, Writer, input, output, scratch};
 use sohu_coll_core::{Collective, Rank};
 
-/// The ring algorithm. Broadcast is a chain from the root on.
+/// The ring algorithm. Broadcast is a chain from the root on, reduce one that ends there.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring;
 
@@ -16,14 +16,14 @@ impl Algorithm for Ring {
         "ring"
     }
 
-    fn fits(&self, _job: &Job) -> bool {
-        true
+    fn fits(&self, job: &Job) -> bool {
+        !matches!(job.collective, Collective::Gather | Collective::Scatter | Collective::AllToAll)
     }
 
     fn chunks(&self, job: &Job) -> u32 {
         match job.collective {
             Collective::AllReduce => job.size * job.pieces,
-            _ => blocks(job) * job.pieces,
+            _ => job.blocks() * job.pieces,
         }
     }
 
@@ -52,6 +52,10 @@ impl Algorithm for Ring {
                     lap.all_gather(p);
                 }
                 Collective::Broadcast => lap.chain(p, job.root),
+                Collective::Reduce => lap.reduce_chain(p, job.root),
+                Collective::Gather | Collective::Scatter | Collective::AllToAll => {
+                    unreachable!("the ring does not fit a {}", job.collective)
+                }
             }
         }
     }
@@ -117,6 +121,23 @@ impl Lap {
         p.recv(output(self.piece, 1), self.prev());
         if self.next() != root {
             p.send(output(self.piece, 1), self.next());
+        }
+    }
+
+    /// From the rank after the root on, each adds its part, to the root.
+    fn reduce_chain(&self, p: &mut Writer, root: Rank) {
+        let own = input(self.piece, 1);
+        if self.prev() == root {
+            p.send(own, self.next());
+            return;
+        }
+        let total = if self.rank == root { output(self.piece, 1) } else { scratch(self.piece, 1) };
+        p.copy(own, total);
+        p.recv_reduce(total, self.prev());
+        if self.rank == root {
+            p.finishes(total);
+        } else {
+            p.send(total, self.next());
         }
     }
 }

@@ -21,12 +21,14 @@ fn every_setting_is_read() {
         (ALGO, "ring"),
         (CPUS, "4,0-2"),
         (HEAP, "2G"),
+        (REPRODUCIBLE, "1"),
         (LAUNCHED, "1"),
         ("PMI_RANK", "3"),
         ("HOME", "/root"),
     ])
     .unwrap();
     assert_eq!((config.rank, config.size), (Some(1), Some(4)));
+    assert_eq!(config.reproducible, Some(true));
     assert_eq!(config.comm_id.as_deref(), Some("night run"));
     assert_eq!(config.timeout, Some(Duration::from_millis(500)));
     assert_eq!(config.transport, Some(TransportKind::Tcp));
@@ -63,6 +65,7 @@ fn bad_values_are_errors_with_variable_value_and_remedy() {
         (CPUS, "1024", "0-3,8"),
         (CPUS, "0-4294967295", "0-3,8"),
         (CPUS, "0-2,1", "twice"),
+        (REPRODUCIBLE, "maybe", "neither 1 nor 0"),
         (HEAP, "much", "64M"),
         (HEAP, "99999999999T", "64M"),
         (HEAP, "G", "64M"),

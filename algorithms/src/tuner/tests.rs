@@ -127,6 +127,102 @@ fn one_shot_is_for_every_other_collective_in_shared_memory() {
     }
 }
 
+/// What is chosen for a collective with private buffers and a core per rank.
+fn chosen_for(collective: Collective, machine: Machine, bytes: usize) -> &'static str {
+    Tuner::new(machine).choose(&Job::new(collective, machine.size), bytes, false).algorithm
+}
+
+#[test]
+fn few_ranks_gather_scatter_and_exchange_blocks_directly() {
+    for collective in [Collective::Gather, Collective::Scatter, Collective::AllToAll] {
+        for (size, cores) in [(2, 1), (2, 2), (3, 3), (4, 2), (4, 4), (8, 2), (8, 8)] {
+            for bytes in BYTES {
+                let found = chosen_for(collective, Machine::shm(size, cores), bytes);
+                assert_eq!(found, "one_shot", "{collective} of {bytes} bytes on {size} ranks, {cores} cores");
+            }
+        }
+        let found = chosen_for(collective, Machine::tcp(4, 4), 8);
+        assert_eq!(found, "one_shot", "{collective} over sockets");
+    }
+}
+
+#[test]
+fn trees_are_for_tiny_blocks_of_many_ranks() {
+    // A message of a socket is a system call; in shared memory it takes more ranks until that counts.
+    let sockets = [16, 33, 64].map(|size| Machine::tcp(size, size));
+    let memory = [64, 128].map(|size| Machine::shm(size, size));
+    for machine in sockets.into_iter().chain(memory) {
+        for (collective, tree) in [
+            (Collective::Reduce, "binomial"),
+            (Collective::Gather, "binomial"),
+            (Collective::Scatter, "binomial"),
+            (Collective::AllToAll, "bruck"),
+        ] {
+            assert_eq!(chosen_for(collective, machine, 8), tree, "{collective} on {machine:?}");
+        }
+    }
+    for machine in memory {
+        for collective in [Collective::Gather, Collective::Scatter, Collective::AllToAll] {
+            assert_eq!(chosen_for(collective, machine, 1 << 20), "one_shot", "{collective} on {machine:?}");
+        }
+    }
+    for machine in [8, 16, 33].map(|size| Machine::tcp(size, size)) {
+        assert_eq!(chosen_for(Collective::AllToAll, machine, 1 << 20), "one_shot", "{machine:?}");
+    }
+}
+
+#[test]
+fn two_trees_are_for_large_vectors_to_or_from_one_of_many_ranks() {
+    for size in [8, 16, 33] {
+        for machine in [Machine::shm(size, size), Machine::tcp(size, size)] {
+            let found = chosen_for(Collective::Reduce, machine, 1 << 20);
+            assert_eq!(found, "double_tree", "{machine:?}");
+        }
+        let found = chosen_for(Collective::Broadcast, Machine::tcp(size, size), 1 << 20);
+        assert_eq!(found, "double_tree", "{size} ranks");
+    }
+    for bytes in BYTES {
+        for machine in [Machine::shm(2, 2), Machine::shm(2, 1), Machine::tcp(2, 2)] {
+            assert_eq!(chosen_for(Collective::Reduce, machine, bytes), "one_shot", "{bytes} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_root_that_has_most_of_the_work_does_not_share_its_core_with_the_others_work() {
+    // With two ranks a core the bytes of an all-reduce take twice as long, and those of a gather as long as before.
+    let bytes_us = |collective, cores| {
+        let job = Job::new(collective, 4);
+        let at = |bytes| {
+            Tuner::new(Machine::shm(4, cores)).forced("one_shot", &job, bytes, false).unwrap().predicted_us
+        };
+        at(1 << 20) - at(1 << 19)
+    };
+    for (collective, factor) in [(Collective::AllReduce, 2.0), (Collective::Gather, 1.0)] {
+        let found = bytes_us(collective, 2) / bytes_us(collective, 4);
+        assert!((found - factor).abs() < 1e-6, "{collective}: {found}");
+    }
+}
+
+#[test]
+fn halving_is_for_middling_messages_over_sockets_of_many_ranks() {
+    for size in [8, 16, 32] {
+        let on = |bytes| chosen(Machine::tcp(size, size), bytes, false);
+        assert_eq!(on(256 << 10), "halving_doubling", "{size} ranks");
+        assert_ne!(on(8), "halving_doubling", "{size} ranks");
+    }
+    for bytes in BYTES {
+        for size in [4, 8] {
+            for machine in [Machine::shm(size, size), Machine::shm(size, 2)] {
+                for registered in [false, true] {
+                    let found = chosen(machine, bytes, registered);
+                    assert!(matches!(found, "one_shot" | "two_shot"), "{found}: {bytes} bytes, {machine:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn predictions_are_positive_and_never_fall_when_bytes_grow() {
     for job in jobs() {
@@ -169,10 +265,15 @@ fn the_choice_is_the_least_of_the_candidates_and_the_others_say_why_not() {
 #[test]
 fn what_can_not_do_the_job_comes_last_and_says_so() {
     let job = Job::new(Collective::AllGather, 4);
-    let last = Tuner::new(Machine::shm(4, 4)).candidates(&job, 64, false).pop().unwrap();
-    assert_eq!(last.choice.algorithm, "two_shot");
-    assert_eq!(last.choice.predicted_us, f64::INFINITY);
-    assert_eq!(last.why_not.as_deref(), Some("does not do all_gather on 4 ranks"));
+    let candidates = Tuner::new(Machine::shm(4, 4)).candidates(&job, 64, false);
+    let (fit, rest) = candidates.split_at(3);
+    assert!(fit.iter().all(|c| c.choice.predicted_us.is_finite()), "{fit:?}");
+    let names: Vec<_> = rest.iter().map(|c| c.choice.algorithm).collect();
+    assert_eq!(names, ["two_shot", "binomial", "bruck", "double_tree", "halving_doubling"]);
+    for last in rest {
+        assert_eq!(last.choice.predicted_us, f64::INFINITY);
+        assert_eq!(last.why_not.as_deref(), Some("does not do all_gather on 4 ranks"));
+    }
 }
 
 #[test]
@@ -191,9 +292,14 @@ fn a_forced_name_is_honoured() {
 fn a_name_that_does_not_fit_is_refused_with_those_that_do() {
     let tuner = Tuner::new(Machine::shm(4, 2));
     for (name, collective, known) in [
-        ("tree", Collective::AllReduce, "one_shot, two_shot, ring, recursive_doubling"),
+        (
+            "tree",
+            Collective::AllReduce,
+            "one_shot, two_shot, ring, recursive_doubling, double_tree, halving_doubling",
+        ),
         ("two_shot", Collective::ReduceScatter, "one_shot, ring, recursive_doubling"),
-        ("", Collective::Broadcast, "one_shot, two_shot, ring, recursive_doubling"),
+        ("", Collective::Broadcast, "one_shot, two_shot, ring, recursive_doubling, double_tree"),
+        ("ring", Collective::AllToAll, "one_shot, bruck"),
     ] {
         let error = tuner.forced(name, &Job::new(collective, 4), 64, false).unwrap_err();
         let expected = Misuse::Algorithm {

@@ -3,7 +3,7 @@
 //! Invariant: every quantity is linear in the bytes, or does not depend on them, or grows with them up to a
 //! bound; so no prediction falls when bytes grow.
 
-use super::SLICE_SMALL;
+use super::{SLICE_SMALL, SLICE_STREAM};
 use sohu_coll_core::Collective;
 use sohu_coll_core::plan::Job;
 
@@ -26,8 +26,11 @@ pub(super) struct Work {
     pub(super) moved: f64,
     /// Those of `moved` that the peer's fold could have stored here in passing.
     pub(super) passed: f64,
-    /// Bytes copied from the rank's own input to its own output.
+    /// Bytes copied within the rank's own memory, and copies beside the one from its input to its output.
     pub(super) kept: f64,
+    pub(super) copies: f64,
+    /// Part of the time for bytes that an average rank has to itself while the busiest one works.
+    pub(super) idle: f64,
     /// Peers that send to the rank at the same time.
     pub(super) streams: f64,
     /// Bytes of the caller's buffers.
@@ -46,17 +49,40 @@ impl Work {
             Collective::AllReduce | Collective::Broadcast => ([bytes, bytes], 0.0),
             Collective::AllGather => ([bytes, size * bytes], bytes),
             Collective::ReduceScatter => ([size * bytes, bytes], 0.0),
+            Collective::Reduce => ([bytes, bytes], 0.0),
+            Collective::Gather | Collective::Scatter => ([size * bytes, bytes], bytes),
+            Collective::AllToAll => ([size * bytes, size * bytes], bytes),
         };
+        // Of two ranks, a tree of pairs is a message.
+        let algorithm = if algorithm == "binomial" && job.size == 2 { "one_shot" } else { algorithm };
         let work = match job.collective {
             Collective::AllReduce => all_reduce(algorithm, job.size, bytes),
             Collective::AllGather | Collective::ReduceScatter => blocks(algorithm, job, bytes),
             Collective::Broadcast => broadcast(algorithm, job.size, bytes),
+            Collective::Reduce => reduce(algorithm, job.size, bytes),
+            Collective::Gather | Collective::Scatter => rooted(algorithm, job, bytes),
+            Collective::AllToAll => all_to_all(algorithm, job.size, bytes),
         };
         if job.in_place {
             return Self { buffers: held[0].max(held[1]), ..work };
         }
-        Self { buffers: held[0] + held[1], kept, ..work }
+        Self { buffers: held[0] + held[1], kept: work.kept + kept, ..work }
     }
+}
+
+/// How often a tree of `size` ranks doubles: the hops from its root to its farthest leaf.
+fn depth(size: u32) -> f64 {
+    f64::from(size.next_power_of_two().ilog2())
+}
+
+/// How many bits are set in the distances of all ranks from one: the hops of a block to each.
+fn bits(size: u32) -> f64 {
+    f64::from((1..size).map(u32::count_ones).sum::<u32>())
+}
+
+/// What of a message the next rank waits for, where it goes from rank to rank by slices: about one of them.
+fn slice(message: f64) -> f64 {
+    message.min(SLICE_STREAM as f64)
 }
 
 fn all_reduce(algorithm: &str, size: u32, bytes: f64) -> Work {
@@ -106,6 +132,8 @@ fn all_reduce(algorithm: &str, size: u32, bytes: f64) -> Work {
                 ..Work::default()
             }
         }
+        "halving_doubling" => halving_doubling(size, bytes),
+        "double_tree" => double_tree(size, bytes),
         // The ring; and the count that anything not listed is given, the most rounds there are.
         _ => Work {
             rounds: 2.0 * peers,
@@ -120,6 +148,62 @@ fn all_reduce(algorithm: &str, size: u32, bytes: f64) -> Work {
             streams: 1.0,
             ..Work::default()
         },
+    }
+}
+
+/// Half of the vector through each tree, up and down: a rank has two children in one, and is a leaf of the other.
+fn double_tree(size: u32, bytes: f64) -> Work {
+    let (hops, half) = (depth(size), bytes / 2.0);
+    Work {
+        // With few ranks the trees share a link, and one waits there for the other.
+        rounds: if size < 7 { 4.0 * hops - 1.0 } else { 2.0 * hops },
+        writes: 2.0 * hops,
+        sends: 3.0 * hops,
+        receives: 3.0 * hops,
+        message: half,
+        staged: 3.0 * half,
+        sent: 4.0 * half,
+        folded: 2.0 * half,
+        moved: 2.0 * half + (2.0 * hops - 1.0) * slice(half),
+        streams: 3.0,
+        ..Work::default()
+    }
+}
+
+/// Halves, quarters, .. to partners to fold, and the same way back. The parts differ from hop to hop, so each
+/// waits for the one before it to the last slice.
+fn halving_doubling(size: u32, bytes: f64) -> Work {
+    let core = 1 << size.ilog2();
+    let hops = 2.0 * f64::from(size.ilog2());
+    let part = bytes / f64::from(core);
+    let passed_on = bytes - part;
+    let work = Work {
+        rounds: hops,
+        writes: hops,
+        sends: hops,
+        receives: hops,
+        message: bytes / 2.0,
+        staged: 2.0 * passed_on,
+        sent: 2.0 * passed_on,
+        folded: passed_on,
+        moved: passed_on + (hops - 1.0) * slice(part),
+        streams: 1.0,
+        ..Work::default()
+    };
+    if size == core {
+        return work;
+    }
+    // The rest joins a partner before and hears from it after.
+    Work {
+        rounds: hops + 2.0,
+        writes: hops + 1.0,
+        sends: hops + 1.0,
+        receives: hops + 1.0,
+        message: bytes,
+        staged: work.staged + bytes,
+        sent: work.sent + bytes,
+        folded: work.folded + bytes,
+        ..work
     }
 }
 
@@ -197,6 +281,22 @@ fn broadcast(algorithm: &str, size: u32, bytes: f64) -> Work {
                 ..once
             }
         }
+        // Half of the vector through each tree: a rank has two children in one, and is a leaf of the other.
+        "double_tree" => {
+            let (hops, half) = (depth(size), bytes / 2.0);
+            Work {
+                rounds: hops,
+                writes: hops,
+                sends: 2.0 * hops,
+                receives: hops,
+                message: half,
+                staged: half,
+                sent: 2.0 * half,
+                moved: bytes + (hops - 1.0) * slice(half),
+                streams: 2.0,
+                ..once
+            }
+        }
         // A chain: slices go through it like through a pipe, and everyone forwards while it stores.
         _ => Work {
             rounds: peers,
@@ -205,7 +305,160 @@ fn broadcast(algorithm: &str, size: u32, bytes: f64) -> Work {
             receives: peers,
             staged: bytes,
             sent: bytes,
+            moved: bytes + (peers - 1.0) * slice(bytes),
             ..once
+        },
+    }
+}
+
+/// See [`Work::idle`]: for so many messages of all ranks, where the busiest one takes as long as to stage
+/// `busiest` of them. To fold or store a message takes about twice as long as to stage it.
+fn idle(size: u32, messages: f64, busiest: f64) -> f64 {
+    1.0 - 3.0 * messages / (f64::from(size) * busiest)
+}
+
+/// To the root. It folds slices while those below it stage the next ones.
+fn reduce(algorithm: &str, size: u32, bytes: f64) -> Work {
+    let peers = f64::from(size - 1);
+    let once = Work { message: bytes, staged: bytes, sent: bytes, streams: 1.0, ..Work::default() };
+    match algorithm {
+        "one_shot" => Work {
+            rounds: 1.0,
+            writes: 1.0,
+            sends: 1.0,
+            receives: peers,
+            staged: bytes.min(SLICE_SMALL as f64),
+            folded: peers * bytes,
+            idle: idle(size, peers, 2.0 * peers),
+            streams: peers,
+            ..once
+        },
+        // A tree of pairs: the root folds what as many children send as there are hops.
+        "binomial" => {
+            let hops = depth(size);
+            Work {
+                rounds: hops,
+                writes: hops,
+                sends: hops,
+                receives: hops,
+                folded: hops * bytes + (hops - 1.0) * slice(bytes),
+                idle: idle(size, peers, 2.0 * hops + 1.0),
+                streams: hops,
+                ..once
+            }
+        }
+        // Half of the vector through each tree: a rank has two children in one, and is a leaf of the other.
+        "double_tree" => {
+            let (hops, half) = (depth(size), bytes / 2.0);
+            Work {
+                rounds: hops,
+                writes: hops,
+                sends: hops,
+                receives: 2.0 * hops,
+                message: half,
+                folded: 2.0 * half + (hops - 1.0) * slice(half),
+                streams: 2.0,
+                ..once
+            }
+        }
+        // A chain: slices go through it like through a pipe.
+        _ => Work {
+            rounds: peers,
+            writes: peers,
+            sends: peers,
+            receives: peers,
+            folded: bytes + (peers - 1.0) * slice(bytes),
+            ..once
+        },
+    }
+}
+
+/// Gather and scatter: every rank's block of `block` bytes to the root, or from it.
+fn rooted(algorithm: &str, job: &Job, block: f64) -> Work {
+    let peers = f64::from(job.size - 1);
+    let all = peers * block;
+    let direct = Work { rounds: 1.0, message: block, streams: 1.0, ..Work::default() };
+    match (algorithm, job.collective) {
+        // The root stores one block while the others stage theirs.
+        ("one_shot", Collective::Gather) => Work {
+            writes: 1.0,
+            sends: 1.0,
+            receives: peers,
+            staged: block.min(SLICE_SMALL as f64),
+            sent: block,
+            moved: all,
+            idle: idle(job.size, peers, 2.0 * peers),
+            streams: peers,
+            ..direct
+        },
+        ("one_shot", _) => Work {
+            writes: peers,
+            sends: peers,
+            receives: 1.0,
+            staged: all,
+            sent: all,
+            moved: block,
+            idle: idle(job.size, peers, peers + 2.0),
+            ..direct
+        },
+        // A tree of pairs: nobody passes blocks on before it has all of them, and all but one take the longest way.
+        _ => {
+            let hops = depth(job.size);
+            // Those of the farthest child, or of the one before it where the farthest has not all of its ranks.
+            let half = job.size.next_power_of_two() / 2;
+            let most = (half / 2).max(job.size - half);
+            Work {
+                rounds: hops,
+                writes: hops,
+                sends: hops,
+                receives: hops,
+                message: f64::from(most) * block,
+                staged: all,
+                sent: all,
+                moved: all,
+                idle: idle(job.size, bits(job.size), 3.0 * peers),
+                streams: 1.0,
+                ..Work::default()
+            }
+        }
+    }
+}
+
+/// Every rank has a block of `block` bytes for every other one.
+fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
+    let peers = f64::from(size - 1);
+    match algorithm {
+        // A block takes a hop for each bit of its distance. It is packed for each but the first.
+        "bruck" => {
+            let hops = depth(size);
+            let carried = bits(size) * block;
+            Work {
+                rounds: hops,
+                writes: hops,
+                sends: hops,
+                receives: hops,
+                message: f64::from(size / 2) * block,
+                staged: carried,
+                sent: carried,
+                moved: carried,
+                kept: carried,
+                // The packs of all hops take one for each block or so; in the end each block goes to its place.
+                copies: 2.0 * peers,
+                streams: 1.0,
+                ..Work::default()
+            }
+        }
+        _ => Work {
+            rounds: 1.0,
+            writes: peers,
+            sends: peers,
+            receives: peers,
+            message: block,
+            staged: peers * block,
+            sent: peers * block,
+            moved: peers * block,
+            streams: peers,
+            ..Work::default()
         },
     }
 }

@@ -182,6 +182,11 @@ pub trait Algorithm: Sync {
     fn name(&self) -> &'static str;
     /// Whether it can do this job.
     fn fits(&self, job: &Job) -> bool;
+    /// Whether every element of a reduction is folded from all ranks' inputs in the order of the ranks, at one place. Then
+    /// its bits depend on the inputs alone, and not on which algorithm of this kind is chosen, or where a tensor was cut.
+    fn folds_in_rank_order(&self) -> bool {
+        false
+    }
     /// How many chunks the logical vector is cut into for this job.
     fn chunks(&self, job: &Job) -> u32;
     /// Writes the steps of `p.rank()`.
