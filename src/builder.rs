@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::connect::Fabric;
 use crate::drive::Manners;
 use crate::plans::Plans;
+use crate::wish::Wish;
 use crate::{discover, launch};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sohu_coll_algorithms::tuner::{Machine, Tuner};
@@ -86,10 +87,12 @@ impl Builder {
         self
     }
 
-    /// Uses one algorithm for all calls, by name: `one_shot`, `two_shot`, `ring`, `recursive_doubling`, `binomial`, `bruck`,
-    /// `double_tree`, `halving_doubling`. Calls that it does not do are refused.
-    pub fn algorithm(mut self, name: &str) -> Self {
-        self.algorithm = Some(name.into());
+    /// Which algorithms may be chosen, in the grammar of `NCCL_ALGO`: the name of one (`one_shot`, `two_shot`, `ring`,
+    /// `recursive_doubling`, `binomial`, `bruck`, `double_tree`, `halving_doubling`), several with commas between
+    /// them, or all but some (`^ring`); for all collectives, or for one (`all_reduce:ring;broadcast:^ring`). A call that
+    /// none of them does is refused.
+    pub fn algorithm(mut self, wish: &str) -> Self {
+        self.algorithm = Some(wish.into());
         self
     }
 
@@ -165,6 +168,10 @@ impl Builder {
         if let Some(cpus) = &self.cpus {
             pin(rank, cpus)?;
         }
+        let wish = self.algorithm.as_deref().map(Wish::parse).transpose().map_err(|reason| {
+            let value = self.algorithm.clone().unwrap_or_default();
+            Error::from(Misuse::Setting { name: "SOHU_COLL_ALGO".into(), value, reason })
+        })?;
         let deadline = Instant::now() + timeout;
         let facts = HostFacts::of_this_process();
         let mut mesh = bootstrap::join(Place { rank, size }, &id, timeout, facts)?;
@@ -191,8 +198,7 @@ impl Builder {
             TransportKind::Tcp => Machine::tcp(size, cores.len() as u32),
         };
         let rank = Rank(rank);
-        let plans =
-            Plans::new(rank, size, Tuner::new(machine), self.algorithm, self.reproducible.unwrap_or(false));
+        let plans = Plans::new(rank, size, Tuner::new(machine), wish, self.reproducible.unwrap_or(false));
         let patience = Patience::new(spins, YIELDS);
         let manners = Manners { patience, mates };
         Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, manners))

@@ -35,6 +35,7 @@ pub mod launch;
 pub mod limits;
 mod plans;
 mod ragged;
+mod wish;
 
 pub use bootstrap::UniqueId;
 pub use buffer::Buffer;

@@ -1,12 +1,13 @@
 //! The bound programs of a communicator: planned once for each shape of call, then found again.
 
+use crate::wish::Wish;
 use sohu_coll_algorithms as algorithms;
 use sohu_coll_algorithms::tuner::{Choice, Tuner};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::plan::fuse::{Room, fuse_for};
 use sohu_coll_core::plan::{Algorithm, Extents, Job};
-use sohu_coll_core::{Collective, DType, Error, Rank, ReduceOp, Signature};
+use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -92,7 +93,7 @@ pub(crate) struct Plans {
     rank: Rank,
     size: u32,
     tuner: Tuner,
-    forced: Option<String>,
+    wish: Option<Wish>,
     /// Whether only algorithms may be chosen whose results do not depend on the choice.
     reproducible: bool,
     plans: Vec<Plan>,
@@ -103,18 +104,12 @@ pub(crate) struct Plans {
 }
 
 impl Plans {
-    pub(crate) fn new(
-        rank: Rank,
-        size: u32,
-        tuner: Tuner,
-        forced: Option<String>,
-        reproducible: bool,
-    ) -> Self {
+    pub(crate) fn new(rank: Rank, size: u32, tuner: Tuner, wish: Option<Wish>, reproducible: bool) -> Self {
         Self {
             rank,
             size,
             tuner,
-            forced,
+            wish,
             reproducible,
             plans: Vec::new(),
             places: HashMap::new(),
@@ -134,19 +129,22 @@ impl Plans {
     pub(crate) fn choose(&self, shape: &Shape) -> Result<Choice, Error> {
         let job = shape.job(self.size);
         let bytes = shape.bytes();
-        match &self.forced {
-            Some(name) => Ok(self.tuner.forced(name, &job, bytes, shape.registered())?),
-            None if self.reproducible && shape.collective.reduces() => {
-                let candidates = self.tuner.candidates(&job, bytes, shape.registered());
-                let in_order = |choice: &Choice| {
-                    algorithms::by_name(choice.algorithm).is_some_and(|a| a.folds_in_rank_order())
-                };
-                let mut choices = candidates.into_iter().map(|candidate| candidate.choice);
-                // The direct algorithms do every reduction, so there is one.
-                Ok(choices.find(in_order).expect("one-shot fits every job"))
-            }
-            None => Ok(self.tuner.choose(&job, bytes, shape.registered())),
+        let in_order = self.reproducible && shape.collective.reduces();
+        if self.wish.is_none() && !in_order {
+            return Ok(self.tuner.choose(&job, bytes, shape.registered()));
         }
+        let may = |name: &str| {
+            let wished = self.wish.as_ref().is_none_or(|wish| wish.allows(shape.collective, name));
+            wished && (!in_order || algorithms::by_name(name).is_some_and(|a| a.folds_in_rank_order()))
+        };
+        let candidates = self.tuner.candidates(&job, bytes, shape.registered());
+        let fitting = || candidates.iter().map(|c| c.choice).filter(|choice| choice.predicted_us.is_finite());
+        fitting().find(|choice| may(choice.algorithm)).ok_or_else(|| {
+            let known: Vec<&str> = fitting().map(|choice| choice.algorithm).collect();
+            let algorithm = self.wish.as_ref().map_or_else(String::new, |wish| wish.text().into());
+            let (call, size) = (shape.collective.name(), self.size);
+            Misuse::Algorithm { call, algorithm, size, known: known.join(", ") }.into()
+        })
     }
 
     /// The plan for calls of this shape, made now if there is none.
