@@ -53,7 +53,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("transports/conformance", &["sohu-coll-core", "sohu-coll-mem"]),
     ("tools/collbench", &["sohu-coll"]),
     ("tools/sohu-coll", &["sohu-coll"]),
-    ("tools/xtask", &[]),
+    ("tools/xtask", &["sohu-coll"]),
 ];
 
 fn manifests() -> impl Iterator<Item = &'static Source> {
