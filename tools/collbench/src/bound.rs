@@ -6,21 +6,28 @@
 //! limit = max( L,  copied / C  +  folded / F )
 //! ```
 //!
-//! with L the one-way hand-over of a cache line between two ranks; C and F the rates at which all ranks at once, each
-//! on its own core and in its own memory, copy bytes and fold two inputs into one output (bytes of one input per
-//! second, ranks summed), both with the better kind of store, read off the measured levels at the size of the call. What
+//! with L the one-way hand-over of a cache line between two ranks (only where every rank waits for every other: back to
+//! back, calls that go one way, to the root or from it, overlap); C and F the rates at which all ranks at once, each on
+//! its own core and in its own memory, copy bytes and fold two inputs into one output (bytes of one input per second,
+//! ranks summed), both with the better kind of store, read off the measured levels at the size of the call. What
 //! n ranks must copy and fold at least, all of them together, for a call of S bytes (B = S / n is one block):
 //!
 //! | collective, buffers | copied | folded |
 //! |---|---|---|
-//! | all-reduce, private | 2 (n-1) S: into staging, results out of it | (n-1) S |
+//! | all-reduce, private | n S: first inputs into staging, where next ranks fold theirs onto them; results out of it | (n-1) S |
 //! | all-reduce, registered | n S: each rank reads a block of every input and writes a block of every output | - |
-//! | reduce-scatter, private | (n-1) S: into staging | (n-1) S |
+//! | reduce-scatter, private | S: first inputs into staging | (n-1) S |
 //! | reduce-scatter, registered | - | (n-1) S |
 //! | all-gather, private | n B + n (n-1) B: into staging, out of it, and n B more out of place | - |
 //! | all-gather, registered | n (n-1) B, and n B more out of place | - |
 //! | broadcast, private | n S: into staging, out of it | - |
 //! | broadcast, registered | (n-1) S | - |
+//! | reduce, private | S: the first input into staging | (n-1) S |
+//! | reduce, registered | - | (n-1) S |
+//! | gather and scatter, private | 2 (n-1) B: into staging, out of it, and B more out of place | - |
+//! | gather and scatter, registered | (n-1) B, and B more out of place | - |
+//! | all-to-all, private | 2 n (n-1) B: into staging, out of it, and n B more out of place | - |
+//! | all-to-all, registered | n (n-1) B, and n B more out of place | - |
 //!
 //! Reading what another core has just written is slower than reading one's own memory, so 100 % is out of reach.
 
@@ -61,7 +68,8 @@ pub(crate) fn limit_us(
     let at = shape.bytes() as f64;
     let moving = work.copied / rate(levels, at, |l| l.copy) + work.folded / rate(levels, at, |l| l.fold);
     // A hand-over that could not be measured limits nothing: `max` passes over NaN.
-    moving.max(handover_ns) / 1e3
+    let waiting = if shape.collective.rooted() { f64::NAN } else { handover_ns };
+    moving.max(waiting) / 1e3
 }
 
 fn work(shape: &Shape, place: Place, registered: bool) -> Work {
@@ -69,15 +77,22 @@ fn work(shape: &Shape, place: Place, registered: bool) -> Work {
     let others = ranks - 1.0;
     let whole = shape.bytes() as f64;
     let own = if place == Place::Apart { whole } else { 0.0 };
+    let block = whole / ranks;
+    // What stays on its rank is copied once, and only out of place.
+    let own_block = own / ranks;
     let (copied, folded) = match (shape.collective, registered) {
-        (Collective::AllReduce, false) => (2.0 * others * whole, others * whole),
+        (Collective::AllReduce, false) => (ranks * whole, others * whole),
         (Collective::AllReduce, true) => (ranks * whole, 0.0),
-        (Collective::ReduceScatter, false) => (others * whole, others * whole),
-        (Collective::ReduceScatter, true) => (0.0, others * whole),
+        (Collective::ReduceScatter | Collective::Reduce, false) => (whole, others * whole),
+        (Collective::ReduceScatter | Collective::Reduce, true) => (0.0, others * whole),
         (Collective::AllGather, false) => (whole + others * whole + own, 0.0),
         (Collective::AllGather, true) => (others * whole + own, 0.0),
         (Collective::Broadcast, false) => (ranks * whole, 0.0),
         (Collective::Broadcast, true) => (others * whole, 0.0),
+        (Collective::Gather | Collective::Scatter, false) => (2.0 * others * block + own_block, 0.0),
+        (Collective::Gather | Collective::Scatter, true) => (others * block + own_block, 0.0),
+        (Collective::AllToAll, false) => (2.0 * others * whole + own, 0.0),
+        (Collective::AllToAll, true) => (others * whole + own, 0.0),
     };
     Work { copied, folded }
 }
@@ -116,6 +131,8 @@ mod tests {
     fn small_calls_are_limited_by_the_hand_over() {
         let small = shape(Collective::AllReduce, 2, 8);
         assert_eq!(limit_us(&LEVELS, 60.0, &small, Place::Apart, false), 0.06);
+        let overlapping = shape(Collective::Reduce, 2, 1000);
+        assert_eq!(limit_us(&LEVELS, 60.0, &overlapping, Place::Apart, true), 0.02);
     }
 
     #[test]
@@ -146,6 +163,34 @@ mod tests {
     }
 
     #[test]
+    fn what_ranks_exchange_is_copied_into_staging_and_out_of_it() {
+        let copied = |collective, place, registered| work(&shape(collective, 4, 4096), place, registered);
+        let only = |copied| Work { copied, folded: 0.0 };
+        // Three blocks of 1024 bytes go to or come from the root; twelve go from rank to rank.
+        for rooted in [Collective::Gather, Collective::Scatter] {
+            assert_eq!(copied(rooted, Place::Apart, true), only(4.0 * 1024.0));
+            assert_eq!(copied(rooted, Place::InPlace, true), only(3.0 * 1024.0));
+            assert_eq!(copied(rooted, Place::InPlace, false), only(6.0 * 1024.0));
+        }
+        assert_eq!(copied(Collective::AllToAll, Place::Apart, true), only(16.0 * 1024.0));
+        assert_eq!(copied(Collective::AllToAll, Place::InPlace, true), only(12.0 * 1024.0));
+        assert_eq!(copied(Collective::AllToAll, Place::InPlace, false), only(24.0 * 1024.0));
+    }
+
+    #[test]
+    fn only_the_first_inputs_of_a_reduction_are_copied_into_staging() {
+        let folded = 3.0 * 4096.0;
+        for (collective, copied) in [
+            (Collective::Reduce, 4096.0),
+            (Collective::ReduceScatter, 4096.0),
+            (Collective::AllReduce, 4.0 * 4096.0),
+        ] {
+            let work = work(&shape(collective, 4, 4096), Place::Apart, false);
+            assert_eq!(work, Work { copied, folded }, "{collective}");
+        }
+    }
+
+    #[test]
     fn nothing_measured_and_one_rank_have_no_limit() {
         assert!(limit_us(&[], 60.0, &shape(Collective::AllReduce, 2, 8), Place::Apart, false).is_nan());
         assert!(limit_us(&LEVELS, 60.0, &shape(Collective::AllReduce, 1, 8), Place::Apart, false).is_nan());
@@ -153,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_hand_over_that_was_not_measured_limits_nothing() {
-        let small = shape(Collective::Broadcast, 2, 1000);
-        assert_eq!(limit_us(&LEVELS, f64::NAN, &small, Place::Apart, true), 0.01);
+        let small = shape(Collective::AllToAll, 2, 1000);
+        assert_eq!(limit_us(&LEVELS, f64::NAN, &small, Place::InPlace, true), 0.01);
     }
 }

@@ -11,13 +11,15 @@ const EXAMPLES: &str = "\
 Examples:
   sohu-collbench all_reduce --ranks 2 -b 8 -e 64M -f 4
   sohu-collbench all_gather --ranks 4 -b 1K -e 1M -f 2 -d bfloat16 --explain
+  sohu-collbench all_to_all --ranks 2 -b 1M -e 1M -J old.json
+  sohu-collbench all_to_all --ranks 2 -b 1M -e 1M --baseline old.json --fail-on 5%
   sohu-collbench limits --ranks 2
   sohu-coll run -n 2 --no-prefix -- sohu-collbench all_reduce -b 1M -e 1M -n 100
 
-Under the names all_reduce_perf, reduce_scatter_perf, all_gather_perf and broadcast_perf (a link, say) the collective is
-left out: all_reduce_perf --ranks 2 -b 8 -e 64M -f 4
+Under the names of nccl-tests (all_reduce_perf, alltoall_perf and so on: a link, say) the collective is left out:
+all_reduce_perf --ranks 2 -b 8 -e 64M -f 4
 
-Exit codes: 0 well, 1 wrong data, 2 wrong command line, 4 timeout, 5 the host or a rank failed, 130 Ctrl-C.";
+Exit codes: 0 well, 1 wrong data, 2 wrong command line, 3 slower than the baseline, 4 timeout, 5 the host or a rank failed, 130 Ctrl-C.";
 
 /// Bandwidth and latency of collectives, in the manner of nccl-tests, and the limits of the machine.
 #[derive(Debug, Parser)]
@@ -43,24 +45,46 @@ pub(crate) enum Task {
     /// Every rank ends with the root's input
     #[command(name = "broadcast", aliases = ["broadcast_perf", "bcast"])]
     Broadcast(Flags),
+    /// The root ends with the reduction of all inputs
+    #[command(name = "reduce", alias = "reduce_perf")]
+    Reduce(Flags),
+    /// The root ends with all inputs
+    #[command(name = "gather", alias = "gather_perf")]
+    Gather(Flags),
+    /// Rank r ends with block r of the root's input
+    #[command(name = "scatter", alias = "scatter_perf")]
+    Scatter(Flags),
+    /// Rank r ends with block r of every rank's input
+    #[command(name = "all_to_all", aliases = ["alltoall_perf", "all_to_all_perf", "alltoall", "all-to-all"])]
+    AllToAll(Flags),
     /// What the machine can do at best: copy and reduce bandwidth, hand-over of a cache line, wake of a sleeper
     #[command(name = "limits")]
     Limits(LimitFlags),
 }
 
+/// The same, with the collective told apart from the rest.
+pub(crate) enum Work {
+    /// Measure this collective.
+    Sweep(Collective, Box<Flags>),
+    /// Measure the machine.
+    Limits(Box<LimitFlags>),
+}
+
 impl Task {
-    /// The collective to measure, and how.
-    ///
-    /// # Panics
-    /// For `limits`, which measures none.
-    pub(crate) fn collective(&self) -> (Collective, &Flags) {
-        match self {
+    /// What to do.
+    pub(crate) fn work(self) -> Work {
+        let (collective, flags) = match self {
             Self::AllReduce(flags) => (Collective::AllReduce, flags),
             Self::ReduceScatter(flags) => (Collective::ReduceScatter, flags),
             Self::AllGather(flags) => (Collective::AllGather, flags),
             Self::Broadcast(flags) => (Collective::Broadcast, flags),
-            Self::Limits(_) => unreachable!("limits measures no collective"),
-        }
+            Self::Reduce(flags) => (Collective::Reduce, flags),
+            Self::Gather(flags) => (Collective::Gather, flags),
+            Self::Scatter(flags) => (Collective::Scatter, flags),
+            Self::AllToAll(flags) => (Collective::AllToAll, flags),
+            Self::Limits(flags) => return Work::Limits(Box::new(flags)),
+        };
+        Work::Sweep(collective, Box::new(flags))
     }
 }
 
@@ -125,7 +149,7 @@ pub(crate) struct Flags {
     /// The root's rank, or all
     #[arg(short = 'r', long = "root", value_parser = parse::root, default_value = "0")]
     pub(crate) root: Choice<u32>,
-    /// Timed calls per loop [default: as many as --budget takes, 4 to 5000; nccl-tests: 20]
+    /// Timed iterations per loop [default: as many as --budget takes, 4 to 5000; nccl-tests: 20]
     #[arg(short = 'n', long = "iters", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) iters: Option<u32>,
     /// Untimed calls first [default: with -n 1, else 20, 3 or 1 by size]
@@ -134,6 +158,12 @@ pub(crate) struct Flags {
     /// Seconds that each timed loop fills, where -n gives no number of calls
     #[arg(long, value_name = "SECONDS", value_parser = parse::seconds, default_value = "0.12")]
     pub(crate) budget: f64,
+    /// Make this many calls per iteration; times are those of one call
+    #[arg(short = 'm', long = "agg_iters", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) aggregate: u32,
+    /// 1 = wait for all ranks after each call of the timed loop, in its time; 0 = call after call
+    #[arg(short = 'z', long = "blocking", value_name = "0|1", value_parser = parse::blocking, default_value = "0")]
+    pub(crate) blocking: u8,
     /// Measure the whole series this often; 0 = until stopped
     #[arg(short = 'N', long = "run_cycles", value_name = "N", default_value_t = 1)]
     pub(crate) cycles: u32,
@@ -152,9 +182,19 @@ pub(crate) struct Flags {
     /// 1 = show least, greatest, p99 and spread of single calls
     #[arg(short = 'I', long = "per_iter_timing", value_name = "0|1", num_args = 0..=1, default_value_t = 0, default_missing_value = "1", value_parser = clap::value_parser!(u8).range(0..=1))]
     pub(crate) per_iter: u8,
+    /// Leave this many first iterations out of the figures of single calls
+    #[arg(short = 'K', long = "per_iter_skip", value_name = "N", default_value_t = 0)]
+    pub(crate) skip: u32,
     /// Show algorithm, protocol, predicted time, percentage of the physical limit, cache-line hand-over and state
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Compare with this report of an earlier -J; exit with 3 if anything got slower. With -N 10, say, in both runs the
+    /// chance of the moment counts less
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// How much slower is too slow, where it is surely (at 95 %) more than that [default: 5%]
+    #[arg(long, value_name = "PERCENT", value_parser = parse::percent, requires = "baseline")]
+    pub(crate) fail_on: Option<f64>,
     /// The name of the library in JSON lines
     #[arg(long, value_name = "NAME", default_value = "sohu")]
     pub(crate) peer_name: String,
@@ -173,12 +213,6 @@ pub(crate) struct Refused {
     /// Ranks per thread
     #[arg(short = 'g', long = "ngpus", value_name = "1", value_parser = only("1", "a process is one rank; start more with --ranks"), default_value = "1")]
     ngpus: String,
-    /// Calls per timed call
-    #[arg(short = 'm', long = "agg_iters", value_name = "1", value_parser = only("1", "grouped calls are not supported yet"), default_value = "1")]
-    agg_iters: String,
-    /// Wait after each call
-    #[arg(short = 'z', long = "blocking", value_name = "0", value_parser = only("0", "every call here blocks; single calls behind a barrier come with -I 1"), default_value = "0", hide = true)]
-    blocking: String,
     /// Parallel start
     #[arg(short = 'p', long = "parallel_init", value_name = "0", value_parser = only("0", "a process is one rank"), default_value = "0", hide = true)]
     parallel_init: String,
@@ -197,15 +231,15 @@ pub(crate) struct Refused {
     /// Device implementation
     #[arg(short = 'D', long = "device_implementation", value_name = "0", value_parser = only("0", "there is no device"), default_value = "0", hide = true)]
     device: String,
+    /// Device thread arrays
+    #[arg(short = 'V', long = "device_cta_count", value_name = "16", value_parser = only("16", "there is no device"), default_value = "16", hide = true)]
+    device_arrays: String,
     /// Timestamps
     #[arg(short = 'S', long = "report_timestamps", value_name = "0", value_parser = only("0", "timestamps are not supported yet; the report of -J has start and end"), default_value = "0", hide = true)]
     timestamps: String,
     /// Memory report
     #[arg(short = 'M', long = "memory", value_name = "0", value_parser = only("0", "the memory report is not supported yet"), default_value = "0", hide = true)]
     memory: String,
-    /// Calls to leave out
-    #[arg(short = 'K', long = "per_iter_skip", value_name = "0", value_parser = only("0", "skipping is not supported yet; more warm-up is -w"), default_value = "0", hide = true)]
-    skip: String,
 }
 
 /// A parser that takes one value and says why it takes no other.
@@ -246,12 +280,12 @@ impl Transport {
     }
 }
 
-/// The command line, with the collective put in where the program's own name gives it: `all_reduce_perf`.
+/// The command line, with the collective put in where the program's own name gives it: `all_reduce_perf`. That none has the
+/// name is left for the parser to say.
 pub(crate) fn arguments(mut given: Vec<OsString>) -> Vec<OsString> {
     let name = given.first().map(PathBuf::from).and_then(|path| path.file_name().map(OsString::from));
-    let collective = name.as_ref().and_then(|name| name.to_str()?.strip_suffix("_perf"));
-    if let Some(collective) = collective.filter(|name| Collective::ALL.iter().any(|c| c.name() == *name)) {
-        given.insert(1, collective.into());
+    if let Some(name) = name.filter(|name| name.to_str().is_some_and(|name| name.ends_with("_perf"))) {
+        given.insert(1, name);
     }
     given
 }

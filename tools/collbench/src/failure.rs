@@ -6,6 +6,9 @@ use sohu_coll::Error;
 /// Exit code of a run whose data was wrong.
 pub(crate) const WRONG: u8 = 1;
 
+/// Exit code of a run that was slower than its baseline.
+pub(crate) const SLOWER: u8 = 3;
+
 /// Exit code of a run that the host did not allow.
 pub(crate) const ENVIRONMENT: u8 = 5;
 

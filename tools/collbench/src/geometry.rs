@@ -19,12 +19,12 @@ pub(crate) struct Shape {
     pub(crate) ranks: u32,
     /// The size that was asked for, in bytes.
     pub(crate) asked: u64,
-    /// Elements as the call counts them: for gathers and scatters, those of one block.
+    /// Elements as the call counts them: those of one block.
     pub(crate) count: usize,
 }
 
 impl Shape {
-    /// The call whose greater buffer has `asked` bytes, rounded down to what divides among the ranks, but at least an
+    /// The call whose greatest buffer has `asked` bytes, rounded down to what divides among the ranks, but at least an
     /// element for each.
     pub(crate) fn new(
         (collective, dtype, op, root): (Collective, DType, ReduceOp, u32),
@@ -32,63 +32,66 @@ impl Shape {
         asked: u64,
     ) -> Self {
         let elements = asked as usize / dtype.size();
-        let count = match collective {
-            Collective::AllReduce | Collective::Broadcast => elements,
-            Collective::ReduceScatter | Collective::AllGather => (elements / ranks as usize).max(1),
+        let count = match most(collective.held(ranks, true)) {
+            1 => elements,
+            blocks => (elements / blocks).max(1),
         };
         Self { collective, dtype, op, root, ranks, asked, count }
     }
 
-    /// Elements of a rank's input.
-    pub(crate) fn input_count(&self) -> usize {
-        match self.collective {
-            Collective::ReduceScatter => self.count * self.ranks as usize,
-            _ => self.count,
-        }
-    }
-
-    /// Elements of a rank's output.
-    pub(crate) fn output_count(&self) -> usize {
-        match self.collective {
-            Collective::AllGather => self.count * self.ranks as usize,
-            _ => self.count,
-        }
-    }
-
-    /// Bytes of a rank's input.
+    /// Bytes of the input that a rank hands over where input and output are apart: as long as the root's, whether or not it
+    /// is looked at.
     pub(crate) fn input_bytes(&self) -> usize {
-        self.input_count() * self.dtype.size()
+        self.collective.held(self.ranks, true)[0] as usize * self.block_bytes()
     }
 
-    /// Bytes of a rank's output.
+    /// The same, of the output.
     pub(crate) fn output_bytes(&self) -> usize {
-        self.output_count() * self.dtype.size()
+        self.collective.held(self.ranks, true)[1] as usize * self.block_bytes()
     }
 
-    /// Bytes of the greater of the two: the size column, and the buffer of an in-place call.
+    /// Bytes of the greater of the two: the size column.
     pub(crate) fn bytes(&self) -> usize {
         self.input_bytes().max(self.output_bytes())
     }
 
-    /// Where the input of `rank` lies in the buffer of an in-place call, in bytes.
+    /// Bytes of the buffer of an in-place call of `rank`.
+    pub(crate) fn in_place_bytes(&self, rank: u32) -> usize {
+        most(self.held(rank)) * self.block_bytes()
+    }
+
+    /// Where the input of `rank` lies in the buffer of an in-place call, in bytes; empty where it gives nothing.
     pub(crate) fn input_in_place(&self, rank: u32) -> Range<usize> {
-        match self.collective {
-            Collective::AllGather => self.block(rank),
-            _ => 0..self.input_bytes(),
-        }
+        self.in_place(rank, 0)
     }
 
-    /// Where the output of `rank` lies in the buffer of an in-place call, in bytes.
+    /// Where the output of `rank` lies in the buffer of an in-place call, in bytes; empty where it gets nothing.
     pub(crate) fn output_in_place(&self, rank: u32) -> Range<usize> {
-        match self.collective {
-            Collective::ReduceScatter => self.block(rank),
-            _ => 0..self.output_bytes(),
-        }
+        self.in_place(rank, 1)
     }
 
-    fn block(&self, rank: u32) -> Range<usize> {
-        let bytes = self.count * self.dtype.size();
-        rank as usize * bytes..(rank as usize + 1) * bytes
+    /// Whether `rank` gets anything.
+    pub(crate) fn gets(&self, rank: u32) -> bool {
+        self.held(rank)[1] > 0
+    }
+
+    /// Blocks of the input and the output of `rank`.
+    fn held(&self, rank: u32) -> [u32; 2] {
+        self.collective.held(self.ranks, rank == self.root)
+    }
+
+    /// Where there is one block of those that the buffer has one of for each rank, it is the rank's own.
+    fn in_place(&self, rank: u32, side: usize) -> Range<usize> {
+        let held = self.held(rank);
+        let blocks = match held[side] {
+            1 if most(held) > 1 => rank..rank + 1,
+            blocks => 0..blocks,
+        };
+        blocks.start as usize * self.block_bytes()..blocks.end as usize * self.block_bytes()
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.count * self.dtype.size()
     }
 
     /// Bytes over time, in GB/s (1e9 bytes per second).
@@ -101,8 +104,8 @@ impl Shape {
         let others = f64::from(self.ranks - 1);
         let factor = match self.collective {
             Collective::AllReduce => 2.0 * others / f64::from(self.ranks),
-            Collective::ReduceScatter | Collective::AllGather => others / f64::from(self.ranks),
-            Collective::Broadcast => 1.0,
+            Collective::Broadcast | Collective::Reduce => 1.0,
+            _ => others / f64::from(self.ranks),
         };
         self.algbw(time_us) * factor
     }
@@ -116,6 +119,11 @@ impl Shape {
     pub(crate) fn root_number(&self) -> i64 {
         if self.collective.rooted() { i64::from(self.root) } else { -1 }
     }
+}
+
+/// The greater number of blocks.
+fn most([input, output]: [u32; 2]) -> usize {
+    input.max(output) as usize
 }
 
 /// The sizes from `min` to `max`, each `step` more than the one before, or `factor` times it.
@@ -145,6 +153,10 @@ mod tests {
             (Collective::Broadcast, 256, 1024, 1024),
             (Collective::AllGather, 64, 256, 1024),
             (Collective::ReduceScatter, 64, 1024, 256),
+            (Collective::Reduce, 256, 1024, 1024),
+            (Collective::Gather, 64, 256, 1024),
+            (Collective::Scatter, 64, 1024, 256),
+            (Collective::AllToAll, 64, 1024, 1024),
         ] {
             let shape = shape(collective, 4, 1024);
             assert_eq!((shape.count, shape.input_bytes(), shape.output_bytes()), (count, input, output));
@@ -165,6 +177,25 @@ mod tests {
         assert_eq!(shape(Collective::AllGather, 4, 1024).output_in_place(2), 0..1024);
         assert_eq!(shape(Collective::ReduceScatter, 4, 1024).output_in_place(3), 768..1024);
         assert_eq!(shape(Collective::AllReduce, 4, 1024).input_in_place(3), 0..1024);
+        assert_eq!(shape(Collective::AllToAll, 4, 1024).output_in_place(3), 0..1024);
+    }
+
+    #[test]
+    fn in_place_buffers_of_the_root_and_of_others_differ() {
+        for (collective, root, other) in [
+            (Collective::Broadcast, (1024, 0..1024, 0..1024), (1024, 0..0, 0..1024)),
+            (Collective::Reduce, (1024, 0..1024, 0..1024), (1024, 0..1024, 0..0)),
+            (Collective::Gather, (1024, 256..512, 0..1024), (256, 0..256, 0..0)),
+            (Collective::Scatter, (1024, 0..1024, 256..512), (256, 0..0, 0..256)),
+        ] {
+            let shape = Shape::new((collective, DType::F32, ReduceOp::Sum, 1), 4, 1024);
+            for (rank, expected) in [(1, root), (3, other)] {
+                let found =
+                    (shape.in_place_bytes(rank), shape.input_in_place(rank), shape.output_in_place(rank));
+                assert_eq!(found, expected, "{collective}, rank {rank}");
+                assert_eq!(shape.gets(rank), !found.2.is_empty());
+            }
+        }
     }
 
     #[test]
@@ -174,6 +205,10 @@ mod tests {
             (Collective::ReduceScatter, 0.75),
             (Collective::AllGather, 0.75),
             (Collective::Broadcast, 1.0),
+            (Collective::Reduce, 1.0),
+            (Collective::Gather, 0.75),
+            (Collective::Scatter, 0.75),
+            (Collective::AllToAll, 0.75),
         ] {
             let shape = shape(collective, 4, 8_000);
             assert_eq!(shape.algbw(8.0), 1.0);

@@ -3,9 +3,10 @@
 //!
 //! As nccl-tests has it, truth values are the texts `"true"` and `"false"`, and a number that is none is `"nan"`.
 
+use crate::baseline::KEPT;
 use crate::failure::Failure;
 use crate::measure::{Half, Row, state};
-use crate::stats::Stats;
+use crate::stats::{Stats, quantiles};
 use serde::{Serialize, Serializer};
 use sohu_coll::{Collective, DType, ReduceOp};
 use std::fs::File;
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) transport: String,
     pub(crate) ranks: u32,
     pub(crate) registered: &'static str,
+    /// How many bytes after a cache line buffers started.
+    pub(crate) unalign: u32,
     pub(crate) devices: Vec<Device>,
 }
 
@@ -114,7 +117,7 @@ struct Place {
 
 #[derive(Debug, Serialize)]
 struct PerIteration {
-    skipped_iterations: u32,
+    skipped_iterations: usize,
     min_us: Num,
     max_us: Num,
     avg_us: Num,
@@ -125,6 +128,8 @@ struct PerIteration {
     cv_pct: Num,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     times_us: Vec<f64>,
+    /// The times or, where there are many, evenly spaced ones of their order: what a later run is compared with.
+    quantiles_us: Vec<f64>,
 }
 
 /// Rows with wrong data.
@@ -170,7 +175,7 @@ impl Entry {
             out_of_place_per_iter: PerIteration::of(apart, all_times),
             in_place: Place::of(row, in_place),
             in_place_per_iter: PerIteration::of(in_place, all_times),
-            actual_iterations: apart.iterations_us.len(),
+            actual_iterations: apart.skipped + apart.iterations_us.len(),
             experiment_name: program.into(),
             handover_ns: Num(row.handover_ns()),
             state: row.state(),
@@ -208,7 +213,7 @@ impl PerIteration {
     fn of(half: &Half, all_times: bool) -> Self {
         let stats = Stats::of(&half.iterations_us);
         Self {
-            skipped_iterations: 0,
+            skipped_iterations: half.skipped,
             min_us: Num(stats.min),
             max_us: Num(stats.max),
             avg_us: Num(stats.mean),
@@ -218,6 +223,11 @@ impl PerIteration {
             stdev_us: Num(stats.deviation),
             cv_pct: Num(stats.spread_pct()),
             times_us: if all_times { half.iterations_us.clone() } else { Vec::new() },
+            // To the picosecond: no clock is better.
+            quantiles_us: quantiles(&half.iterations_us, KEPT)
+                .into_iter()
+                .map(|time| (time * 1e6).round() / 1e6)
+                .collect(),
         }
     }
 }
@@ -268,6 +278,8 @@ fn short_name(row: &Row) -> String {
         Collective::AllGather => "allgather",
         Collective::ReduceScatter => "reduce_scatter",
         Collective::Broadcast => "bcast",
+        Collective::AllToAll => "alltoall",
+        other => other.name(),
     }
     .to_owned();
     match row.shape.dtype {

@@ -53,10 +53,10 @@ pub(crate) fn run(team: &mut Team, options: &LimitFlags) -> Result<u8, Failure> 
         (Some(path), 0) => json::create(path).map(Some),
         _ => Ok(None),
     };
-    let could = team.first_could(file.is_ok())?;
+    let code = team.first_says(if file.is_ok() { 0 } else { failure::ENVIRONMENT })?;
     let mut file = file.map_err(|error| json::unwritable(common.output_file.as_deref(), &error))?;
-    if !could {
-        return Ok(failure::ENVIRONMENT);
+    if code != 0 {
+        return Ok(code);
     }
     if rank == 0 && !common.jsonl {
         print_header(team);

@@ -3,6 +3,7 @@
 //! Invariant: no row is printed whose data was not checked on every rank, before and after it was timed (unless `-c 0`
 //! asked for that), and rank 0 alone prints.
 
+mod baseline;
 mod bound;
 mod cli;
 mod failure;
@@ -20,10 +21,11 @@ mod sweep;
 mod team;
 
 use clap::Parser;
-use cli::{Cli, Common, Task};
+use cli::{Cli, Common, Work};
 use failure::Failure;
 use sohu_coll::launch::{Ended, Launch, Output};
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 use team::Team;
@@ -33,19 +35,16 @@ const SLACK: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = cli::arguments(std::env::args_os().collect());
-    let task = Cli::parse_from(&arguments).task;
-    let done = match &task {
-        Task::Limits(options) => start(&options.common, &arguments, |team| limits::run(team, options)),
-        sweep => {
-            let (collective, flags) = sweep.collective();
-            sweep::Plan::new(collective, flags)
-                .and_then(|plan| start(&flags.common, &arguments, |team| sweep::run(team, &plan)))
-        }
+    let done = match Cli::parse_from(&arguments).task.work() {
+        Work::Limits(options) => start(&options.common, &arguments, |team| limits::run(team, &options)),
+        Work::Sweep(collective, flags) => sweep::Plan::new(collective, &flags)
+            .and_then(|plan| start(&flags.common, &arguments, |team| sweep::run(team, &plan))),
     };
     match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("sohu-collbench: {failure}");
+            // In one piece: other ranks write there at the same time. Where nobody reads, the exit code says enough.
+            let _ = std::io::stderr().write_all(format!("sohu-collbench: {failure}\n").as_bytes());
             ExitCode::from(failure.code())
         }
     }

@@ -33,8 +33,10 @@ pub(crate) struct Half {
     pub(crate) time_us: f64,
     /// The same, of the slowest rank.
     pub(crate) bulk_us: f64,
-    /// Times of single calls after a barrier, of the slowest rank each.
+    /// Times of single calls after a barrier, of the slowest rank each; without the first `skipped`.
     pub(crate) iterations_us: Vec<f64>,
+    /// How many of them were left out.
+    pub(crate) skipped: usize,
     /// One-way hand-over of a cache line: the greater of before and after. NaN where there is none.
     pub(crate) handover_ns: f64,
     /// The least time the machine allows; NaN where that is not known.
@@ -140,9 +142,9 @@ impl<'a> Bench<'a> {
         Ok(Row { shape, halves: [apart, in_place] })
     }
 
-    /// This rank's part of the bench lasts until here; no rank leaves before.
-    pub(crate) fn barrier(&mut self) -> Result<(), Error> {
-        self.team.own().barrier()
+    /// This rank's part of the bench lasts until here, where rank 0 gives the exit code; no rank leaves before.
+    pub(crate) fn end(&mut self, code: u8) -> Result<u8, Error> {
+        self.team.first_says(code)
     }
 
     fn handover(&mut self) -> Result<f64, Error> {
@@ -160,7 +162,7 @@ impl<'a> Bench<'a> {
             in_place,
             registered,
         )?;
-        let length = if in_place { shape.bytes() } else { shape.output_bytes() };
+        let length = if in_place { shape.in_place_bytes(self.team.rank()) } else { shape.output_bytes() };
         let mut caller = Caller {
             team: &mut *self.team,
             shape,
@@ -173,8 +175,10 @@ impl<'a> Bench<'a> {
             wrong += caller.check(pattern)?;
         }
         let count = caller.warm_up(self.flags)?;
-        let iterations_us = caller.single(count, self.flags)?;
-        let mine = caller.bulk(iterations_us.len())?;
+        let mut iterations_us = caller.single(count, self.flags)?;
+        let mine = caller.bulk(iterations_us.len(), self.flags)?;
+        let skipped = (self.flags.skip as usize).min(iterations_us.len() - 1);
+        iterations_us.drain(..skipped);
         let time_us = caller.combine(mine, self.flags.average)?;
         let bulk_us = caller.combine(mine, 3)?;
         if self.flags.check > 0 {
@@ -185,6 +189,7 @@ impl<'a> Bench<'a> {
             time_us,
             bulk_us,
             iterations_us,
+            skipped,
             handover_ns: f64::NAN,
             limit_us: f64::NAN,
             explained: Explained {
@@ -249,12 +254,14 @@ impl Caller<'_> {
             Some(iterations) => Ok(iterations),
             None => {
                 let slowest = self.combine(mine, 3)?;
-                Ok(((flags.budget / (slowest + 1e-6)) as u32).clamp(ITERATIONS.0, ITERATIONS.1))
+                let iteration = (slowest + 1e-6) * f64::from(flags.aggregate);
+                Ok(((flags.budget / iteration) as u32).clamp(ITERATIONS.0, ITERATIONS.1))
             }
         }
     }
 
-    /// Times single calls, each after a barrier; returns the time of the slowest rank for each, in microseconds.
+    /// Times single iterations, each after a barrier; returns the time per call of the slowest rank for each, in
+    /// microseconds.
     fn single(&mut self, count: u32, flags: &Flags) -> Result<Vec<f64>, Error> {
         let most = if flags.iters.is_some() { f64::INFINITY } else { OVERRUN * flags.budget };
         let mut times = Vec::with_capacity(count as usize);
@@ -262,8 +269,10 @@ impl Caller<'_> {
         for _ in 0..count {
             self.team.own().barrier()?;
             let start = Instant::now();
-            self.call()?;
-            times.push(start.elapsed().as_secs_f64() * 1e6);
+            for _ in 0..flags.aggregate {
+                self.call()?;
+            }
+            times.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(flags.aggregate));
             if most.is_finite() && times.len().is_multiple_of(LOOK_EVERY) {
                 let mut over = [u8::from(begin.elapsed().as_secs_f64() > most)];
                 self.team.own().broadcast_in_place(&mut over, 0)?;
@@ -276,14 +285,19 @@ impl Caller<'_> {
         Ok(times)
     }
 
-    /// Times calls back to back; returns this rank's mean, in microseconds.
-    fn bulk(&mut self, count: usize) -> Result<f64, Error> {
+    /// Times `count` iterations back to back, or each call with a barrier after it; returns this rank's mean per call, in
+    /// microseconds.
+    fn bulk(&mut self, count: usize, flags: &Flags) -> Result<f64, Error> {
+        let calls = count as u64 * u64::from(flags.aggregate);
         self.team.own().barrier()?;
         let start = Instant::now();
-        for _ in 0..count {
+        for _ in 0..calls {
             self.call()?;
+            if flags.blocking == 1 {
+                self.team.own().barrier()?;
+            }
         }
-        Ok(start.elapsed().as_secs_f64() * 1e6 / count as f64)
+        Ok(start.elapsed().as_secs_f64() * 1e6 / calls as f64)
     }
 
     /// One figure of every rank, as `-a` combines them: 0 = rank 0's, 1 = the mean, 2 = the least, 3 = the greatest.

@@ -31,6 +31,21 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "a budget is a number of seconds, as 0.12".into())
 }
 
+/// A percentage: `5%` or `5`.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    number.filter(|p| (0.0..=1e6).contains(p)).ok_or_else(|| "a percentage is a number as 5% or 0.5%".into())
+}
+
+/// Whether calls wait for all ranks.
+pub(crate) fn blocking(text: &str) -> Result<u8, String> {
+    match text {
+        "0" => Ok(0),
+        "1" => Ok(1),
+        _ => Err("only 0 and 1 are supported: there is no stream to wait for in other ways".into()),
+    }
+}
+
 /// One or all of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice<T> {
@@ -162,6 +177,16 @@ mod tests {
         }
         for text in ["1025G", "17179869184G"] {
             assert_eq!(size(text), Err(format!("{text} is more than 1024G, the most this bench measures")));
+        }
+    }
+
+    #[test]
+    fn percentages_may_have_their_sign() {
+        for (text, value) in [("5%", 5.0), ("5", 5.0), ("0.5%", 0.5), ("0", 0.0)] {
+            assert_eq!(percent(text), Ok(value), "{text}");
+        }
+        for text in ["", "%", "-1%", "5%%", "nan", "inf", "five"] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -3,13 +3,14 @@
 //! Element i of a buffer is taken from a short table, rotated differently in every period, so that data is made and
 //! compared at the speed of memory, and bytes that come from the wrong place are seen. Reductions use small integers
 //! whose every partial result is exact in the element type, whatever the order: any right implementation gives these
-//! very bits. Gathers and broadcasts use random bytes, different on every rank.
+//! very bits. What only moves bytes uses random ones, different on every rank.
 //!
 //! Invariant: [`Pattern::fill`] leaves no byte of the output as it must become (where input and output do not overlap), so that
-//! an element nobody wrote is counted as wrong.
+//! an element nobody wrote is counted as wrong. What must stay as it was is known as well, and counted where it does not.
 
 use crate::geometry::Shape;
 use sohu_coll::{Collective, DType, ReduceOp};
+use std::ops::Range;
 
 /// Elements of a table: a prime, so that rotation never falls in step with chunks.
 const PERIOD: usize = 1021;
@@ -29,56 +30,79 @@ pub(crate) struct Pattern {
     rank: u32,
     /// What this rank puts in.
     input: Table,
-    /// What comes out, table after table, each over an equal part of the output.
+    /// What comes out, table after table, each over an equal part of the output; none where nothing does.
     output: Vec<Table>,
-    /// Which element of the table the output starts with.
+    /// Which element of each table its part starts with.
     first: usize,
+    /// What lies in an output that must not be touched.
+    untouched: Table,
 }
 
 impl Pattern {
     /// The data of `rank`.
     pub(crate) fn new(shape: Shape, rank: u32) -> Self {
         let bytes = |rank| Table::of_bytes(rank, shape.dtype);
-        let (input, output, first) = match shape.collective {
-            Collective::AllReduce => (Table::of_rank(&shape, rank), vec![Table::reduced(&shape)], 0),
-            Collective::ReduceScatter => {
-                (Table::of_rank(&shape, rank), vec![Table::reduced(&shape)], rank as usize * shape.count)
-            }
-            Collective::AllGather => (bytes(rank), (0..shape.ranks).map(bytes).collect(), 0),
-            Collective::Broadcast => (bytes(rank), vec![bytes(shape.root)], 0),
+        let input = if shape.collective.reduces() { Table::of_rank(&shape, rank) } else { bytes(rank) };
+        let own_block = rank as usize * shape.count;
+        let (output, first) = match shape.collective {
+            _ if !shape.gets(rank) => (Vec::new(), 0),
+            Collective::AllReduce | Collective::Reduce => (vec![Table::reduced(&shape)], 0),
+            Collective::ReduceScatter => (vec![Table::reduced(&shape)], own_block),
+            Collective::AllGather | Collective::Gather => ((0..shape.ranks).map(bytes).collect(), 0),
+            Collective::Broadcast => (vec![bytes(shape.root)], 0),
+            Collective::Scatter => (vec![bytes(shape.root)], own_block),
+            Collective::AllToAll => ((0..shape.ranks).map(bytes).collect(), own_block),
         };
-        Self { shape, rank, input, output, first }
+        // Bytes that no rank has, so that whatever is written there is seen.
+        let untouched = bytes(shape.ranks + rank);
+        Self { shape, rank, input, output, first, untouched }
     }
 
-    /// Writes this rank's input, and into the output what must not stay there.
+    /// Writes this rank's input, and into the output what must not stay there (or must, where nothing comes out).
     pub(crate) fn fill(&self, place: Place, input: &mut [u8], output: &mut [u8]) {
         match place {
-            Place::Apart => {
-                self.spoil(output);
-                self.input.lay(0, input);
-            }
+            Place::Apart if self.output.is_empty() => self.untouched.lay(0, output),
+            Place::Apart => self.spoil(output),
+            Place::InPlace => self.spoil(&mut output[self.shape.output_in_place(self.rank)]),
+        }
+        match place {
+            Place::Apart => self.input.lay(0, input),
+            Place::InPlace => self.input.lay(0, &mut output[self.shape.input_in_place(self.rank)]),
+        }
+    }
+
+    /// How many elements of the output (in place: of the whole buffer) are not what they must be.
+    pub(crate) fn wrong(&self, place: Place, output: &[u8]) -> u64 {
+        match place {
+            Place::Apart if self.output.is_empty() => self.untouched.differences(0, output),
+            Place::Apart => self.wrong_output(output),
             Place::InPlace => {
-                self.spoil(&mut output[self.shape.output_in_place(self.rank)]);
-                if !self.shape.collective.rooted() || self.rank == self.shape.root {
-                    self.input.lay(0, &mut output[self.shape.input_in_place(self.rank)]);
-                }
+                let range = self.shape.output_in_place(self.rank);
+                self.wrong_output(&output[range.clone()]) + self.wrong_rest(range, output)
             }
         }
     }
 
-    /// How many elements of the output are not what they must be.
-    pub(crate) fn wrong(&self, place: Place, output: &[u8]) -> u64 {
-        let output = match place {
-            Place::Apart => output,
-            Place::InPlace => &output[self.shape.output_in_place(self.rank)],
-        };
-        let part = output.len() / self.output.len();
+    fn wrong_output(&self, output: &[u8]) -> u64 {
+        let part = output.len() / self.output.len().max(1);
         let parts = self.output.iter().zip(output.chunks_exact(part.max(1)));
         parts.map(|(table, got)| table.differences(self.first, got)).sum()
     }
 
+    /// In place, input that the output does not lie upon stays.
+    fn wrong_rest(&self, output: Range<usize>, buffer: &[u8]) -> u64 {
+        let input = self.shape.input_in_place(self.rank);
+        let before = input.start..output.start.clamp(input.start, input.end);
+        let after = output.end.clamp(before.end, input.end)..input.end;
+        let stays = |bytes: Range<usize>| {
+            let first = (bytes.start - input.start) / self.shape.dtype.size();
+            self.input.differences(first, &buffer[bytes])
+        };
+        stays(before) + stays(after)
+    }
+
     fn spoil(&self, output: &mut [u8]) {
-        let part = output.len() / self.output.len();
+        let part = output.len() / self.output.len().max(1);
         for (table, bytes) in self.output.iter().zip(output.chunks_exact_mut(part.max(1))) {
             table.lay(self.first, bytes);
         }
@@ -153,7 +177,7 @@ impl Table {
 }
 
 /// Spreads the bits of a number (the finisher of SplitMix64).
-fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

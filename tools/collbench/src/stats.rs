@@ -45,6 +45,17 @@ impl Stats {
     }
 }
 
+/// At most `most` of the times, sorted: evenly spaced ones of their order.
+pub(crate) fn quantiles(times: &[f64], most: usize) -> Vec<f64> {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    if sorted.len() <= most {
+        return sorted;
+    }
+    // The middles of `most` equal parts.
+    (0..most).map(|part| sorted[(2 * part + 1) * sorted.len() / (2 * most)]).collect()
+}
+
 /// Where in `count` sorted values the percentile is.
 fn nearest_rank(count: usize, percent: usize) -> usize {
     ((count * percent).div_ceil(100) - 1).min(count - 1)
@@ -75,6 +86,15 @@ mod tests {
     fn spread_is_the_deviation_over_the_mean() {
         let stats = Stats::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
         assert_eq!((stats.mean, stats.deviation, stats.spread_pct()), (5.0, 2.0, 40.0));
+    }
+
+    #[test]
+    fn quantiles_are_evenly_spaced_and_at_most_so_many() {
+        assert_eq!(quantiles(&[3.0, 1.0, 2.0], 3), [1.0, 2.0, 3.0]);
+        assert_eq!(quantiles(&[], 3), [0.0; 0]);
+        let times: Vec<f64> = (0..100).rev().map(f64::from).collect();
+        assert_eq!(quantiles(&times, 4), [12.0, 37.0, 62.0, 87.0]);
+        assert_eq!(quantiles(&times, 99).len(), 99);
     }
 
     #[test]

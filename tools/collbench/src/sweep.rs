@@ -1,7 +1,8 @@
 //! A series of rows: every chosen type, operation and root at every size, printed by rank 0.
 
+use crate::baseline::{self, Measured};
 use crate::cli::Flags;
-use crate::failure::{ENVIRONMENT, Failure, WRONG};
+use crate::failure::{Failure, SLOWER, WRONG};
 use crate::format::{self, Columns};
 use crate::geometry::{self, SIZES_MAX, Shape};
 use crate::json::{self, Origin, truth};
@@ -14,6 +15,9 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// How many percent slower than the baseline is too slow, where nothing else is asked for.
+const FAIL_ON: f64 = 5.0;
+
 /// A series that makes sense.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -21,6 +25,8 @@ pub(crate) struct Plan<'a> {
     flags: &'a Flags,
     max: u64,
     sizes: Vec<u64>,
+    /// What to compare with.
+    baseline: Option<Measured>,
 }
 
 impl<'a> Plan<'a> {
@@ -56,12 +62,27 @@ impl<'a> Plan<'a> {
                 "-b, -e and -i make more than {SIZES_MAX} sizes; give -f 2, or a greater -i"
             ));
         }
-        Ok(Self { collective, flags, max, sizes })
+        if let Some(iterations) = flags.iters.filter(|iterations| flags.skip >= *iterations) {
+            return usage(format!(
+                "-K {} leaves none of the {iterations} iterations of -n; give -K less, or -n more",
+                flags.skip
+            ));
+        }
+        if flags.baseline.is_some() && flags.cycles == 0 {
+            return usage(
+                "--baseline compares when all is measured, which -N 0 never is; give -N 1 or more".into(),
+            );
+        }
+        let baseline = flags.baseline.as_deref().map(Measured::read).transpose()?;
+        Ok(Self { collective, flags, max, sizes, baseline })
     }
 
     /// What nccl-tests calls the program.
     fn program(&self) -> String {
-        format!("{}_perf", self.collective)
+        match self.collective {
+            Collective::AllToAll => "alltoall_perf".into(),
+            other => format!("{other}_perf"),
+        }
     }
 
     fn shapes(&self, ranks: u32) -> Vec<Shape> {
@@ -99,14 +120,14 @@ pub(crate) fn run(team: &mut Team, plan: &Plan<'_>) -> Result<u8, Failure> {
     let shapes = plan.shapes(ranks);
     let devices = devices(team)?;
     let printer = match team.rank() {
-        0 => Printer::new(plan, devices, team.transport(), shapes.len()).map(Some),
+        0 => Printer::new(plan, devices, team.transport(), &shapes).map(Some),
         _ => Ok(None),
     };
     // Ranks that have nothing to say need not complain that rank 0 left.
-    let could = team.first_could(printer.is_ok())?;
+    let code = team.first_says(printer.as_ref().map_or_else(Failure::code, |_| 0))?;
     let mut printer = printer?;
-    if !could {
-        return Ok(ENVIRONMENT);
+    if code != 0 {
+        return Ok(code);
     }
     let levels = limits::levels(team, flags)?;
     let mut bench = Bench::new(team, flags, &levels, &shapes)?;
@@ -122,12 +143,14 @@ pub(crate) fn run(team: &mut Team, plan: &Plan<'_>) -> Result<u8, Failure> {
         }
         cycle = cycle.saturating_add(1);
     }
-    if let Some(printer) = printer {
-        printer.finish(wrong)?;
-    }
-    // A rank that left with an error code now would have the launcher end rank 0 while it still writes.
-    bench.barrier()?;
-    Ok(if wrong > 0 { WRONG } else { 0 })
+    let slower = printer.map_or(Ok(false), |printer| printer.finish(wrong))?;
+    let code = match slower {
+        _ if wrong > 0 => WRONG,
+        true => SLOWER,
+        false => 0,
+    };
+    // A rank that left with an error code before would have the launcher end rank 0 while it still writes.
+    Ok(bench.end(code)?)
 }
 
 /// Where every rank runs.
@@ -164,18 +187,22 @@ impl<'a> Printer<'a> {
         plan: &'a Plan<'a>,
         devices: Vec<json::Device>,
         mode: &'static str,
-        rows: usize,
+        shapes: &[Shape],
     ) -> Result<Self, Failure> {
         let flags = plan.flags;
+        let report = report(plan, devices, mode);
+        if let Some(baseline) = &plan.baseline {
+            baseline.fits(&report, &plan.program(), shapes)?;
+        }
         let path = flags.common.output_file.as_deref();
         let file = path.map(json::create).transpose().map_err(|error| json::unwritable(path, &error))?;
         let printer = Self {
             plan,
             columns: Columns { per_iter: flags.per_iter == 1, explain: flags.explain },
             mode,
-            bar: bar(rows, flags),
+            bar: bar(shapes.len(), flags),
             file,
-            report: report(plan, devices, mode),
+            report,
             busbw: (0.0, 0),
         };
         if !flags.common.jsonl {
@@ -194,12 +221,13 @@ impl<'a> Printer<'a> {
         println!("# Collective test starting: {}", self.plan.program());
         let (step, kind) = flags.factor.map_or((flags.step, "bytes"), |factor| (factor, "factor"));
         println!(
-            "# nThread 1 nGpus 1 minBytes {} maxBytes {} step: {step}({kind}) warmup iters: {} iters: {} agg iters: 1 \
+            "# nThread 1 nGpus 1 minBytes {} maxBytes {} step: {step}({kind}) warmup iters: {} iters: {} agg iters: {} \
              validation: {} graph: 0 unalign: {}",
             config.minimum_bytes,
             config.maximum_bytes,
             config.warmup_iters,
             config.iterations,
+            config.aggregated_iterations,
             flags.check,
             flags.unalign
         );
@@ -247,13 +275,14 @@ impl<'a> Printer<'a> {
         };
         self.bar.suspend(|| print!("{text}"));
         self.bar.inc(1);
-        if self.file.is_some() {
+        if self.file.is_some() || self.plan.baseline.is_some() {
             let entry = json::Entry::of(row, &self.plan.program(), self.columns.per_iter);
             self.report.results.push(entry);
         }
     }
 
-    fn finish(mut self, wrong: u64) -> Result<(), Failure> {
+    /// Whether the run was slower than its baseline.
+    fn finish(mut self, wrong: u64) -> Result<bool, Failure> {
         self.bar.finish_and_clear();
         let busbw = self.busbw.0 / f64::from(self.busbw.1.max(1));
         if !self.plan.flags.common.jsonl {
@@ -268,7 +297,23 @@ impl<'a> Printer<'a> {
                 Failure::Environment(format!("writing {} failed: {error}", path.display()))
             })?;
         }
-        Ok(())
+        Ok(self.compare())
+    }
+
+    /// Says what is slower than the baseline, and whether anything is.
+    fn compare(&self) -> bool {
+        let flags = self.plan.flags;
+        let (Some(before), Some(path)) = (&self.plan.baseline, &flags.baseline) else { return false };
+        let percent = flags.fail_on.unwrap_or(FAIL_ON);
+        let comparison = baseline::compare(before, &Measured::now(&self.report), percent);
+        let summary = format!("baseline {}, {percent} %: {comparison}", path.display());
+        for line in comparison.slower.iter().map(ToString::to_string).chain([summary]) {
+            match flags.common.jsonl {
+                true => eprintln!("{line}"),
+                false => println!("# {line}"),
+            }
+        }
+        !comparison.slower.is_empty()
     }
 }
 
@@ -303,17 +348,18 @@ fn report(plan: &Plan<'_>, devices: Vec<json::Device>, mode: &str) -> json::Repo
             step_bytes: flags.factor.is_none().then_some(flags.step),
             warmup_iters: flags.warmup.unwrap_or(if fixed { 1 } else { 20 }),
             iterations: flags.iters.unwrap_or(ITERATIONS.1),
-            aggregated_iterations: 1,
+            aggregated_iterations: flags.aggregate,
             validation: flags.check,
             graph: 0,
-            blocking_collectives: truth(false),
+            blocking_collectives: truth(flags.blocking == 1),
             per_iter_timing: truth(flags.per_iter == 1),
-            per_iter_skip: 0,
+            per_iter_skip: flags.skip,
             parallel_init: truth(false),
             budget_s: (!fixed).then_some(flags.budget),
             transport: mode.into(),
             ranks: devices.len() as u32,
             registered: truth(flags.register == 1),
+            unalign: flags.unalign,
             devices,
         },
         results: Vec::new(),

@@ -52,11 +52,11 @@ impl Team {
         self.measured.transport()
     }
 
-    /// Whether rank 0 could do what it alone does; every rank must ask, and only rank 0 is believed.
-    pub(crate) fn first_could(&mut self, could: bool) -> Result<bool, Error> {
-        let mut word = [u8::from(could)];
+    /// The exit code that what rank 0 alone does came to; every rank must ask, and only rank 0 is believed.
+    pub(crate) fn first_says(&mut self, code: u8) -> Result<u8, Error> {
+        let mut word = [code];
         self.own().broadcast_in_place(&mut word, 0)?;
-        Ok(word[0] == 1)
+        Ok(word[0])
     }
 }
 

@@ -5,6 +5,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 const BENCH: &str = env!("CARGO_BIN_EXE_sohu-collbench");
@@ -51,32 +52,66 @@ fn the_table_has_a_row_for_each_size_and_nothing_is_wrong() {
     }
 }
 
+const COLLECTIVES: [&str; 8] =
+    ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "reduce", "gather", "scatter", "all_to_all"];
+
 #[test]
 fn every_collective_type_and_operation_is_measured_and_right() {
-    for collective in ["all_reduce", "reduce_scatter", "all_gather", "broadcast"] {
+    for collective in COLLECTIVES {
         let ended =
             bench(&[&[collective, "-b", "1K", "-e", "1K", "-d", "all", "-o", "all"], &QUICK[..]].concat());
         let rows = rows(&ended);
-        let operations = if ["all_reduce", "reduce_scatter"].contains(&collective) { 5 } else { 1 };
+        let operations = if collective.contains("reduce") { 5 } else { 1 };
         assert_eq!(rows.len(), 12 * operations, "{}", text(&ended.stdout));
         assert!(rows.iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
     }
 }
 
 #[test]
+fn every_root_in_turn_is_measured_and_right() {
+    let flags = ["-b", "12", "-e", "300000", "-f", "9", "-r", "all", "-n", "1", "-w", "0", "--ranks", "3"];
+    for (collective, transport) in
+        [("broadcast", "shm"), ("reduce", "shm"), ("gather", "shm"), ("scatter", "shm"), ("reduce", "tcp")]
+    {
+        let ended = bench(&[&[collective, "--transport", transport], &flags[..]].concat());
+        let rows = rows(&ended);
+        assert_eq!(rows.len(), 3 * 5, "{}", text(&ended.stdout));
+        let roots: Vec<&str> = rows.iter().step_by(5).map(|row| row[4].as_str()).collect();
+        assert_eq!(roots, ["0", "1", "2"], "{}", text(&ended.stdout));
+        assert!(rows.iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+    }
+}
+
+#[test]
+fn sizes_and_counts_are_those_of_nccl_tests() {
+    for (collective, count) in
+        [("all_reduce", "256"), ("reduce", "256"), ("gather", "128"), ("alltoall_perf", "128")]
+    {
+        let ended = bench(&[&[collective, "-b", "1K", "-e", "1K"], &QUICK[..]].concat());
+        assert_eq!(rows(&ended)[0][..2], ["1024", count], "{}", text(&ended.stdout));
+        let name = if collective.contains("perf") { collective.into() } else { format!("{collective}_perf") };
+        assert!(text(&ended.stdout).contains(&format!("# Collective test concluded: {name}\n")));
+    }
+}
+
+#[test]
 fn registered_buffers_and_odd_addresses_are_right_too() {
-    for flags in [["-R", "1"], ["-u", "3"]] {
-        let sizes = ["all_reduce", "-b", "4", "-e", "1M", "-f", "64"];
-        let ended = bench(&[&sizes[..], &flags, &QUICK[..]].concat());
-        assert!(rows(&ended).iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+    for collective in COLLECTIVES {
+        for flags in [["-R", "1"], ["-u", "3"]] {
+            let sizes = [collective, "-b", "4", "-e", "1M", "-f", "64"];
+            let ended = bench(&[&sizes[..], &flags, &QUICK[..]].concat());
+            assert!(rows(&ended).iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+        }
     }
 }
 
 #[test]
 fn more_ranks_than_cores_are_right() {
-    let ended =
-        bench(&["all_reduce", "--ranks", "4", "-b", "8", "-e", "64K", "-f", "32", "-n", "2", "-w", "1"]);
-    assert!(rows(&ended).iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+    for (collective, ranks) in [("all_reduce", "4"), ("reduce", "5"), ("gather", "3"), ("all_to_all", "3")] {
+        let ended =
+            bench(&[collective, "--ranks", ranks, "-b", "8", "-e", "64K", "-f", "32", "-n", "2", "-w", "1"]);
+        assert!(rows(&ended).iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+    }
 }
 
 #[test]
@@ -143,6 +178,124 @@ fn the_report_is_a_json_value_with_every_row() {
     let report: serde_json::Value =
         serde_json::from_str(&written.expect("the report is there")).expect("it is JSON");
     assert_eq!(report["results"].as_array().map(Vec::len), Some(2), "{report}");
+}
+
+/// The report of a run as a file of its own, gone when dropped.
+struct Report(PathBuf);
+
+impl Report {
+    /// `name` tells the reports of this process apart.
+    fn path(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("sohu-collbench-{}-{name}.json", std::process::id())))
+    }
+
+    /// Measured with `flags`, with every time in it multiplied by `factor`.
+    fn measured(name: &str, flags: &[&str], factor: f64) -> Self {
+        let report = Self::path(name);
+        let ended = bench(&[flags, &["-J", report.text()]].concat());
+        assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+        let written = fs::read(&report.0).expect("the report is there");
+        let mut value: serde_json::Value = serde_json::from_slice(&written).expect("it is JSON");
+        for entry in value["results"].as_array_mut().expect("rows") {
+            for half in ["out_of_place", "in_place"] {
+                let median = entry[half]["med_us"].as_f64().expect("a time");
+                entry[half]["med_us"] = (median * factor).into();
+                let singles =
+                    entry[format!("{half}_per_iter")]["quantiles_us"].as_array_mut().expect("times");
+                singles.iter_mut().for_each(|time| *time = (time.as_f64().expect("a time") * factor).into());
+            }
+        }
+        fs::write(&report.0, value.to_string()).expect("it can be written");
+        report
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().expect("the folder of temporary files has a name in text")
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Over TCP no state of the cores parts the rows.
+const COMPARED: [&str; 9] = ["all_to_all", "-b", "1K", "-e", "2K", "-f", "2", "--transport", "tcp"];
+
+#[test]
+fn a_run_slower_than_its_baseline_exits_with_3_and_names_each_row() {
+    let flags = [&COMPARED[..], &QUICK].concat();
+    let before = Report::measured("faster", &flags, 1e-6);
+    let compared = [&flags[..], &["--baseline", before.text(), "--fail-on", "10%"]].concat();
+    let ended = bench(&compared);
+    let table = text(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(3), "{table}{}", text(&ended.stderr));
+    for call in ["size 1024 out of place", "size 2048 in place"] {
+        assert!(table.contains(&format!("# slower: alltoall_perf float none root -1 {call}")), "{table}");
+    }
+    assert!(table.contains("4 measurements compared, 4 slower;"), "{table}");
+    // The lines for programs stay alone on standard output.
+    let lines = bench(&[&compared[..], &["--jsonl"]].concat());
+    assert_eq!(lines.status.code(), Some(3), "{}", text(&lines.stderr));
+    assert!(text(&lines.stdout).lines().all(|line| line.starts_with('{')), "{}", text(&lines.stdout));
+    assert!(text(&lines.stderr).contains("slower: "), "{}", text(&lines.stderr));
+}
+
+#[test]
+fn a_run_faster_than_its_baseline_exits_with_0() {
+    let flags = [&COMPARED[..], &QUICK].concat();
+    let before = Report::measured("slower", &flags, 1e6);
+    let ended = bench(&[&flags[..], &["--baseline", before.text()]].concat());
+    let table = text(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(0), "{table}{}", text(&ended.stderr));
+    assert!(table.contains("4 measurements compared, 0 slower;"), "{table}");
+}
+
+#[test]
+fn a_baseline_that_can_not_be_compared_with_exits_with_2_and_says_why() {
+    let flags = [&COMPARED[..], &QUICK].concat();
+    let other = Report::measured("other", &flags, 1.0);
+    let broken = Report::path("broken");
+    fs::write(&broken.0, "{\"results\":[]}").expect("it can be written");
+    let absent = Report::path("absent");
+    for (path, more, told) in [
+        (absent.text(), &[][..], "No such file"),
+        (broken.text(), &[], "this is no report of sohu-collbench -J: missing field `config`"),
+        (
+            other.text(),
+            &["-m", "2"],
+            "was measured with 2 ranks over tcp, private buffers, -m 1, -u 0; this run",
+        ),
+        (other.text(), &["-d", "half"], "has no row of this run"),
+    ] {
+        let ended = bench(&[&flags[..], &["--baseline", path], more].concat());
+        let errors = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{more:?}: {errors}");
+        assert!(errors.contains(told), "{more:?}: {errors}");
+        assert!(ended.stdout.is_empty(), "{more:?}: {}", text(&ended.stdout));
+    }
+}
+
+#[test]
+fn aggregated_waiting_and_skipped_calls_are_told_in_the_report_and_right() {
+    let report = Report::path("aggregated");
+    let flags = ["reduce", "-b", "8", "-e", "8", "-m", "7", "-z", "1", "-K", "1", "-J", report.text()];
+    let ended = bench(&[&flags[..], &QUICK].concat());
+    assert_eq!(wrong(&rows(&ended)[0]), ["0", "0"]);
+    assert!(text(&ended.stdout).contains(" iters: 2 agg iters: 7 validation: 1 "), "{}", text(&ended.stdout));
+    let written = fs::read(&report.0).expect("the report is there");
+    let value: serde_json::Value = serde_json::from_slice(&written).expect("it is JSON");
+    let config = &value["config"];
+    assert_eq!(
+        (&config["aggregated_iterations"], &config["blocking_collectives"]),
+        (&7.into(), &"true".into())
+    );
+    let row = &value["results"][0];
+    assert_eq!(row["actual_iterations"], 2);
+    let singles = &row["in_place_per_iter"];
+    assert_eq!(singles["skipped_iterations"], 1);
+    assert_eq!(singles["quantiles_us"].as_array().map(Vec::len), Some(1));
 }
 
 /// A bench that measures until it is stopped, and its ranks.

@@ -5,12 +5,15 @@ fn parse(line: &str) -> Result<Task, clap::Error> {
     Cli::try_parse_from(arguments(given)).map(|cli| cli.task)
 }
 
-fn flags(line: &str) -> Flags {
-    match parse(line).expect(line) {
-        Task::AllReduce(flags) | Task::ReduceScatter(flags) => flags,
-        Task::AllGather(flags) | Task::Broadcast(flags) => flags,
-        Task::Limits(_) => panic!("{line} is no collective"),
+fn sweep(line: &str) -> (Collective, Box<Flags>) {
+    match parse(line).expect(line).work() {
+        Work::Sweep(collective, flags) => (collective, flags),
+        Work::Limits(_) => panic!("{line} is no collective"),
     }
+}
+
+fn flags(line: &str) -> Box<Flags> {
+    sweep(line).1
 }
 
 #[test]
@@ -26,18 +29,20 @@ fn defaults_are_those_of_nccl_tests() {
     assert_eq!((flags.average, flags.check, flags.cycles, flags.register), (1, 1, 1, 0));
     assert_eq!((flags.op, flags.dtype), (Choice::One(ReduceOp::Sum), Choice::One(DType::F32)));
     assert_eq!((flags.root, flags.iters, flags.warmup), (Choice::One(0), None, None));
+    assert_eq!((flags.aggregate, flags.blocking), (1, 0));
 }
 
 #[test]
 fn letters_of_nccl_tests_mean_what_they_mean_there() {
     let flags = flags(
-        "sohu-collbench broadcast -b 8 -e 128M -f 2 -n 20 -w 5 -c 1 -d half -o max -r 1 -t 1 -g 1 -a 3 -T 60 -u 3 -m 1 \
-         -N 2 -I 1 -R 1 -z 0 -J out.json",
+        "sohu-collbench broadcast -b 8 -e 128M -f 2 -n 20 -w 5 -c 1 -d half -o max -r 1 -t 1 -g 1 -a 3 -T 60 -u 3 -m 4 \
+         -N 2 -I 1 -R 1 -z 1 -J out.json",
     );
     assert_eq!((flags.min, flags.max, flags.factor), (8, Some(128 << 20), Some(2)));
     assert_eq!((flags.iters, flags.warmup, flags.average, flags.unalign), (Some(20), Some(5), 3, 3));
     assert_eq!((flags.dtype, flags.op), (Choice::One(DType::F16), Choice::One(ReduceOp::Max)));
     assert_eq!((flags.root, flags.cycles, flags.per_iter, flags.register), (Choice::One(1), 2, 1, 1));
+    assert_eq!((flags.aggregate, flags.blocking), (4, 1));
     assert_eq!(flags.common.timeout, Some(Duration::from_secs(60)));
 }
 
@@ -56,8 +61,43 @@ fn the_programs_name_gives_the_collective() {
         ("sohu-collbench allreduce", Collective::AllReduce),
         ("sohu-collbench all_gather_perf", Collective::AllGather),
         ("sohu-collbench bcast", Collective::Broadcast),
+        ("reduce_perf", Collective::Reduce),
+        ("gather_perf", Collective::Gather),
+        ("scatter_perf", Collective::Scatter),
+        ("alltoall_perf -b 8", Collective::AllToAll),
+        ("sohu-collbench alltoall", Collective::AllToAll),
+        ("sohu-collbench alltoall_perf", Collective::AllToAll),
     ] {
-        assert_eq!(parse(line).expect(line).collective().0, collective, "{line}");
+        assert_eq!(sweep(line).0, collective, "{line}");
+    }
+}
+
+#[test]
+fn every_collective_has_its_own_name_and_that_of_nccl_tests() {
+    for collective in Collective::ALL {
+        assert_eq!(sweep(&format!("sohu-collbench {collective}")).0, collective);
+        assert_eq!(sweep(&format!("sohu-collbench {collective}_perf")).0, collective);
+        assert_eq!(sweep(&format!("{collective}_perf")).0, collective);
+    }
+}
+
+#[test]
+fn the_flags_that_readme_explains_are_there() {
+    use clap::CommandFactory;
+    let command = Cli::command();
+    let readme = include_str!("../../../../README.md");
+    let row = |line: &'static str| line.strip_prefix("| `-").and_then(|line| line.split_once(" | "));
+    let cells: Vec<String> = readme.lines().filter_map(row).map(|(cell, _)| format!("-{cell}")).collect();
+    let explained: Vec<&str> =
+        cells.iter().flat_map(|cell| cell.split(['`', ' '])).filter(|word| word.starts_with('-')).collect();
+    assert!(explained.len() >= 15, "{explained:?}");
+    let reduce = command.find_subcommand("reduce").expect("a collective");
+    for word in explained {
+        let known = reduce.get_arguments().any(|flag| match word.strip_prefix("--") {
+            Some(long) => flag.get_long() == Some(long),
+            None => flag.get_short().is_some_and(|short| word == format!("-{short}")),
+        });
+        assert!(known, "{word}");
     }
 }
 
@@ -65,6 +105,7 @@ fn the_programs_name_gives_the_collective() {
 fn what_is_not_known_exits_with_2_and_a_suggestion() {
     for (line, why) in [
         ("sohu-collbench all_redcue", "all_reduce"),
+        ("sendrecv_perf -b 8", "unrecognized subcommand 'sendrecv_perf'"),
         ("sohu-collbench all_reduce --rank 2", "--ranks"),
         ("sohu-collbench all_reduce -d flaot", "did you mean float?"),
         ("sohu-collbench all_reduce -o summ", "did you mean sum?"),
@@ -77,7 +118,11 @@ fn what_is_not_known_exits_with_2_and_a_suggestion() {
             "sohu-collbench all_reduce -g 4",
             "only 1 is supported: a process is one rank; start more with --ranks",
         ),
-        ("sohu-collbench all_reduce -m 8", "grouped calls are not supported yet"),
+        ("sohu-collbench all_reduce -m 0", "1..=1000000"),
+        ("sohu-collbench all_reduce -z 2", "only 0 and 1 are supported"),
+        ("sohu-collbench all_reduce -V 8", "only 16 is supported: there is no device"),
+        ("sohu-collbench all_reduce --fail-on 5%", "--baseline"),
+        ("sohu-collbench all_reduce --baseline x --fail-on much", "a percentage is a number as 5%"),
         ("sohu-collbench all_reduce -G 1", "there is no graph to launch"),
         ("sohu-collbench all_reduce -f 1", "2.."),
         ("sohu-collbench all_reduce -n 0", "1..=1000000"),

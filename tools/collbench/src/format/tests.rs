@@ -9,6 +9,7 @@ fn half(time_us: f64, wrong: Option<u64>) -> Half {
         time_us,
         bulk_us: time_us,
         iterations_us: vec![1.0, 2.0, 3.0, 2.0],
+        skipped: 0,
         handover_ns: 55.4,
         limit_us: time_us / 2.0,
         explained: Explained { algorithm: "one_shot".into(), protocol: "line".into(), predicted_us: 1.234 },

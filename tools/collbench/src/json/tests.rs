@@ -9,6 +9,7 @@ fn half(handover_ns: f64) -> Half {
         time_us: 2.0,
         bulk_us: 2.5,
         iterations_us: vec![3.0, 1.0, 2.0],
+        skipped: 1,
         handover_ns,
         limit_us: 0.5,
         explained: Explained { algorithm: "two_shot".into(), protocol: "staged".into(), predicted_us: 1.5 },
@@ -61,18 +62,32 @@ fn a_row_has_the_keys_of_nccl_tests_and_ours() {
         "p99_us",
         "stdev_us",
         "cv_pct",
+        "quantiles_us",
     ] {
         assert!(entry["out_of_place_per_iter"].get(key).is_some(), "{key}");
     }
     assert_eq!(entry["root"], "    -1");
     assert_eq!((&entry["size"], &entry["state"]), (&Value::from(1024), &Value::from("near")));
     assert_eq!(entry["limit_pct"], 25.0);
+    assert_eq!(
+        (&entry["actual_iterations"], &entry["in_place_per_iter"]["skipped_iterations"]),
+        (&4.into(), &1.into())
+    );
 }
 
 #[test]
 fn single_times_are_there_when_asked_for() {
     assert!(entry(&row(60.0), false)["in_place_per_iter"].get("times_us").is_none());
     assert_eq!(entry(&row(60.0), true)["in_place_per_iter"]["times_us"], serde_json::json!([3.0, 1.0, 2.0]));
+}
+
+#[test]
+fn some_single_times_are_always_there_in_order() {
+    let mut row = row(60.0);
+    let kept = |row: &Row| entry(row, false)["in_place_per_iter"]["quantiles_us"].clone();
+    assert_eq!(kept(&row), serde_json::json!([1.0, 2.0, 3.0]));
+    row.halves[1].iterations_us = (0..5000).map(f64::from).collect();
+    assert_eq!(kept(&row).as_array().map(Vec::len), Some(KEPT));
 }
 
 #[test]

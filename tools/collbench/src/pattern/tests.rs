@@ -92,20 +92,22 @@ fn small_floats_round_to_the_nearest_even() {
     assert_eq!(small_float(2.0_f64.powi(-16), 5, 2), 0x01);
 }
 
+/// The input and the output of `rank` (in place: nothing and the buffer), filled.
+fn filled(shape: &Shape, place: Place, rank: u32) -> [Vec<u8>; 2] {
+    let [mut input, mut output] = match place {
+        Place::Apart => [vec![0; shape.input_bytes()], vec![0; shape.output_bytes()]],
+        Place::InPlace => [Vec::new(), vec![0; shape.in_place_bytes(rank)]],
+    };
+    Pattern::new(*shape, rank).fill(place, &mut input, &mut output);
+    [input, output]
+}
+
 /// The output of a collective, computed from every rank's input.
 fn reference(shape: &Shape, place: Place, rank: u32) -> Vec<u8> {
     let inputs: Vec<Vec<u8>> = (0..shape.ranks)
         .map(|r| {
-            let (mut input, mut output) = (vec![0; shape.input_bytes()], vec![0; shape.bytes()]);
-            let pattern = Pattern::new(*shape, r);
-            match place {
-                Place::Apart => pattern.fill(place, &mut input, &mut output[..shape.output_bytes()]),
-                Place::InPlace => pattern.fill(place, &mut input, &mut output),
-            }
-            match place {
-                Place::Apart => input,
-                Place::InPlace => output[shape.input_in_place(r)].to_vec(),
-            }
+            let [input, buffer] = filled(shape, place, r);
+            if place == Place::Apart { input } else { buffer[shape.input_in_place(r)].to_vec() }
         })
         .collect();
     let element = shape.dtype.size();
@@ -116,44 +118,70 @@ fn reference(shape: &Shape, place: Place, rank: u32) -> Vec<u8> {
         bytes
     };
     let first = rank as usize * shape.count;
+    let own_block = |input: &Vec<u8>| input[first * element..][..shape.count * element].to_vec();
     match shape.collective {
-        Collective::AllReduce => (0..shape.count).flat_map(sum).collect(),
+        _ if !shape.gets(rank) => Vec::new(),
+        Collective::AllReduce | Collective::Reduce => (0..shape.count).flat_map(sum).collect(),
         Collective::ReduceScatter => (first..first + shape.count).flat_map(sum).collect(),
-        Collective::AllGather => inputs.concat(),
+        Collective::AllGather | Collective::Gather => inputs.concat(),
         Collective::Broadcast => inputs[shape.root as usize].clone(),
+        Collective::Scatter => own_block(&inputs[shape.root as usize]),
+        Collective::AllToAll => inputs.iter().flat_map(own_block).collect(),
+    }
+}
+
+/// Every collective at several sizes, as the first, a middle and the last rank see it with the given root.
+fn each_shape(root: u32, mut each: impl FnMut(Shape, u32)) {
+    for collective in Collective::ALL {
+        for ranks in [1, 2, 3, 5] {
+            for count in [1, 3, 1020, 1021, 1022, 4099] {
+                let call = (collective, DType::F32, ReduceOp::Sum, root % ranks);
+                let shape = Shape::new(call, ranks, count * 4 * u64::from(ranks));
+                [0, ranks / 2, ranks - 1].into_iter().for_each(|rank| each(shape, rank));
+            }
+        }
     }
 }
 
 #[test]
 fn a_right_result_has_no_wrong_element_and_an_untouched_one_is_all_wrong() {
-    for collective in Collective::ALL {
-        for ranks in [1, 2, 3, 5] {
-            for count in [1, 3, 1020, 1021, 1022, 4099] {
-                let shape = shape(collective, DType::F32, ReduceOp::Sum, ranks, count * 4 * u64::from(ranks));
-                let rank = ranks - 1;
-                let pattern = Pattern::new(shape, rank);
-                for place in [Place::Apart, Place::InPlace] {
-                    let mut input = vec![0; shape.input_bytes()];
-                    let mut output = match place {
-                        Place::Apart => vec![0; shape.output_bytes()],
-                        Place::InPlace => vec![0; shape.bytes()],
-                    };
-                    pattern.fill(place, &mut input, &mut output);
-                    if place == Place::Apart {
-                        assert_eq!(pattern.wrong(place, &output), shape.output_count() as u64, "{shape:?}");
-                    }
-                    let range = match place {
-                        Place::Apart => 0..shape.output_bytes(),
-                        Place::InPlace => shape.output_in_place(rank),
-                    };
-                    output[range.clone()].copy_from_slice(&reference(&shape, place, rank));
-                    assert_eq!(pattern.wrong(place, &output), 0, "{shape:?} {place:?}");
-                    output[range.end - 1] ^= 1;
-                    assert_eq!(pattern.wrong(place, &output), 1, "{shape:?} {place:?}");
-                }
+    each_shape(1, |shape, rank| {
+        let pattern = Pattern::new(shape, rank);
+        for place in [Place::Apart, Place::InPlace] {
+            let [_, mut output] = filled(&shape, place, rank);
+            let range = match place {
+                Place::Apart if !shape.gets(rank) => 0..0,
+                Place::Apart => 0..shape.output_bytes(),
+                Place::InPlace => shape.output_in_place(rank),
+            };
+            if place == Place::Apart {
+                assert_eq!(pattern.wrong(place, &output), range.len() as u64 / 4, "{shape:?} rank {rank}");
+            }
+            output[range.clone()].copy_from_slice(&reference(&shape, place, rank));
+            assert_eq!(pattern.wrong(place, &output), 0, "{shape:?} {place:?} rank {rank}");
+        }
+    });
+}
+
+#[test]
+fn any_other_byte_of_an_output_or_of_what_must_stay_is_a_wrong_element() {
+    each_shape(0, |shape, rank| {
+        let pattern = Pattern::new(shape, rank);
+        for place in [Place::Apart, Place::InPlace] {
+            let [_, mut output] = filled(&shape, place, rank);
+            let range = match place {
+                Place::Apart if !shape.gets(rank) => 0..0,
+                Place::Apart => 0..shape.output_bytes(),
+                Place::InPlace => shape.output_in_place(rank),
+            };
+            output[range.clone()].copy_from_slice(&reference(&shape, place, rank));
+            for at in [0, range.start, range.end.saturating_sub(1), output.len() - 1] {
+                output[at] ^= 1;
+                assert_eq!(pattern.wrong(place, &output), 1, "{shape:?} {place:?} rank {rank}, byte {at}");
+                output[at] ^= 1;
             }
         }
-    }
+    });
 }
 
 #[test]

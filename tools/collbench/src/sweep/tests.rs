@@ -1,14 +1,11 @@
 use super::*;
-use crate::cli::{Cli, Task};
+use crate::cli::{Cli, Work};
 use clap::Parser;
 
-fn flags(line: &str) -> (Collective, Flags) {
-    let task = Cli::try_parse_from(line.split_whitespace()).expect(line).task;
-    let collective = task.collective().0;
-    match task {
-        Task::AllReduce(flags) | Task::ReduceScatter(flags) => (collective, flags),
-        Task::AllGather(flags) | Task::Broadcast(flags) => (collective, flags),
-        Task::Limits(_) => unreachable!("the line names a collective"),
+fn flags(line: &str) -> (Collective, Box<Flags>) {
+    match Cli::try_parse_from(line.split_whitespace()).expect(line).task.work() {
+        Work::Sweep(collective, flags) => (collective, flags),
+        Work::Limits(_) => unreachable!("the line names a collective"),
     }
 }
 
@@ -39,6 +36,14 @@ fn what_makes_no_sense_is_refused_with_what_would() {
             "bench all_reduce -b 8 -e 1G -i 1",
             "-b, -e and -i make more than 100000 sizes; give -f 2, or a greater -i",
         ),
+        (
+            "bench all_reduce --baseline old.json -N 0",
+            "--baseline compares when all is measured, which -N 0 never is; give -N 1 or more",
+        ),
+        (
+            "bench all_reduce -n 5 -K 5",
+            "-K 5 leaves none of the 5 iterations of -n; give -K less, or -n more",
+        ),
         ("bench broadcast --ranks 2 -r 2", "root 2 is not a rank of a job of 2; ranks are 0..2"),
     ] {
         let told = refusal(line);
@@ -59,4 +64,7 @@ fn all_means_every_type_operation_and_root() {
     assert_eq!(count("bench all_gather -b 8 -e 8 -d all -o all", 3), 12);
     assert_eq!(count("bench broadcast -b 8 -e 32 -f 2 -r all", 3), 9);
     assert_eq!(count("bench all_reduce -b 8 -e 8 -r all", 3), 1);
+    assert_eq!(count("bench reduce -b 8 -e 8 -d all -o all -r all", 3), 12 * 5 * 3);
+    assert_eq!(count("bench scatter -b 8 -e 8 -o all -r all", 3), 3);
+    assert_eq!(count("bench all_to_all -b 8 -e 8 -o all -r all", 3), 1);
 }
