@@ -1,6 +1,6 @@
 //! The credit word: how a reader tells a writer what it consumed when no line goes its way.
 
-use crate::words::{Orders, Sound, Word, Words};
+use crate::words::{Ordering, Orders, Sound, Word, Words};
 use core::marker::PhantomData;
 
 // Half of what a stale count may lag, so that one check before each line put is enough.
@@ -11,6 +11,7 @@ pub struct CreditTx<W: Words, O: Orders = Sound> {
     words: W,
     lines: u16,
     chunks: u16,
+    note: u16,
     orders: PhantomData<fn() -> O>,
 }
 
@@ -31,7 +32,7 @@ impl<W: Words, O: Orders> CreditTx<W, O> {
     /// As for [`new`](CreditTx::new).
     pub fn with_orders(words: W) -> Self {
         assert!(words.len() > 0, "a credit without a word");
-        Self { words, lines: 0, chunks: 0, orders: PhantomData }
+        Self { words, lines: 0, chunks: 0, note: 0, orders: PhantomData }
     }
 
     /// Publishes how many lines and how many staged chunks were consumed, modulo 2^16. Costs nothing
@@ -42,10 +43,16 @@ impl<W: Words, O: Orders> CreditTx<W, O> {
             return;
         }
         (self.lines, self.chunks) = (lines, chunks);
-        let credit = u64::from(lines) | u64::from(chunks) << 32;
+        let credit = u64::from(lines) | u64::from(self.note) << 16 | u64::from(chunks) << 32;
         // Pairs with the load in `CreditRx::read`: ends the reads of what is given back.
         // SAFETY: the constructor checked that there is a word 0.
         unsafe { self.words.word_unchecked(0) }.store(credit, O::CREDIT_PUBLISH);
+    }
+
+    /// Leaves a note for the writer, which goes out with the next counts that differ. It orders nothing.
+    #[inline]
+    pub fn leave_note(&mut self, note: u16) {
+        self.note = note;
     }
 
     /// Publishes if the word lags far behind. To be called before every line that carries counts: else
@@ -93,5 +100,13 @@ impl<W: Words, O: Orders> CreditRx<W, O> {
         // SAFETY: the constructor checked that there is a word 0.
         let credit = unsafe { self.words.word_unchecked(0) }.load(O::CREDIT_READ);
         (credit as u16, (credit >> 32) as u16)
+    }
+
+    /// The note that came with the last counts; 0 at first.
+    #[inline]
+    pub fn note(&self) -> u16 {
+        // SAFETY: the constructor checked that there is a word 0.
+        let credit = unsafe { self.words.word_unchecked(0) }.load(Ordering::Relaxed);
+        (credit >> 16) as u16
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: CI runs `cargo xtask ci` and nothing else, so what is green here is green there.
 
+mod soak;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -18,6 +20,7 @@ Commands:
   test    every test of the workspace
   smoke   two ranks all-reduce over shared memory, every size checked
   golden  writes algorithms/tests/golden anew from the algorithms; read the diff before you commit it
+  soak    random calls of several processes, every result checked; soak --help says more
   help    this text
 ";
 
@@ -47,6 +50,9 @@ const GOLDEN: Check = Check {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let ["soak", flags @ ..] = words.as_slice() {
+        return soak(flags);
+    }
     let done = match words.as_slice() {
         ["ci"] => CI.iter().try_for_each(run),
         ["golden"] => run(&GOLDEN),
@@ -67,6 +73,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Random calls, by processes of this program.
+fn soak(flags: &[&str]) -> ExitCode {
+    if matches!(flags, ["help" | "--help" | "-h"]) {
+        print!("{}", soak::HELP);
+        return ExitCode::SUCCESS;
+    }
+    soak::main(flags).unwrap_or_else(|reason| {
+        eprintln!("xtask: soak: {reason}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs one check in the root of the repository, and says how long it took.

@@ -34,14 +34,24 @@ pub(super) struct Distance {
     /// Whether the last look said the opposite. It takes two: a single one may have met an interrupt, and the first one
     /// meets a page that was never touched.
     doubted: bool,
+    /// Whether the peer says that it sees this rank far away: it may be the only one that receives.
+    pub(super) told: bool,
 }
 
+/// What a rank notes beside its credits when it sees the writer far away.
+pub(super) const FAR_NOTE: u16 = 1;
+
 impl Distance {
+    /// Whether what this rank stages for the peer travels far.
+    fn is_far(&self) -> bool {
+        self.far || self.told
+    }
+
     fn looked(&mut self, far: bool) {
         if far == self.far {
             self.doubted = false;
         } else if self.doubted {
-            *self = Self { far, doubted: false };
+            (self.far, self.doubted) = (far, false);
         } else {
             self.doubted = true;
         }
@@ -52,7 +62,7 @@ impl ShmLinks {
     /// Whether the next `len` bytes to `to` are best staged past the caches.
     #[inline]
     pub(super) fn is_far(&self, to: &[Rank], len: usize) -> bool {
-        len >= CHUNK_MIN && to.iter().any(|rank| self.peers.at(*rank).distance.far)
+        len >= CHUNK_MIN && to.iter().any(|rank| self.peers.at(*rank).distance.is_far())
     }
 
     /// Lights the beacon, if one of these peers will look at it with the chunk of `len` bytes that comes next.
@@ -81,6 +91,7 @@ impl Peer {
     pub(super) fn look_out(&mut self, len: usize) {
         if self.chunks_taken.is_multiple_of(LIT_EVERY) && len >= CHUNK_MIN {
             self.distance.looked(hop_ns(&self.beacon) > FAR_NS);
+            self.credit_tx.leave_note(if self.distance.far { FAR_NOTE } else { 0 });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod sinks;
 
-use super::distance::Distance;
+use super::distance::{Distance, FAR_NOTE};
 use super::protocol::{
     BOARD, CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, SIGNATURE_WORDS, SINK, SINKS_MAX,
     Sink, bounded,
@@ -29,7 +29,7 @@ pub(super) struct Peer {
     pub(super) layout: Layout,
     tx: LineTx<Mapped>,
     pub(super) rx: LineRx<Mapped>,
-    credit_tx: CreditTx<Mapped>,
+    pub(super) credit_tx: CreditTx<Mapped>,
     credit_rx: CreditRx<Mapped>,
     pub(super) ringer: Ringer<Mapped>,
     /// Whether the peer was sent something since it was last rung.
@@ -310,6 +310,7 @@ impl Peer {
     /// Reads the peer's credit word.
     pub(super) fn collect(&mut self, shared: &mut Shared) -> Result<(), LinkError> {
         let (lines, chunks) = self.credit_rx.read();
+        self.distance.told = self.credit_rx.note() == FAR_NOTE;
         self.absorb(lines, chunks, shared)
     }
 

@@ -1,0 +1,96 @@
+use super::*;
+use std::collections::BTreeSet;
+
+fn steps(seed: u64, ranks: u32, from: u64, count: usize) -> Vec<(u64, Step)> {
+    Script::new(seed, ranks, from).take(count).collect()
+}
+
+#[test]
+fn the_same_seed_is_the_same_sequence_and_another_is_not() {
+    assert_eq!(steps(7, 3, 0, 1000), steps(7, 3, 0, 1000));
+    let other = steps(8, 3, 0, 1000);
+    let same = steps(7, 3, 0, 1000).into_iter().zip(other).filter(|(a, b)| a == b).count();
+    // The ends of the chapters are.
+    assert!(same < 40, "{same} of 1000 steps are the same");
+}
+
+#[test]
+fn a_later_beginning_leaves_out_whole_chapters_and_changes_no_step() {
+    let all = steps(3, 5, 0, 1000);
+    assert_eq!(steps(3, 5, 700, 360), all[640..]);
+}
+
+#[test]
+fn calls_are_of_live_groups_and_name_their_ranks() {
+    for ranks in [1, 2, 5, 8] {
+        let mut live = vec![Group { name: 0, members: (0..ranks).collect() }];
+        for (number, step) in steps(11, ranks, 0, 5000) {
+            let find = |name: u32| {
+                let group = live.iter().find(|group| group.name == name);
+                group
+                    .unwrap_or_else(|| panic!("step {number} names group {name}, which does not live"))
+                    .clone()
+            };
+            match step {
+                Step::Call(call) => {
+                    let size = find(call.group).members.len() as u32;
+                    assert!(call.root < size && call.late.is_none_or(|(rank, _)| rank < size), "{number}");
+                    let held = call.shape.collective.held(size, true);
+                    let longest = held[0].max(held[1]) as usize * call.shape.count * call.shape.dtype.size();
+                    assert!(longest <= BYTES_MAX && call.offset <= OFFSET_MAX, "{number}: {longest} bytes");
+                }
+                Step::Split { parent, said, made } => {
+                    let parent = find(parent);
+                    assert_eq!(said.len(), parent.members.len(), "{number}");
+                    let parted: usize = made.iter().map(|group| group.members.len()).sum();
+                    assert_eq!(parted, said.iter().filter(|said| said.0.is_some()).count(), "{number}");
+                    live.extend(made);
+                }
+                Step::Duplicate { parent, made } => {
+                    assert_eq!(find(parent).members, made.members, "{number}");
+                    live.push(made);
+                }
+                Step::Drop { group } => {
+                    assert!(group != 0, "the world is never dropped");
+                    let gone = find(group);
+                    live.retain(|other| *other != gone);
+                }
+                Step::Rest => {
+                    assert_eq!(number % CHAPTER, CHAPTER - 1);
+                    live.truncate(1);
+                }
+            }
+            assert!(live.len() <= LIVE_MAX, "{number}: {} groups", live.len());
+        }
+    }
+}
+
+#[test]
+fn everything_that_can_be_drawn_is() {
+    let (mut kinds, mut sizes, mut steps_seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (_, step) in steps(1, 3, 0, 10_000) {
+        let name = match &step {
+            Step::Call(_) => "call",
+            Step::Split { said, .. } if said.iter().any(|said| said.0.is_none()) => {
+                "split, some without colour"
+            }
+            Step::Split { .. } => "split",
+            Step::Duplicate { .. } => "duplicate",
+            Step::Drop { .. } => "drop",
+            Step::Rest => "rest",
+        };
+        steps_seen.insert(name);
+        if let Step::Call(Call { shape, .. }) = step {
+            kinds.insert((shape.collective, shape.dtype, shape.op));
+            sizes.insert(shape.count * shape.dtype.size());
+        }
+    }
+    assert_eq!(kinds.len(), 8 * 12 * 5);
+    assert_eq!(steps_seen.len(), 6, "{steps_seen:?}");
+    for edge in EDGES {
+        for size in [edge - 8, edge, edge + 8] {
+            assert!(sizes.contains(&size), "{size} bytes are never drawn");
+        }
+    }
+    assert!([0, 1, 3, BYTES_MAX].iter().all(|size| sizes.contains(size)), "the least and the most");
+}

@@ -1,0 +1,189 @@
+//! One rank's part in the calls.
+
+use super::draw::{BYTES_MAX, Call, Group, Home, OFFSET_MAX, Rng, Step};
+use super::sheet::{GUARD, Sheets};
+use super::values::Values;
+use sohu_coll::{Buffer, Buffers, Communicator, Error, Request};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::ops::Range;
+
+/// Registered memory that a group keeps for each side; what is longer gets memory of its own.
+const KEPT_MAX: usize = 1 << 20;
+
+/// The name of the group of all ranks.
+const WORLD: u32 = 0;
+
+/// A communicator, and the memory that is registered with it: of inputs and of outputs.
+struct Held {
+    comm: Communicator,
+    kept: [Option<Buffer<u8>>; 2],
+}
+
+impl Held {
+    fn new(comm: Communicator) -> Self {
+        Self { comm, kept: [None, None] }
+    }
+}
+
+/// One rank, with the groups that it is in.
+pub(super) struct Player {
+    rank: u32,
+    groups: BTreeMap<u32, Held>,
+    private: [Vec<u8>; 2],
+    bytes: u64,
+}
+
+impl Player {
+    /// A rank of the world.
+    pub(super) fn new(world: Communicator) -> Self {
+        // At its largest and touched from the start, so that it is no growth later.
+        let private = || vec![1; BYTES_MAX + 2 * GUARD + OFFSET_MAX];
+        let rank = world.rank();
+        let groups = BTreeMap::from([(WORLD, Held::new(world))]);
+        Self { rank, groups, private: [private(), private()], bytes: 0 }
+    }
+
+    /// Bytes of all buffers that this rank gave to calls.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Drops everything but the world.
+    pub(super) fn rest(&mut self) {
+        self.groups.retain(|name, _| *name == WORLD);
+        self.groups.values_mut().for_each(|held| held.kept = [None, None]);
+    }
+
+    /// Does this rank's part of a step.
+    ///
+    /// # Errors
+    /// Says what was wrong.
+    pub(super) fn play(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Call(call) => self.call(call),
+            Step::Split { parent, said, made } => {
+                let Some(held) = self.groups.get_mut(parent) else { return Ok(()) };
+                let (colour, key) = said[held.comm.rank() as usize];
+                let child = held.comm.split(colour, key).map_err(|error| format!("split: {error}"))?;
+                self.join(child, made.iter().find(|group| group.members.contains(&self.rank)))
+            }
+            Step::Duplicate { parent, made } => {
+                let Some(held) = self.groups.get_mut(parent) else { return Ok(()) };
+                let copy = held.comm.duplicate().map_err(|error| format!("duplicate: {error}"))?;
+                self.join(Some(copy), Some(made))
+            }
+            Step::Drop { group } => {
+                self.groups.remove(group);
+                Ok(())
+            }
+            Step::Rest => {
+                self.rest();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a new communicator, if it is the one that must come.
+    fn join(&mut self, comm: Option<Communicator>, expected: Option<&Group>) -> Result<(), String> {
+        let found = comm.as_ref().map(|comm| (comm.rank(), comm.size()));
+        let place = |group: &Group| {
+            let place = group.members.iter().position(|member| *member == self.rank);
+            (place.expect("the rank is a member") as u32, group.members.len() as u32)
+        };
+        let wanted = expected.map(place);
+        if found != wanted {
+            return Err(format!("the new communicator has (rank, size) {found:?}, not {wanted:?}"));
+        }
+        if let (Some(comm), Some(group)) = (comm, expected) {
+            self.groups.insert(group.name, Held::new(comm));
+        }
+        Ok(())
+    }
+
+    /// Makes one call and looks at every byte.
+    fn call(&mut self, call: &Call) -> Result<(), String> {
+        let Some(Held { comm, kept }) = self.groups.get_mut(&call.group) else { return Ok(()) };
+        let (rank, size) = (comm.rank(), comm.size());
+        if let Some((_, work)) = call.late.filter(|late| late.0 == rank) {
+            let mut rng = Rng::new(call.salt, 0);
+            for _ in 0..work {
+                black_box(rng.next());
+            }
+        }
+        let shape = &call.shape;
+        let values = Values { dtype: shape.dtype, op: shape.op, salt: call.salt };
+        let sheets = Sheets::of(call, rank, size);
+        // Each rank's buffers start elsewhere, if not at the start of a page.
+        let turn = |at: usize| if at == 0 { 0 } else { (at + 7 * rank as usize) % (OFFSET_MAX + 1) };
+        let offset = turn(call.offset);
+        let [private_in, private_out] = &mut self.private;
+        let [kept_in, kept_out] = kept;
+        let place = |room: usize| offset..offset + room;
+        let mut output =
+            Memory::take(comm, (private_out, kept_out), shape.homes[1], place(sheets.before.room()))?;
+        let output = output.bytes();
+        sheets.before.fill(output, &values, size);
+        let request = |buffers| {
+            let (collective, dtype, op, root) = (shape.collective, shape.dtype, shape.op, call.root);
+            Request { collective, dtype, op, root, buffers }
+        };
+        let inside = |bytes: usize| GUARD..GUARD + bytes;
+        let got = inside(sheets.before.bytes());
+        self.bytes += got.len() as u64;
+        let done = match &sheets.input {
+            None => comm.run(request(Buffers::InPlace(&mut output[got]))),
+            Some(sheet) => {
+                let place = place(sheet.room());
+                let mut memory = Memory::take(comm, (private_in, kept_in), shape.homes[0], place)?;
+                let input = memory.bytes();
+                sheet.fill(input, &values, size);
+                let given = inside(sheet.bytes());
+                self.bytes += given.len() as u64;
+                let done =
+                    comm.run(request(Buffers::Apart { input: &input[given], output: &mut output[got] }));
+                if done.is_ok() {
+                    sheet.check(input, &values, size).map_err(|why| format!("the input: {why}"))?;
+                }
+                done
+            }
+        };
+        done.map_err(|error: Error| error.to_string())?;
+        sheets.after.check(output, &values, size).map_err(|why| format!("the output: {why}"))
+    }
+}
+
+/// Memory for one buffer of one call.
+enum Memory<'a> {
+    Borrowed(&'a mut [u8]),
+    Fresh(Buffer<u8>, Range<usize>),
+}
+
+impl<'a> Memory<'a> {
+    /// The bytes at `place` of memory of that home.
+    fn take(
+        comm: &mut Communicator,
+        (private, kept): (&'a mut Vec<u8>, &'a mut Option<Buffer<u8>>),
+        home: Home,
+        place: Range<usize>,
+    ) -> Result<Self, String> {
+        let mut alloc = |bytes| comm.alloc::<u8>(bytes).map_err(|error| error.to_string());
+        match home {
+            Home::Private => Ok(Self::Borrowed(&mut private[place])),
+            Home::Registered if place.end <= KEPT_MAX => {
+                if kept.is_none() {
+                    *kept = Some(alloc(KEPT_MAX)?);
+                }
+                Ok(Self::Borrowed(&mut kept.as_mut().expect("it is there now")[place]))
+            }
+            Home::Registered | Home::Fresh => Ok(Self::Fresh(alloc(place.end)?, place)),
+        }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Fresh(buffer, place) => &mut buffer[place.clone()],
+        }
+    }
+}
