@@ -137,13 +137,10 @@ impl Plans {
             let wished = self.wish.as_ref().is_none_or(|wish| wish.allows(shape.collective, name));
             wished && (!in_order || algorithms::by_name(name).is_some_and(|a| a.folds_in_rank_order()))
         };
-        let candidates = self.tuner.candidates(&job, bytes, shape.registered());
-        let fitting = || candidates.iter().map(|c| c.choice).filter(|choice| choice.predicted_us.is_finite());
-        fitting().find(|choice| may(choice.algorithm)).ok_or_else(|| {
-            let known: Vec<&str> = fitting().map(|choice| choice.algorithm).collect();
+        self.tuner.choose_among(&job, bytes, shape.registered(), may).map_err(|fitting| {
             let algorithm = self.wish.as_ref().map_or_else(String::new, |wish| wish.text().into());
             let (call, size) = (shape.collective.name(), self.size);
-            Misuse::Algorithm { call, algorithm, size, known: known.join(", ") }.into()
+            Misuse::Algorithm { call, algorithm, size, known: fitting.join(", ") }.into()
         })
     }
 

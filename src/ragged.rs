@@ -102,8 +102,7 @@ impl Communicator {
         let blocks = Blocks::packed(counts);
         let output_ranges =
             blocks.ranges(self.size(), output.len(), size_of::<T>(), ("all_gather_v", "output"))?;
-        let own = self.own_block("all_gather_v", "input", input.len(), counts)?;
-        let own = 0..own * size_of::<T>();
+        let own = self.own_block("all_gather_v", "input", input, counts)?;
         let call = self.ragged_call::<T>(Collective::AllGather, ReduceOp::Sum, 0, agreed(counts));
         self.ragged(call, (input, &[own]), (output, &output_ranges), &output_ranges)
     }
@@ -123,8 +122,7 @@ impl Communicator {
         let blocks = Blocks::packed(counts);
         let input_ranges =
             blocks.ranges(self.size(), input.len(), size_of::<T>(), ("reduce_scatter_v", "input"))?;
-        let own = self.own_block("reduce_scatter_v", "output", output.len(), counts)?;
-        let own = 0..own * size_of::<T>();
+        let own = self.own_block("reduce_scatter_v", "output", output, counts)?;
         let call = self.ragged_call::<T>(Collective::ReduceScatter, op, 0, agreed(counts));
         self.ragged(call, (input, &input_ranges), (output, &[own]), &input_ranges)
     }
@@ -144,8 +142,7 @@ impl Communicator {
         let whole = if root == self.rank() { output.len() } else { total(counts) };
         let all =
             Blocks::packed(counts).ranges(self.size(), whole, size_of::<T>(), ("gather_v", "output"))?;
-        let own = self.own_block("gather_v", "input", input.len(), counts)?;
-        let own = 0..own * size_of::<T>();
+        let own = self.own_block("gather_v", "input", input, counts)?;
         self.is_root("gather_v", root)?;
         let call = self.ragged_call::<T>(Collective::Gather, ReduceOp::Sum, root, agreed(counts));
         let held: &[_] = if root == self.rank() { &all } else { &[] };
@@ -167,8 +164,7 @@ impl Communicator {
         let whole = if root == self.rank() { input.len() } else { total(counts) };
         let all =
             Blocks::packed(counts).ranges(self.size(), whole, size_of::<T>(), ("scatter_v", "input"))?;
-        let own = self.own_block("scatter_v", "output", output.len(), counts)?;
-        let own = 0..own * size_of::<T>();
+        let own = self.own_block("scatter_v", "output", output, counts)?;
         self.is_root("scatter_v", root)?;
         let call = self.ragged_call::<T>(Collective::Scatter, ReduceOp::Sum, root, agreed(counts));
         let held: &[_] = if root == self.rank() { &all } else { &[] };
@@ -236,18 +232,18 @@ impl Communicator {
         if root < size { Ok(()) } else { Err(Misuse::Root { call, root, size }.into()) }
     }
 
-    /// Checks that a buffer is as long as this rank's block, whose length comes back.
-    fn own_block(
+    /// The bytes of a buffer that must be this rank's block, and no longer.
+    fn own_block<T>(
         &self,
         call: &'static str,
         buffer: &'static str,
-        found: usize,
+        elements: &[T],
         counts: &[usize],
-    ) -> Result<usize, Error> {
-        let expected = counts[self.rank() as usize];
+    ) -> Result<Range<usize>, Error> {
+        let (found, expected) = (elements.len() as u64, counts[self.rank() as usize] as u64);
         let rule = "it is this rank's block";
-        let wrong = Misuse::Length { call, buffer, found: found as u64, expected: expected as u64, rule };
-        if found == expected { Ok(expected) } else { Err(wrong.into()) }
+        let wrong = Misuse::Length { call, buffer, found, expected, rule };
+        if found == expected { Ok(0..size_of_val(elements)) } else { Err(wrong.into()) }
     }
 
     fn ragged_call<T: Element>(

@@ -6,7 +6,6 @@
 
 mod work;
 
-use sohu_coll_core::Misuse;
 use sohu_coll_core::plan::Job;
 use work::Work;
 
@@ -216,23 +215,20 @@ impl Tuner {
         self.ranked(job, bytes, registered).first().expect("some algorithm fits every job").choice
     }
 
-    /// The choice with the algorithm forced by name.
+    /// As [`choose`](Self::choose), among the algorithms that `may` be chosen, by name.
     ///
     /// # Errors
-    /// [`Misuse::Algorithm`], with the names that fit the job, when this one does not.
-    pub fn forced(&self, name: &str, job: &Job, bytes: usize, registered: bool) -> Result<Choice, Misuse> {
+    /// The names of all that fit the job, when none of them may.
+    pub fn choose_among(
+        &self,
+        job: &Job,
+        bytes: usize,
+        registered: bool,
+        may: impl Fn(&str) -> bool,
+    ) -> Result<Choice, Vec<&'static str>> {
         let ranked = self.ranked(job, bytes, registered);
-        ranked.iter().map(|s| s.choice).find(|c| c.algorithm == name).ok_or_else(|| Misuse::Algorithm {
-            call: job.collective.name(),
-            algorithm: name.into(),
-            size: job.size,
-            known: crate::all()
-                .iter()
-                .filter(|a| a.fits(job))
-                .map(|a| a.name())
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+        let chosen = ranked.iter().map(|s| s.choice).find(|choice| may(choice.algorithm));
+        chosen.ok_or_else(|| crate::all().iter().filter(|a| a.fits(job)).map(|a| a.name()).collect())
     }
 
     /// Every algorithm: the chosen one first, then the others by predicted time, then those that can not do the job.
