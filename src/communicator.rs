@@ -7,7 +7,7 @@ use crate::control::Control;
 use crate::drive::Manners;
 use crate::engine::Engine;
 use crate::explain::Explanation;
-use crate::plans::{Plans, Shape};
+use crate::plans::{Asked, Plans, Shape};
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
@@ -123,11 +123,28 @@ impl Communicator {
     /// [`Error::Misuse`] when the request makes no sense; else as described at [`Communicator`].
     #[inline]
     pub fn run(&mut self, request: Request<'_>) -> Result<(), Error> {
+        let asked = Asked::new(&request);
+        let fabric = &self.engine.fabric;
+        let Some(plan) = self.plans.recall(&asked).filter(|plan| plan.fits(&request.buffers, fabric)) else {
+            return self.run_anew(request, asked);
+        };
+        if self.failed.is_some() {
+            return self.run_anew(request, asked);
+        }
+        let call = Signature { sequence: self.sequence, ..plan.signature };
+        let loan = plan.loan(request.buffers);
+        let made = self.engine.make(&mut plan.executor, call, loan);
+        self.end(made)
+    }
+
+    /// As [`run`](Self::run), for a request that was not among the last few.
+    #[cold]
+    fn run_anew(&mut self, request: Request<'_>, asked: Asked) -> Result<(), Error> {
         let (shape, loan) = self.shape(request)?;
         if let Some(cause) = &self.failed {
             return Err(Error::Aborted { cause: cause.clone() });
         }
-        let plan = self.plans.find(&shape)?;
+        let plan = self.plans.find(&shape, asked)?;
         let call = Signature { sequence: self.sequence, ..plan.signature };
         let made = self.engine.make(&mut plan.executor, call, loan);
         self.end(made)
@@ -170,10 +187,7 @@ impl Communicator {
         error
     }
 
-    /// What a request asks for, checked. Inlined, because what it returns is long: passed on through memory, its
-    /// parts would be stored and read back at another width, which stalls.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "measured: 15 ns of an 8-byte call")]
+    /// What a request asks for, checked.
     fn shape<'a>(&self, request: Request<'a>) -> Result<(Shape, Loan<'a>), Error> {
         let Request { collective, dtype, op, root, buffers } = request;
         if collective.rooted() && root >= self.size {

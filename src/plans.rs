@@ -1,13 +1,17 @@
 //! The bound programs of a communicator: planned once for each shape of call, then found again.
 
+use crate::communicator::{Buffers, Request};
+use crate::connect::Fabric;
 use crate::wish::Wish;
 use sohu_coll_algorithms as algorithms;
 use sohu_coll_algorithms::tuner::{Choice, Tuner};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
+use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::plan::fuse::{Room, fuse_for};
 use sohu_coll_core::plan::{Algorithm, Extents, Job};
 use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
+use sohu_coll_mem::region::Loan;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,21 +42,25 @@ pub(crate) struct Shape {
     pub(crate) output_registered: bool,
 }
 
-impl Shape {
-    /// The shape in two words, to compare it fast. Two shapes have the same key only if they are the same.
-    #[inline]
-    fn key(&self) -> [u64; 2] {
-        let flags = u64::from(self.in_place)
-            | u64::from(self.input_registered) << 1
-            | u64::from(self.output_registered) << 2;
-        let kinds = u64::from(self.collective as u8)
-            | u64::from(self.dtype as u8) << 8
-            | u64::from(self.op as u8) << 16
-            | flags << 24
-            | u64::from(self.root.0) << 32;
-        [kinds, self.count as u64]
-    }
+/// A request but for its addresses, in words that compare fast. Requests that ask for the same are checked once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked([u64; 3]);
 
+impl Asked {
+    #[inline]
+    pub(crate) fn new(request: &Request<'_>) -> Self {
+        let kinds = u64::from(request.collective as u8)
+            | u64::from(request.dtype as u8) << 8
+            | u64::from(request.op as u8) << 16
+            | u64::from(request.root) << 32;
+        Self(match &request.buffers {
+            Buffers::Apart { input, output } => [kinds, input.len() as u64, output.len() as u64],
+            Buffers::InPlace(buffer) => [kinds | 1 << 24, 0, buffer.len() as u64],
+        })
+    }
+}
+
+impl Shape {
     /// The job without its bytes.
     pub(crate) fn job(&self, size: u32) -> Job {
         Job { root: self.root, in_place: self.in_place, ..Job::new(self.collective, size) }
@@ -81,10 +89,45 @@ impl Shape {
 #[derive(Debug)]
 pub(crate) struct Plan {
     shape: Shape,
-    key: [u64; 2],
+    /// The last request that was found to ask for this.
+    asked: Asked,
+    /// Whether it matters which buffers are registered.
+    lends: bool,
+    /// Whether this rank has an input, and an output.
+    holds: [bool; 2],
+    /// In place: which bytes of the buffer are the input, and which the output.
+    shared: [Range<usize>; 2],
     pub(crate) executor: Executor,
     /// The call's signature, but for its sequence.
     pub(crate) signature: Signature,
+}
+
+impl Plan {
+    /// Whether buffers, of the lengths that were asked for, are registered as the plan has them.
+    #[inline]
+    pub(crate) fn fits(&self, buffers: &Buffers<'_>, fabric: &Fabric) -> bool {
+        let [input, output] = match buffers {
+            _ if !self.lends => return true,
+            Buffers::Apart { input, output } => match self.holds {
+                [true, true] => [fabric.is_registered(input), fabric.is_registered(output)],
+                [gives, _] => [fabric.is_registered(if gives { input } else { output }); 2],
+            },
+            Buffers::InPlace(buffer) => [fabric.is_registered(buffer); 2],
+        };
+        self.shape.input_registered == input && self.shape.output_registered == output
+    }
+
+    /// The buffers, as the call borrows them.
+    #[inline]
+    pub(crate) fn loan<'a>(&self, buffers: Buffers<'a>) -> Loan<'a> {
+        match buffers {
+            Buffers::Apart { input, output } => Loan::Apart { input, output },
+            Buffers::InPlace(buffer) => {
+                let [input, output] = self.shared.clone();
+                Loan::Shared { buffer, input, output }
+            }
+        }
+    }
 }
 
 /// All plans of a communicator.
@@ -144,30 +187,35 @@ impl Plans {
         })
     }
 
-    /// The plan for calls of this shape, made now if there is none.
+    /// The plan for a request that was made before, if it is one of the last few. A few in turn are what inference
+    /// does; comparing them beats checking one anew, and hashing its shape.
+    #[inline]
+    pub(crate) fn recall(&mut self, asked: &Asked) -> Option<&mut Plan> {
+        let is_here = |place: &&usize| self.plans.get(**place).is_some_and(|plan| plan.asked == *asked);
+        let place = *self.recent.iter().find(is_here)?;
+        self.plans.get_mut(place)
+    }
+
+    /// The plan for calls of this shape, made now if there is none; from now on it is [recalled](Self::recall).
     ///
     /// # Errors
     /// When an algorithm was forced that can not do it.
-    #[inline]
-    pub(crate) fn find(&mut self, shape: &Shape) -> Result<&mut Plan, Error> {
-        // A few shapes in turn are what inference does; comparing them beats hashing one.
-        let key = shape.key();
-        let is_here = |place: &usize| self.plans.get(*place).is_some_and(|plan| plan.key == key);
-        let place = match self.recent.iter().find(|place| is_here(place)) {
-            Some(place) => *place,
-            None => self.look_up(shape)?,
-        };
-        Ok(&mut self.plans[place])
+    pub(crate) fn find(&mut self, shape: &Shape, asked: Asked) -> Result<&mut Plan, Error> {
+        let place = self.look_up(shape)?;
+        let plan = &mut self.plans[place];
+        plan.asked = asked;
+        Ok(plan)
     }
 
-    #[cold]
     fn look_up(&mut self, shape: &Shape) -> Result<usize, Error> {
         let place = match self.places.get(shape) {
             Some(place) => *place,
             None => self.add(shape)?,
         };
-        self.recent.rotate_right(1);
-        self.recent[0] = place;
+        if !self.recent.contains(&place) {
+            self.recent.rotate_right(1);
+            self.recent[0] = place;
+        }
         Ok(place)
     }
 
@@ -210,9 +258,14 @@ impl Plans {
         // A lent chunk needs no room on its link, so any chunk fits; of what is copied only a slice is sure to.
         let bound = Some(fused(Room::Chunk)).filter(Bound::lends_all);
         let bound = bound.unwrap_or_else(|| fused(Room::Slice));
+        let bytes =
+            |blocks: Range<u32>| blocks.start as usize * shape.bytes()..blocks.end as usize * shape.bytes();
         Ok(Plan {
             shape: *shape,
-            key: shape.key(),
+            asked: Asked::default(),
+            lends: shape.longest(self.size) >= LEND_MIN,
+            holds: shape.collective.held(self.size, shape.root == self.rank).map(|blocks| blocks > 0),
+            shared: shape.job(self.size).sharing(self.rank).map(bytes),
             executor: Executor::new(Arc::new(bound)),
             signature: Signature {
                 collective: shape.collective,

@@ -110,6 +110,36 @@ pub trait Links: Send {
         Met::Otherwise
     }
 
+    /// Begins a swap: a call of two ranks in which each works on a part of both inputs and gives the other its part of
+    /// the result. Does [`begin`](Links::begin), lends `peer` the bytes that it is to work on, and posts memory for
+    /// what it makes of them, which comes from byte `at` of its stream on. Returns whether that went; if not, the call
+    /// has begun, nothing was sent, and it goes on by the other methods.
+    ///
+    /// Where nothing is `lent`, the peer works on the bytes that are in the memory posted for its answer. The other methods
+    /// can do all this too; it is one for the reason that [`offer`](Links::offer) is.
+    fn swap(
+        &mut self,
+        call: &Signature,
+        peer: Rank,
+        lent: Option<ReadSpan>,
+        at: u64,
+        answer: WriteSpan,
+    ) -> bool {
+        let _ = (peer, at);
+        drop((lent, answer));
+        let _: Result<(), LinkError> = self.begin(call);
+        false
+    }
+
+    /// Ends a swap if the peer's part of it comes soon, as [`meet`](Links::meet) ends an exchange: hands `work` the `len`
+    /// bytes that the peer lent and the memory, equally long, that it posted for what becomes of them. After
+    /// [`Met::Settled`] the answer is where it was posted for; after [`Met::Everybody`] it is once
+    /// [`settled`](Links::settled) says so; after [`Met::Otherwise`] what was lent and posted is still out.
+    fn meet_swap(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(View<'_>, ViewMut<'_>)) -> Met {
+        let _ = (len, looks, work);
+        Met::Otherwise
+    }
+
     /// Sees to it that every peer gets this call's signature (those to which bytes went have it already),
     /// and says whether every peer's signature has come and equals ours. Cheap to call again.
     ///

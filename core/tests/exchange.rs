@@ -30,7 +30,8 @@ fn is_exchange(algorithm: &str, job: Job, count: usize, registered: bool) -> boo
             output_registered: registered,
         };
         let extents = Extents::bind(&program, count, 4);
-        let bound = Bound::new(&program, &fuse_for(&program, Room::Slice), &extents, &binding);
+        let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);
+        let bound = Some(fused(Room::Chunk)).filter(Bound::lends_all).unwrap_or_else(|| fused(Room::Slice));
         Executor::new(Arc::new(bound)).is_exchange()
     });
     let first = found.next().expect("there is a rank 0");
@@ -85,6 +86,19 @@ fn calls_with_more_rounds_or_one_sender_are_no_exchanges() {
             let job = Job::new(collective, 1);
             assert!(!algorithm.fits(&job) || !is_exchange(algorithm.name(), job, 10, true), "one rank");
         }
+    }
+}
+
+#[test]
+fn two_ranks_swap_halves_where_both_are_registered() {
+    for in_place in [false, true] {
+        let job = Job { in_place, ..Job::new(Collective::AllReduce, 2) };
+        for count in [1024, 100_000] {
+            assert!(is_exchange("two_shot", job, count, true), "{job:?} of {count}");
+            assert!(!is_exchange("two_shot", job, count, false), "{job:?} of {count}, not registered");
+        }
+        assert!(!is_exchange("two_shot", Job { pieces: 2, ..job }, 1024, true), "in pieces");
+        assert!(!is_exchange("two_shot", Job { size: 3, ..job }, 1024, true), "of three ranks");
     }
 }
 

@@ -64,10 +64,12 @@ fn fold(dtype: DType, op: ReduceOp, sources: &[&[u8]], finish: Option<u32>) -> V
 
 /// Folds out of place, with and without a second copy, and in place of each source; all must be `expected`.
 fn assert_folds(kernel: Kernel, sources: &[Buffer], finish: Option<u32>, expected: &[u8], what: &str) {
-    for store in [Store::Cached, Store::Streaming] {
+    for store in [Store::Cached, Store::Streaming, Store::StreamingBoth] {
         for with_also in [false, true] {
             let mut into = Buffer::new(expected.len(), sources[0].at);
-            let mut also = Buffer::new(expected.len(), 5);
+            // Both are streamed only where they lie alike.
+            let at = if store == Store::StreamingBoth { sources[0].at } else { 5 };
+            let mut also = Buffer::new(expected.len(), at);
             let second = with_also.then(|| also.view_mut());
             kernel.fold(into.view_mut(), &views(sources), second, finish, store);
             assert_eq!(into.content(), expected, "{what}, {store:?}");
@@ -224,7 +226,7 @@ fn copies_reach_both_destinations_and_nothing_else() {
     for len in (0..=300).chain([511, 512, 513, 1023, 1024, 1025, 4096, 70_001]) {
         let content = bits.elements(DType::U8, len);
         for (offset, store) in
-            [(0, Store::Cached), (3, Store::Cached), (0, Store::Streaming), (5, Store::Streaming)]
+            [(0, Store::Cached), (3, Store::Cached), (0, Store::Streaming), (5, Store::StreamingBoth)]
         {
             let (mut into, mut also) = (Buffer::new(len, offset), Buffer::new(len, offset + 2));
             kernel::copy(View::from(&content[..]), into.view_mut(), Some(also.view_mut()), store);

@@ -53,7 +53,7 @@ pub(super) enum Kind {
     Fold,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spot {
     buffer: Buffer,
     /// First byte, from the start of the buffer.

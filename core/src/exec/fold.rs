@@ -76,7 +76,7 @@ fn work<const SOURCES: usize>(
         spot.region(regions).write(start..start + bytes)
     });
     let finish = pass.finishes.then_some(bound.ranks);
-    let outgoing = window.outgoing.map(|out| (out, outgoing_store(window.past_caches)));
+    let outgoing = window.outgoing.map(|out| (out, window.past_caches));
     // What two ranks do, with nothing that a loop needs: it takes longer than folding a few bytes.
     if let ([(place, spot)], [theirs]) = (&*pass.locals, window.incoming) {
         let start = spot.start + done;
@@ -107,15 +107,15 @@ fn run(
     bound: &Bound,
     sources: &[View<'_>],
     stored: Option<ViewMut<'_>>,
-    outgoing: Option<(ViewMut<'_>, Store)>,
+    outgoing: Option<(ViewMut<'_>, bool)>,
     finish: Option<u32>,
 ) {
     let (into, also, store) = match (stored, outgoing) {
         (Some(stored), None) => (stored, None, bound.store),
         // The kernel's first destination is the one that it can store past the caches.
-        (Some(stored), Some((outgoing, Store::Streaming))) => (outgoing, Some(stored), Store::Streaming),
-        (Some(stored), Some((outgoing, Store::Cached))) => (stored, Some(outgoing), bound.store),
-        (None, Some((outgoing, store))) => (outgoing, None, store),
+        (Some(stored), Some((outgoing, true))) => (outgoing, Some(stored), Store::Streaming),
+        (Some(stored), Some((outgoing, false))) => (stored, Some(outgoing), bound.store),
+        (None, Some((outgoing, past_caches))) => (outgoing, None, outgoing_store(past_caches)),
         (None, None) => unreachable!("a pass stores or forwards: `bind` made it so"),
     };
     match sources {

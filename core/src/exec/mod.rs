@@ -117,11 +117,18 @@ impl Executor {
                 self.start();
                 let sent = self.bound.passes[0].len;
                 self.states[0] = State { done: sent, sent, posted: false };
+                if let Exchange::Halves = kind {
+                    // Its destination went along with what was lent.
+                    let take = self.states.len() - 1;
+                    self.states[take].posted = true;
+                    self.unposted -= 1;
+                }
                 Progress::Moved
             }
             Met::Everybody => {
                 self.start();
                 self.first = self.bound.passes.len();
+                self.unposted = 0;
                 self.verified = true;
                 Progress::Moved
             }

@@ -53,6 +53,8 @@ pub(super) struct Sink {
     pub(super) divisor: u32,
     /// Whether `into` is stored past the caches. It is a multiple of the element size then.
     pub(super) streams: bool,
+    /// Whether `also` is too; it lies to cache lines as `into` does then.
+    pub(super) both: bool,
 }
 
 /// A fold of two sources without division: `into`, `also`, the sources, bytes. In registers, for tiny calls.
@@ -148,9 +150,13 @@ unsafe fn whole<S: Simd, F: Format<S>, O: Operation, P: Sources, const COUNT: us
             // SAFETY: `register < COUNT`.
             unsafe { s.store(into, raw) };
         }
-        if !sink.also.is_null() {
+        let also = sink.also.wrapping_add(place);
+        if streams && sink.both {
+            // SAFETY: as for `into`, which `also` is aligned like.
+            unsafe { s.stream(also, raw) };
+        } else if !sink.also.is_null() {
             // SAFETY: `register < COUNT`, and `also` is there.
-            unsafe { s.store(sink.also.wrapping_add(place), raw) };
+            unsafe { s.store(also, raw) };
         }
         register += 1;
     }

@@ -54,6 +54,8 @@ pub enum Store {
     /// Past the caches: for outputs much larger than they are. Applies to `into`, not to `also`, which somebody
     /// is waiting for. The stores are ordered before whatever the caller stores next. Below 4 KiB, as `Cached`.
     Streaming,
+    /// As `Streaming`, and `also` too where it lies to cache lines as `into` does: for two such outputs.
+    StreamingBoth,
 }
 
 /// Below this, waiting for the streamed stores at the end takes longer than it saves.
@@ -139,7 +141,9 @@ impl Kernel {
                 let into = into.as_mut_ptr();
                 // An element must not lie across the start of the first whole line.
                 let streams = streams(store, bytes) && whole_elements(self.dtype, into.addr());
-                let sink = Sink { into, also: pointer(also), bytes, divisor, streams };
+                let also = pointer(also);
+                let both = streams && !also.is_null() && store == Store::StreamingBoth && alike(into, also);
+                let sink = Sink { into, also, bytes, divisor, streams, both };
                 let many = if divisor == 0 { self.loops.many } else { self.loops.finishing };
                 // SAFETY: as above.
                 unsafe { many(&sink, sources) }
@@ -198,7 +202,13 @@ fn whole_elements(dtype: DType, bytes: usize) -> bool {
 
 #[inline]
 fn streams(store: Store, bytes: usize) -> bool {
-    store == Store::Streaming && bytes >= STREAM_BYTES_MIN
+    store != Store::Cached && bytes >= STREAM_BYTES_MIN
+}
+
+/// Whether two places lie alike to cache lines.
+#[inline]
+fn alike(one: *mut u8, two: *mut u8) -> bool {
+    (one.addr() ^ two.addr()).is_multiple_of(64)
 }
 
 #[inline]

@@ -49,7 +49,7 @@ macro_rules! entries {
                 bytes: usize,
             ) {
                 let token = $token;
-                let sink = Sink { into, also, bytes, divisor: 0, streams: false };
+                let sink = Sink { into, also, bytes, divisor: 0, streams: false, both: false };
                 let from = Two(one, two);
                 // SAFETY: the caller's contract is the same.
                 unsafe { fold::fold::<$family, F, O, Two, COUNT, false>(token, &sink, from) }
@@ -124,7 +124,7 @@ mod portable {
         two: *const u8,
         bytes: usize,
     ) {
-        let sink = Sink { into, also, bytes, divisor: 0, streams: false };
+        let sink = Sink { into, also, bytes, divisor: 0, streams: false, both: false };
         // SAFETY: the caller lends the bytes for this call.
         let one = unsafe { View::from_raw(one, bytes) };
         // SAFETY: the caller lends the bytes for this call.

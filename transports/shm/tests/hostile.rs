@@ -2,6 +2,7 @@
 //! outside the segments.
 #![expect(unsafe_code, reason = "a hostile peer maps its segment itself")]
 
+#[allow(dead_code, reason = "lines of other kinds are the matter of other files")]
 mod villain;
 
 use rustix::fs::{MemfdFlags, SealFlags};

@@ -17,7 +17,7 @@ const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
 
 /// What a look for a peer's bytes came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Meeting {
+pub(super) enum Meeting {
     NotYet,
     Here,
     /// Something else came: for the ordinary way.
@@ -79,7 +79,7 @@ impl ShmLinks {
             self.try_begin(call)?;
             return Ok(0);
         };
-        let Ok(loan) = self.shared.loans.book(span, self.peers.ranks() - 1) else {
+        let Ok(loan) = self.shared.loans.book(Some(span), self.peers.ranks() - 1) else {
             self.try_begin(call)?;
             return Ok(0);
         };
@@ -95,7 +95,7 @@ impl ShmLinks {
 
     /// The call has begun, and its first line with all of its bytes is out.
     #[inline]
-    fn offered(&mut self, len: usize) {
+    pub(super) fn offered(&mut self, len: usize) {
         for peer in self.peers.iter_mut() {
             peer.header_due = false;
             peer.out_at = len as u64;
@@ -141,7 +141,7 @@ impl ShmLinks {
     }
 
     /// Looks for the return of what was lent.
-    fn settle(&mut self, looks: u32) -> Met {
+    pub(super) fn settle(&mut self, looks: u32) -> Met {
         for _ in 0..=looks {
             let collected = self.peers.iter_mut().try_for_each(|peer| peer.collect(&mut self.shared));
             if collected.is_err() {
@@ -193,7 +193,7 @@ impl Peer {
 
     /// The bytes that were met.
     #[inline]
-    fn met(&self, len: usize) -> View<'_> {
+    pub(super) fn met(&self, len: usize) -> View<'_> {
         match self.front {
             Some(Front::Data { start, .. }) => self.rx.payload().slice(start..start + len),
             _ => self.view(len),
@@ -202,7 +202,7 @@ impl Peer {
 
     /// What was met is done with: all there was to the call.
     #[inline]
-    fn part(&mut self, len: usize) {
+    pub(super) fn part(&mut self, len: usize) {
         self.in_at = len as u64;
         let lent = matches!(self.front, Some(Front::Chunk { .. }));
         self.front = None;

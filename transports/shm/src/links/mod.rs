@@ -8,6 +8,7 @@ mod peers;
 mod probe;
 mod protocol;
 mod room;
+mod swap;
 mod torn;
 
 use crate::futex::SharedFutex;
@@ -227,7 +228,10 @@ impl ShmLinks {
             return Err(Refused(span));
         }
         let len = span.len();
-        let loan = self.shared.loans.book(span, to.len()).map_err(Refused)?;
+        let loan = match self.shared.loans.book(Some(span), to.len()) {
+            Ok(loan) => loan,
+            Err(span) => return Err(Refused(span.expect("it was given one"))),
+        };
         for rank in to {
             self.peers.at_mut(*rank).put_chunk(offset, len, Flight::Lent(loan), &self.call);
         }
@@ -300,6 +304,21 @@ impl Links for ShmLinks {
 
     fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
         if self.failed.is_some() { Met::Otherwise } else { self.meet_all(len, looks, work) }
+    }
+
+    fn swap(
+        &mut self,
+        call: &Signature,
+        peer: Rank,
+        lent: Option<ReadSpan>,
+        at: u64,
+        answer: WriteSpan,
+    ) -> bool {
+        self.guard(|links| links.try_swap(call, peer, lent, at, answer)).unwrap_or(false)
+    }
+
+    fn meet_swap(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(View<'_>, ViewMut<'_>)) -> Met {
+        if self.failed.is_some() { Met::Otherwise } else { self.meet_other(len, looks, work) }
     }
 
     fn verify(&mut self) -> Result<bool, LinkError> {

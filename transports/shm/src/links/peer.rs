@@ -5,7 +5,7 @@ mod sinks;
 use super::distance::{Distance, FAR_NOTE};
 use super::protocol::{
     BOARD, CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, SIGNATURE_WORDS, SINK, SINKS_MAX,
-    Sink, bounded,
+    SWAP, Sink, bounded,
 };
 use super::torn::ELEMENT_MAX;
 use super::{Call, Shared};
@@ -60,7 +60,7 @@ pub(super) struct Peer {
     pub(super) behind: Option<(Front, usize)>,
     /// Bytes received in this call.
     pub(super) in_at: u64,
-    posted: VecDeque<(u64, WriteSpan)>,
+    pub(super) posted: VecDeque<(u64, WriteSpan)>,
     pub(super) chunks_taken: u64,
     /// What the peer was told was consumed.
     lines_told: u64,
@@ -164,6 +164,12 @@ impl Peer {
                         self.look_out(len);
                     }
                     Some(front)
+                }
+                (SWAP, true) if first => {
+                    let (chunk, (at, offset, len)) =
+                        (self.chunk(word(0), word(1))?, (word(3), word(2), word(1)));
+                    self.sink(at, offset, len)?;
+                    Some(chunk)
                 }
                 (BOARD, true) if first => Some(self.board(word(0), word(1))?),
                 (LANDED, true) => Some(self.landed(word(0))?),

@@ -21,6 +21,10 @@ pub(super) const LANDED: u8 = 5;
 /// Bytes of an exchange, on one of the sender's boards: which one, length.
 pub(super) const BOARD: u8 = 6;
 
+/// A chunk, and memory for what becomes of it, in a call's first line: offset, length, the memory's offset, its
+/// position in the receiver's stream.
+pub(super) const SWAP: u8 = 7;
+
 pub(super) const SIGNATURE_WORDS: usize = 2;
 
 /// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.

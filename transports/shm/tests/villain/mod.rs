@@ -16,6 +16,7 @@ pub(crate) const CHUNK: u8 = 3;
 pub(crate) const SINK: u8 = 4;
 pub(crate) const LANDED: u8 = 5;
 pub(crate) const BOARD: u8 = 6;
+pub(crate) const SWAP: u8 = 7;
 
 /// Bytes of staging and heap.
 pub(crate) const STAGING: usize = 1 << 16;
