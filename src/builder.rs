@@ -52,6 +52,7 @@ pub struct Builder {
     algorithm: Option<String>,
     heap_bytes: Option<usize>,
     reproducible: Option<bool>,
+    proxy: Option<bool>,
     /// Processors for the ranks of this host, in the order of the ranks.
     cpus: Option<Vec<u32>>,
 }
@@ -111,6 +112,14 @@ impl Builder {
         self
     }
 
+    /// Whether a thread of the communicator's own drives calls that were started, while their callers do something else. It
+    /// is there from the first such call on, runs on the processors that its caller may use, and sleeps while no call is
+    /// pending. No unless set: then calls go on while somebody waits for one, or tests one.
+    pub fn proxy(mut self, yes: bool) -> Self {
+        self.proxy = Some(yes);
+        self
+    }
+
     /// Takes what was not set yet from the environment: rank, size and job from the launcher's variables,
     /// settings from `SOHU_COLL_*`.
     ///
@@ -133,6 +142,7 @@ impl Builder {
         self.algorithm = self.algorithm.or(config.algorithm);
         self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
         self.reproducible = self.reproducible.or(config.reproducible);
+        self.proxy = self.proxy.or(config.proxy);
         self.cpus = config.cpus;
         Ok(self)
     }
@@ -140,6 +150,11 @@ impl Builder {
     /// How long calls of the communicator may take.
     pub(crate) fn patience(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// Whether pending calls are driven by a thread of their own.
+    pub(crate) fn wants_proxy(&self) -> bool {
+        self.proxy.unwrap_or(false)
     }
 
     /// Joins the job: returns when every rank has come and is linked.

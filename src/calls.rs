@@ -1,9 +1,10 @@
 //! The typed calls: one method for each collective, out of place and in place. All end in [`Communicator::run`].
 
-use crate::communicator::{Buffers, Communicator, Request};
+use crate::communicator::Communicator;
+use crate::request::{Buffers, Request};
 #[cfg(doc)]
 use sohu_coll_core::Misuse;
-use sohu_coll_core::{Collective, Element, Error, ReduceOp};
+use sohu_coll_core::{Collective, DType, Element, Error, ReduceOp, Signature};
 
 impl Communicator {
     /// `output` becomes the reduction of all ranks' `input`, on every rank.
@@ -170,7 +171,14 @@ impl Communicator {
     /// # Errors
     /// As described at [`Communicator`].
     pub fn barrier(&mut self) -> Result<(), Error> {
-        self.all_reduce_in_place(&mut [0u8], ReduceOp::Max)
+        let request = Request {
+            collective: Collective::AllReduce,
+            dtype: DType::U8,
+            op: ReduceOp::Max,
+            root: 0,
+            buffers: Buffers::InPlace(&mut [0]),
+        };
+        self.lane().run(request, Signature::BARRIER)
     }
 
     #[inline]

@@ -28,11 +28,12 @@ const ALGO: &str = "SOHU_COLL_ALGO";
 const CPUS: &str = "SOHU_COLL_CPUS";
 const HEAP: &str = "SOHU_COLL_HEAP";
 const REPRODUCIBLE: &str = "SOHU_COLL_REPRODUCIBLE";
+const PROXY: &str = "SOHU_COLL_PROXY";
 const LAUNCHED: &str = "SOHU_COLL_LAUNCHED";
 
 const PREFIX: &str = "SOHU_COLL_";
 /// Every variable of ours.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     RANK,
     WORLD_SIZE,
     COMM_ID,
@@ -44,6 +45,7 @@ const OURS: [&str; 12] = [
     CPUS,
     HEAP,
     REPRODUCIBLE,
+    PROXY,
     LAUNCHED,
 ];
 
@@ -102,6 +104,8 @@ pub(crate) struct Config {
     pub(crate) heap_bytes: Option<usize>,
     /// `SOHU_COLL_REPRODUCIBLE`: whether results may not depend on how they are computed.
     pub(crate) reproducible: Option<bool>,
+    /// `SOHU_COLL_PROXY`: whether a thread drives pending calls.
+    pub(crate) proxy: Option<bool>,
     /// `SOHU_COLL_LAUNCHED`: our own launcher started this process, and it ends with it.
     pub(crate) launched: bool,
     /// What launchers say, by the names of their variables.
@@ -167,6 +171,7 @@ impl Config {
                 CPUS => config.cpus = Some(cpus(&value).map_err(bad)?),
                 HEAP => config.heap_bytes = Some(bytes(&value).map_err(bad)?),
                 REPRODUCIBLE => config.reproducible = Some(yes(&value).map_err(bad)?),
+                PROXY => config.proxy = Some(yes(&value).map_err(bad)?),
                 LAUNCHED => config.launched = value != "0",
                 other if other.starts_with(PREFIX) => config.warnings.push(unknown(other)),
                 _ => {}

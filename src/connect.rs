@@ -5,10 +5,11 @@ use crate::buffer::Buffer;
 use crate::builder::TransportKind;
 use sohu_coll_core::link::Links;
 use sohu_coll_core::{Element, Error, Rank};
-use sohu_coll_shm::{Layout, Segment, ShmError, ShmLinks};
+use sohu_coll_shm::{Heap, Layout, Segment, ShmError, ShmLinks};
 use sohu_coll_tcp::{Listener, TcpLinks};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Bytes of staging ring of one rank. Larger than a core's own cache, so that a line is out of the peer's cache
@@ -126,11 +127,11 @@ impl Fabric {
         }
     }
 
-    /// Registered memory, where there is such a thing.
-    pub(crate) fn alloc<T: Element>(&self, bytes: usize) -> Result<Buffer<T>, String> {
+    /// Where registered memory comes from. It stays good while a call is on the links, and after them.
+    pub(crate) fn memory(&self) -> Memory {
         match self {
-            Self::Shm(links) => links.alloc(bytes).map(Buffer::registered),
-            Self::Tcp(_) => Ok(Buffer::private(bytes)),
+            Self::Shm(links) => Memory::Registered(links.heap()),
+            Self::Tcp(_) => Memory::Private,
         }
     }
 
@@ -145,6 +146,27 @@ impl Fabric {
         match self {
             Self::Shm(links) => links.wake_ns(rounds),
             Self::Tcp(_) => None,
+        }
+    }
+}
+
+/// Where the memory of [`Buffer`]s comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Memory {
+    Registered(Arc<Heap>),
+    /// The transport has no use for registered memory.
+    Private,
+}
+
+impl Memory {
+    /// Zeroed memory.
+    ///
+    /// # Errors
+    /// Says what there is, when there is not enough.
+    pub(crate) fn alloc<T: Element>(&self, bytes: usize) -> Result<Buffer<T>, String> {
+        match self {
+            Self::Registered(heap) => heap.alloc(bytes).map(Buffer::registered),
+            Self::Private => Ok(Buffer::private(bytes)),
         }
     }
 }

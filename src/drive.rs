@@ -1,5 +1,5 @@
 //! The one wait of the library: drives an executor until its call is done, a peer is gone, the communicator is
-//! aborted, or the deadline passes.
+//! aborted, or the deadline passes. A call that was started can be left before, and driven on later ([`Until`]).
 //!
 //! While bytes move nothing else is looked at. A rank that has waited for some microseconds yields its core;
 //! from then on it reads the clock, and about once a millisecond the control sockets; after about a
@@ -47,18 +47,81 @@ pub(crate) struct Manners {
 /// What a call needs besides its executor.
 pub(crate) struct Driver<'a> {
     pub(crate) links: &'a mut dyn Links,
-    pub(crate) control: &'a mut Control,
-    pub(crate) timeout: Duration,
-    pub(crate) patience: Patience,
-    pub(crate) mates: &'a [Rank],
-    pub(crate) call: Signature,
+    control: &'a mut Control,
+    timeout: Duration,
+    patience: Patience,
+    mates: &'a [Rank],
+    call: Signature,
+}
+
+/// Until when a call is driven, if it is not over before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Until it is over: its own deadline is the only one.
+    Over,
+    /// Until nothing moves at once: never blocks.
+    Idle,
+    /// Until this time, which is the waiter's and not the call's: it can be driven on later.
+    Time(Instant),
+}
+
+/// Polls of [`Until::Idle`], even if each moves something: some slices.
+const POLLS_IDLE: u32 = 16;
+
+/// Polls between looks at the clock while something moves, for [`Until::Time`] alone.
+const POLLS_TIME: u32 = 64;
+
+/// How far a call has waited, over all the times that it was driven.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    patience: Patience,
+    watch: Option<Watch>,
+    /// How often it was polled on instead of yielding the core.
+    held: u32,
+}
+
+impl Wait {
+    /// Not at all.
+    pub(crate) fn new(patience: Patience) -> Self {
+        Self { patience, watch: None, held: 0 }
+    }
+
+    /// Whether it has waited for so long that the core is better given to others.
+    pub(crate) fn is_long(&self) -> bool {
+        self.watch.is_some()
+    }
+}
+
+/// What came of a pause.
+enum Paused {
+    /// Poll again.
+    GoOn,
+    /// The call is over.
+    Over,
+    /// It is not, and the caller wanted to wait no longer.
+    Leave,
 }
 
 /// The clock of one wait, started when it becomes long.
+#[derive(Debug)]
 struct Watch {
     /// How long this rank has waited while it could look.
     waited: Duration,
     looked: Instant,
+}
+
+impl<'a> Driver<'a> {
+    #[inline]
+    pub(crate) fn new(
+        links: &'a mut dyn Links,
+        control: &'a mut Control,
+        timeout: Duration,
+        manners: &'a Manners,
+        call: Signature,
+    ) -> Self {
+        let Manners { patience, ref mates } = *manners;
+        Self { links, control, timeout, patience, mates, call }
+    }
 }
 
 impl Driver<'_> {
@@ -68,43 +131,104 @@ impl Driver<'_> {
     /// Whatever ended it otherwise, with the culprit that the ranks agree on where they can.
     #[inline]
     pub(crate) fn run(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
-        let result = match executor.begin(&self.call, self.patience.spins(), regions, self.links) {
+        let over = match executor.begin(&self.call, self.patience.spins(), regions, self.links) {
             Ok(Progress::Done) => return Ok(()),
-            Ok(_) => self.wait(executor, regions),
+            Ok(_) => self.wait(executor, regions, &mut Wait::new(self.patience), Until::Over),
             Err(error) => Err(self.explain(error, executor)),
         };
-        if result.is_err() {
-            self.links.abandon();
-        }
-        result
+        over.map(drop).inspect_err(|_| self.links.abandon())
     }
 
-    fn wait(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
-        let mut watch = None;
-        let mut held = 0;
+    /// Begins a call that is driven in parts. Says whether it is over with that.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run). Nothing is lent or posted any more then.
+    pub(crate) fn begin(
+        &mut self,
+        executor: &mut Executor,
+        regions: &Regions<'_>,
+    ) -> Result<bool, Box<Error>> {
+        let begun = executor.begin(&self.call, 0, regions, self.links);
+        let begun = begun.map_err(|error| self.explain(error, executor));
+        begun.map(|progress| progress == Progress::Done).inspect_err(|_| self.links.abandon())
+    }
+
+    /// Drives a call that has begun. Says whether it is over.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    pub(crate) fn go_on(
+        &mut self,
+        executor: &mut Executor,
+        regions: &Regions<'_>,
+        wait: &mut Wait,
+        until: Until,
+    ) -> Result<bool, Box<Error>> {
+        self.wait(executor, regions, wait, until).inspect_err(|_| self.links.abandon())
+    }
+
+    fn wait(
+        &mut self,
+        executor: &mut Executor,
+        regions: &Regions<'_>,
+        wait: &mut Wait,
+        until: Until,
+    ) -> Result<bool, Box<Error>> {
+        let mut polls = 0;
         loop {
             match executor.poll(regions, self.links) {
-                Ok(Progress::Done) => return Ok(()),
-                Ok(Progress::Moved) => self.patience.reset(),
-                Ok(Progress::Idle) => match self.patience.next() {
-                    // No pause instruction: a poll is as long as one, and on some machines one takes as long as the
-                    // hand-over of a line does.
-                    Pause::Spin => {}
-                    Pause::Yield if held < HOLD && self.holds(executor) => held += 1,
-                    Pause::Yield => {
-                        self.look(&mut watch, executor)?;
-                        std::thread::yield_now();
-                    }
-                    Pause::Sleep => {
-                        self.look(&mut watch, executor)?;
-                        if self.sleep(executor, regions)? {
-                            return Ok(());
-                        }
-                    }
+                Ok(Progress::Done) => return Ok(true),
+                Ok(Progress::Moved) => wait.patience.reset(),
+                Ok(Progress::Idle) => match self.pause(executor, regions, wait, until)? {
+                    Paused::GoOn => {}
+                    Paused::Over => return Ok(true),
+                    Paused::Leave => return Ok(false),
                 },
                 Err(error) => return Err(self.explain(error, executor)),
             }
+            polls += 1;
+            match until {
+                Until::Over => {}
+                Until::Idle if polls >= POLLS_IDLE => return Ok(false),
+                Until::Time(end) if polls % POLLS_TIME == 0 && Instant::now() >= end => return Ok(false),
+                Until::Idle | Until::Time(_) => {}
+            }
         }
+    }
+
+    /// Waits a little, now that a poll has found nothing.
+    #[inline]
+    fn pause(
+        &mut self,
+        executor: &mut Executor,
+        regions: &Regions<'_>,
+        wait: &mut Wait,
+        until: Until,
+    ) -> Result<Paused, Box<Error>> {
+        let pause = wait.patience.next();
+        match (pause, until) {
+            (Pause::Spin, Until::Idle) => return Ok(Paused::Leave),
+            // No pause instruction: a poll is as long as one, and on some machines one takes as long as the
+            // hand-over of a line does.
+            (Pause::Spin, Until::Over | Until::Time(_)) => return Ok(Paused::GoOn),
+            (Pause::Yield, Until::Over) if wait.held < HOLD && self.holds(executor) => {
+                wait.held += 1;
+                return Ok(Paused::GoOn);
+            }
+            _ => {}
+        }
+        let now = self.look(&mut wait.watch, executor)?;
+        let nap = match until {
+            Until::Over => NAP,
+            Until::Time(end) if now < end => NAP.min(end - now),
+            Until::Idle | Until::Time(_) => return Ok(Paused::Leave),
+        };
+        if pause == Pause::Yield {
+            std::thread::yield_now();
+            return Ok(Paused::GoOn);
+        }
+        let over = self.sleep(executor, regions, wait, nap)?;
+        Ok(if over { Paused::Over } else { Paused::GoOn })
     }
 
     /// Whether yielding would help nobody: those who share the core have done all that this call asks of them,
@@ -115,7 +239,13 @@ impl Driver<'_> {
 
     /// Sleeps until something may have come. Says whether the call ended before it could.
     #[cold]
-    fn sleep(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<bool, Box<Error>> {
+    fn sleep(
+        &mut self,
+        executor: &mut Executor,
+        regions: &Regions<'_>,
+        wait: &mut Wait,
+        nap: Duration,
+    ) -> Result<bool, Box<Error>> {
         // A peer may be asleep for want of what was sent since the last look.
         self.links.ring();
         let Some(bell) = self.links.sleeper() else {
@@ -127,10 +257,10 @@ impl Driver<'_> {
         let progress = executor.poll(regions, self.links);
         let Some(bell) = self.links.sleeper() else { return Ok(false) };
         match progress {
-            Ok(Progress::Idle) => bell.sleep(NAP.as_nanos() as u64),
+            Ok(Progress::Idle) => bell.sleep(nap.as_nanos() as u64),
             Ok(Progress::Moved) => {
                 bell.cancel();
-                self.patience.reset();
+                wait.patience.reset();
             }
             Ok(Progress::Done) => {
                 bell.cancel();
@@ -144,19 +274,19 @@ impl Driver<'_> {
         Ok(false)
     }
 
-    /// Looks at the clock, and when it is time at everything that can end a wait.
+    /// Looks at the clock, and when it is time at everything that can end a wait. Says what time it is.
     #[cold]
-    fn look(&mut self, watch: &mut Option<Watch>, executor: &Executor) -> Result<(), Box<Error>> {
+    fn look(&mut self, watch: &mut Option<Watch>, executor: &Executor) -> Result<Instant, Box<Error>> {
         let now = Instant::now();
         let Some(watch) = watch else {
             // This rank is about to wait for long: who sleeps must hear of what was sent.
             self.links.ring();
             *watch = Some(Watch { waited: Duration::ZERO, looked: now });
-            return Ok(());
+            return Ok(now);
         };
         let since = now - watch.looked;
         if since < CONTROL_EVERY {
-            return Ok(());
+            return Ok(now);
         }
         watch.looked = now;
         self.links.ring();
@@ -170,7 +300,7 @@ impl Driver<'_> {
         if waited >= self.timeout {
             return Err(self.timed_out(executor, waited));
         }
-        Ok(())
+        Ok(now)
     }
 
     fn status(&self, executor: &Executor) -> Status {
@@ -220,7 +350,7 @@ impl Driver<'_> {
     }
 
     /// Turns what a link reports into what the caller is told: the root cause, if a peer tells it in time.
-    pub(crate) fn explain(&mut self, error: LinkError, executor: &Executor) -> Box<Error> {
+    fn explain(&mut self, error: LinkError, executor: &Executor) -> Box<Error> {
         let rank = self.links.rank();
         Box::new(match error {
             LinkError::Mismatch { peer, ours, theirs } => Error::Mismatch { rank, ours, peer, theirs },

@@ -5,6 +5,7 @@ use crate::control::Control;
 use crate::drive::{Driver, Manners};
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::{Error, Signature};
+use sohu_coll_mem::doorbell::Patience;
 use sohu_coll_mem::region::{Ledger, Loan, scope};
 use std::time::Duration;
 
@@ -35,16 +36,40 @@ impl Engine {
         call: Signature,
         loan: Loan<'_>,
     ) -> Result<(), Box<Error>> {
-        let scratch_bytes = executor.bound().scratch_bytes;
-        if self.scratch.len() < scratch_bytes {
-            self.scratch.resize(scratch_bytes, 0);
-        }
-        let links = self.fabric.links();
-        let control = &mut self.control;
-        let Manners { patience, ref mates } = self.manners;
-        let mut driver = Driver { links, control, timeout: self.timeout, patience, mates, call };
-        let result = scope(&self.ledger, loan, &mut self.scratch, |regions| driver.run(executor, regions));
+        self.make_room(executor.bound().scratch_bytes);
+        let Self { fabric, control, ledger, scratch, timeout, manners } = self;
+        let mut driver = Driver::new(fabric.links(), control, *timeout, manners, call);
+        let result = scope(ledger, loan, scratch, |regions| driver.run(executor, regions));
         driver.links.ring();
         result
+    }
+
+    /// What drives a call whose buffers are in custody.
+    pub(crate) fn driver(&mut self, call: Signature) -> Driver<'_> {
+        let Self { fabric, control, timeout, manners, .. } = self;
+        Driver::new(fabric.links(), control, *timeout, manners, call)
+    }
+
+    /// How a wait begins.
+    pub(crate) fn patience(&self) -> Patience {
+        self.manners.patience
+    }
+
+    /// The scratch memory, at least `bytes` of it, for a call that keeps it until [`return_scratch`](Self::return_scratch).
+    pub(crate) fn take_scratch(&mut self, bytes: usize) -> Vec<u8> {
+        self.make_room(bytes);
+        std::mem::take(&mut self.scratch)
+    }
+
+    /// The scratch memory is here again.
+    pub(crate) fn return_scratch(&mut self, scratch: Vec<u8>) {
+        self.scratch = scratch;
+    }
+
+    #[inline]
+    fn make_room(&mut self, bytes: usize) {
+        if self.scratch.len() < bytes {
+            self.scratch.resize(bytes, 0);
+        }
     }
 }

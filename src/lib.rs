@@ -1,7 +1,8 @@
 //! sohu-coll: collective communication for accelerator fabrics.
 //!
 //! Ranks (processes) form a [`Communicator`] and call collectives on it: every rank makes the same calls
-//! in the same order, each with its own buffers. Calls are blocking and are driven by the caller's thread.
+//! in the same order, each with its own buffers. Calls are blocking and are driven by the caller's thread, or they are
+//! started and waited for later ([`Pending`]).
 //!
 //! ```no_run
 //! use sohu_coll::{Communicator, ReduceOp};
@@ -31,19 +32,32 @@ mod duration;
 mod engine;
 mod explain;
 mod groups;
+mod lane;
 pub mod launch;
 pub mod limits;
+mod owned;
+mod pending;
+mod persistent;
 mod plans;
+mod proxy;
+mod queue;
 mod ragged;
+mod request;
+mod start;
+mod ticket;
 mod wish;
 
 pub use bootstrap::UniqueId;
 pub use buffer::Buffer;
 pub use builder::{Builder, TransportKind};
-pub use communicator::{Buffers, Communicator, Request};
+pub use communicator::Communicator;
 pub use duration::parse_duration;
 pub use explain::{Candidate, Explanation};
 pub use half::{bf16, f16};
+pub use owned::Owned;
+pub use pending::{Failed, Pending, Waited};
+pub use persistent::Persistent;
 pub use ragged::Blocks;
+pub use request::{Buffers, Request};
 pub use sohu_coll_core::element::{E4m3, E5m2};
 pub use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};

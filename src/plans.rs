@@ -1,7 +1,7 @@
 //! The bound programs of a communicator: planned once for each shape of call, then found again.
 
-use crate::communicator::{Buffers, Request};
 use crate::connect::Fabric;
+use crate::request::{Buffers, Request};
 use crate::wish::Wish;
 use sohu_coll_algorithms as algorithms;
 use sohu_coll_algorithms::tuner::{Choice, Tuner};

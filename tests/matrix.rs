@@ -8,6 +8,8 @@ mod lives;
 #[path = "matrix/ragged.rs"]
 mod ragged;
 mod ranks;
+#[path = "matrix/started.rs"]
+mod started;
 #[path = "matrix/strict.rs"]
 mod strict;
 #[path = "matrix/sweep.rs"]
@@ -54,6 +56,17 @@ fn main() -> ExitCode {
             ("blocks_of_any_length_end_where_they_should", ragged::ragged_calls),
             ("splits_and_copies_have_the_ranks_they_should", groups::splits),
             ("threads_of_one_process_can_be_ranks", groups::threads),
+            ("started_calls_end_as_blocking_ones_do", || started::on_all("started")),
+            ("started_calls_are_made_in_their_order_however_they_are_waited_for", || {
+                started::on_all("order")
+            }),
+            ("what_nobody_waits_for_is_made_all_the_same", || started::on_all("forgotten")),
+            ("a_wait_that_ends_early_can_be_taken_up_again", || started::on_all("early")),
+            ("a_call_that_can_not_be_started_gives_its_buffers_back", || started::on_all("misuse")),
+            ("persistent_calls_can_be_made_again_and_again", || started::on_all("persistent")),
+            ("started_calls_are_futures", || started::on_all("futures")),
+            ("communicators_of_several_threads_need_no_common_order", started::opposite_orders),
+            ("a_panic_of_the_proxy_ends_the_communicator_and_not_the_process", started::panics),
             ("coming_and_going_leaves_nothing_behind", lives::coming_and_going),
         ],
         &[
@@ -64,6 +77,13 @@ fn main() -> ExitCode {
             ("strict", strict::play_strict),
             ("ragged", ragged::play_ragged),
             ("cycles", lives::play_cycles),
+            ("started", started::play_started),
+            ("order", started::play_order),
+            ("forgotten", started::play_forgotten),
+            ("early", started::play_early),
+            ("misuse", started::play_misuse),
+            ("persistent", started::play_persistent),
+            ("futures", started::play_futures),
         ],
     )
 }

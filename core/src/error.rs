@@ -139,6 +139,20 @@ pub enum Misuse {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// More calls are pending than a communicator keeps.
+    #[error("{call}: {max} calls are pending, the most there may be; wait for one of them first")]
+    Pending {
+        /// The call that was to be started.
+        call: &'static str,
+        /// The most that may be pending.
+        max: usize,
+    },
+    /// A call that was planned on another communicator.
+    #[error("{call}: planned on another communicator; start it on the one that planned it")]
+    Elsewhere {
+        /// The call.
+        call: &'static str,
+    },
     /// Memory for a registered buffer ran out.
     #[error("alloc of {bytes} bytes: {reason}")]
     Alloc {
@@ -225,6 +239,16 @@ pub enum Error {
         errno: i32,
         /// What to try, or empty.
         hint: String,
+    },
+    /// What drives the calls of a rank panicked.
+    #[error("{rank} panicked in {during}: {what}; this is a bug there, and the communicator can not go on")]
+    Panicked {
+        /// Whose thread.
+        rank: Rank,
+        /// What it was doing.
+        during: String,
+        /// What the panic said.
+        what: String,
     },
     /// An earlier call on this communicator failed, here or on another rank.
     #[error("the communicator is aborted: {cause}")]

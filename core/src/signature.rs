@@ -135,6 +135,10 @@ impl Signature {
     /// 0 where they were compared before.
     pub const RAGGED: u8 = 0x40;
 
+    /// Set in [`algorithm`](Self::algorithm) of a barrier, which is planned as an all-reduce of one byte and is none to the
+    /// ranks: one that makes the other is told so.
+    pub const BARRIER: u8 = 0x20;
+
     /// A signature for the time before the first call. Never sent.
     pub fn none() -> Self {
         Self {
@@ -177,6 +181,9 @@ impl Signature {
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sequence, collective, dtype, count) = (self.sequence, self.collective, self.dtype, self.count);
+        if self.algorithm & Self::BARRIER != 0 {
+            return write!(f, "call {sequence} barrier");
+        }
         if self.algorithm & Self::RAGGED != 0 {
             write!(f, "call {sequence} {collective}_v {dtype}[lengths #{count:x}]")?;
         } else {

@@ -9,6 +9,7 @@
 
 pub mod byte_ring;
 pub mod credit;
+pub mod custody;
 pub mod doorbell;
 pub mod ledger;
 pub mod line;
@@ -16,5 +17,6 @@ pub mod region;
 pub mod view;
 pub mod words;
 
+pub use custody::Custody;
 pub use region::{Ledger, ReadSpan, Region, Regions, WriteSpan};
 pub use view::{View, ViewMut};

@@ -4,7 +4,8 @@
 //! views. A link that moves bytes later than it was told to (a peer reads them in place, a peer writes into
 //! them, a kernel does) gets an owned span instead, and the [`Ledger`] remembers which bytes are out until
 //! the span is dropped. Invariant: nobody writes bytes that are lent, nobody touches bytes that are posted,
-//! and a call does not return to its caller while a span is out ([`scope`]).
+//! and memory does not go back to its caller while a span is out ([`scope`], and
+//! [`Custody`](crate::Custody) for a call that outlives the function that started it).
 
 use crate::ledger::give_back;
 use crate::view::{View, ViewMut};
@@ -19,11 +20,11 @@ pub use crate::ledger::{Ledger, SPANS_MAX};
 pub struct ReadSpan {
     base: *const u8,
     len: usize,
-    /// In the ledger, which outlives the span: [`scope`] borrows it, and does not end while a span is out.
+    /// In the ledger, which outlives the span: whoever borrows or owns it does not let go while a span is out.
     entry: NonNull<AtomicU64>,
 }
 
-// SAFETY: the span only carries the address; the bytes stay valid until it is dropped (`scope`), on any thread.
+// SAFETY: the span only carries the address; the bytes stay valid until it is dropped (`check_in`), on any thread.
 unsafe impl Send for ReadSpan {}
 
 impl ReadSpan {
@@ -44,7 +45,7 @@ impl ReadSpan {
 
     /// The bytes.
     pub fn view(&self) -> View<'_> {
-        // SAFETY: `scope` keeps the bytes mapped until this span is dropped.
+        // SAFETY: `check_in` keeps the bytes mapped until this span is dropped.
         unsafe { View::from_raw(self.base, self.len) }
     }
 }
@@ -52,7 +53,7 @@ impl ReadSpan {
 impl Drop for ReadSpan {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the ledger's words stay where they are until this span is dropped (`scope`).
+        // SAFETY: the ledger's words stay where they are until this span is dropped (`check_in`).
         let entry = unsafe { self.entry.as_ref() };
         give_back::<Sound>(entry, 0);
     }
@@ -63,7 +64,7 @@ impl Drop for ReadSpan {
 pub struct WriteSpan {
     base: *mut u8,
     len: usize,
-    /// In the ledger, which outlives the span: [`scope`] borrows it, and does not end while a span is out.
+    /// In the ledger, which outlives the span: whoever borrows or owns it does not let go while a span is out.
     entry: NonNull<AtomicU64>,
 }
 
@@ -88,7 +89,7 @@ impl WriteSpan {
 
     /// The bytes.
     pub fn view(&self) -> ViewMut<'_> {
-        // SAFETY: `scope` keeps the bytes mapped until this span is dropped.
+        // SAFETY: `check_in` keeps the bytes mapped until this span is dropped.
         unsafe { ViewMut::from_raw(self.base, self.len) }
     }
 
@@ -101,7 +102,7 @@ impl WriteSpan {
         self.base = self.base.wrapping_add(count);
         self.len -= count;
         if self.len > 0 {
-            // SAFETY: the ledger's words stay where they are until this span is dropped (`scope`).
+            // SAFETY: the ledger's words stay where they are until this span is dropped (`check_in`).
             let entry = unsafe { self.entry.as_ref() };
             give_back::<Sound>(entry, self.base.addr());
         }
@@ -110,7 +111,7 @@ impl WriteSpan {
 
 impl Drop for WriteSpan {
     fn drop(&mut self) {
-        // SAFETY: the ledger's words stay where they are until this span is dropped (`scope`).
+        // SAFETY: the ledger's words stay where they are until this span is dropped (`check_in`).
         let entry = unsafe { self.entry.as_ref() };
         give_back::<Sound>(entry, 0);
     }
@@ -161,7 +162,7 @@ impl<'a> Region<'a> {
     pub fn read(&self, range: Range<usize>) -> View<'a> {
         let (base, len) = self.at(&range);
         assert!(!self.ledger.touches(base.addr(), len, false), "read of bytes {range:?} that are posted");
-        // SAFETY: the buffer is mapped for 'a (`scope`) and `at` bounded the range.
+        // SAFETY: the buffer is mapped for 'a (`Places::regions`) and `at` bounded the range.
         unsafe { View::from_raw(base, len) }
     }
 
@@ -188,7 +189,7 @@ impl<'a> Region<'a> {
         let (base, len) = self.at(&range);
         assert!(self.writable, "write to bytes {range:?} of an input");
         assert!(!self.ledger.touches(base.addr(), len, true), "write to bytes {range:?} while a span is out");
-        // SAFETY: the buffer is mapped and writable for 'a (`scope`) and `at` bounded the range.
+        // SAFETY: the buffer is mapped and writable for 'a (`Places::regions`) and `at` bounded the range.
         unsafe { ViewMut::from_raw(base, len) }
     }
 
@@ -260,16 +261,64 @@ pub enum Loan<'a> {
     },
 }
 
+/// Where the input and the output of one call lie: base, length, and whether it may be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places([(*mut u8, usize, bool); 2]);
+
+impl Places {
+    /// The places of what is lent.
+    ///
+    /// # Panics
+    /// When a range of a shared buffer lies outside it.
+    #[inline]
+    pub(crate) fn of(loan: Loan<'_>) -> Self {
+        Self(match loan {
+            Loan::Apart { input, output } => {
+                [(input.as_ptr().cast_mut(), input.len(), false), (output.as_mut_ptr(), output.len(), true)]
+            }
+            Loan::Shared { buffer, input, output } => {
+                let (base, len) = (buffer.as_mut_ptr(), buffer.len());
+                assert!(input.end <= len && output.end <= len, "{input:?} and {output:?} of {len} bytes");
+                let part = |range: &Range<usize>| (base.wrapping_add(range.start), range.len(), true);
+                [part(&input), part(&output)]
+            }
+        })
+    }
+
+    /// The regions there.
+    ///
+    /// # Safety
+    /// For `'a` the places and the `len` bytes at `scratch` must stay mapped, writable where they are said to be, and
+    /// must be reached through the regions and the spans of `ledger` alone. The owner of the ledger must see to it that
+    /// none of its spans is out when one of them goes ([`check_in`]).
+    #[inline]
+    pub(crate) unsafe fn regions<'a>(&self, scratch: (*mut u8, usize), ledger: &'a Ledger) -> Regions<'a> {
+        let region = |(base, len, writable)| Region { base, len, writable, ledger };
+        let [input, output] = self.0;
+        Regions {
+            input: region(input),
+            output: region(output),
+            scratch: region((scratch.0, scratch.1, true)),
+        }
+    }
+}
+
+/// Ends the process when a span is out. Called before memory goes back to whom it belongs.
+#[inline]
+pub(crate) fn check_in(ledger: &Ledger) {
+    if ledger.out() != 0 {
+        // Going on would let the caller free memory that a peer or a kernel may still use.
+        eprintln!("sohu-coll: {} spans are out at the end of a call; this is a bug", ledger.out());
+        std::process::abort();
+    }
+}
+
 struct Closed<'a>(&'a Ledger);
 
 impl Drop for Closed<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.0.out() != 0 {
-            // Returning would let the caller free memory that a peer or a kernel may still use.
-            eprintln!("sohu-coll: {} spans are out at the end of a call; this is a bug", self.0.out());
-            std::process::abort();
-        }
+        check_in(self.0);
     }
 }
 
@@ -288,24 +337,9 @@ pub fn scope<R>(
     work: impl FnOnce(&Regions<'_>) -> R,
 ) -> R {
     let closed = Closed(ledger);
-    let region = |base: *mut u8, len, writable| Region { base, len, writable, ledger };
-    let scratch = region(scratch.as_mut_ptr(), scratch.len(), true);
-    let regions = match loan {
-        Loan::Apart { input, output } => Regions {
-            input: region(input.as_ptr().cast_mut(), input.len(), false),
-            output: region(output.as_mut_ptr(), output.len(), true),
-            scratch,
-        },
-        Loan::Shared { buffer, input, output } => {
-            let (base, len) = (buffer.as_mut_ptr(), buffer.len());
-            assert!(input.end <= len && output.end <= len, "{input:?} and {output:?} of {len} bytes");
-            Regions {
-                input: region(base.wrapping_add(input.start), input.len(), true),
-                output: region(base.wrapping_add(output.start), output.len(), true),
-                scratch,
-            }
-        }
-    };
+    // SAFETY: what is lent, the scratch memory and the ledger are borrowed until this returns, and `closed` does not let
+    // it return, nor unwind, while a span is out.
+    let regions = unsafe { Places::of(loan).regions((scratch.as_mut_ptr(), scratch.len()), ledger) };
     let result = work(&regions);
     drop(closed);
     result

@@ -241,6 +241,15 @@ pub(crate) enum Cause {
         /// What to try.
         hint: String,
     },
+    /// [`Error::Panicked`].
+    Panicked {
+        /// Whose thread.
+        rank: Rank,
+        /// In what.
+        during: String,
+        /// What it said.
+        what: String,
+    },
 }
 
 impl Cause {
@@ -269,6 +278,9 @@ impl Cause {
             Error::System { call, errno, hint } => {
                 Cause::System { call: text(&format!("{rank}: {call}")), errno: *errno, hint: text(hint) }
             }
+            Error::Panicked { rank, during, what } => {
+                Cause::Panicked { rank: *rank, during: text(during), what: text(what) }
+            }
             other => Cause::Refused(text(&format!("{rank}: {other}"))),
         }
     }
@@ -285,15 +297,17 @@ impl Cause {
             }
             Cause::Corrupt { peer, what } => Error::Corrupt { peer, what },
             Cause::System { call, errno, hint } => Error::System { call, errno, hint },
+            Cause::Panicked { rank, during, what } => Error::Panicked { rank, during, what },
         }
     }
 
     /// The ranks that the cause is about.
     pub(crate) fn culprits(&self) -> &[Rank] {
         match self {
-            Cause::Mismatch { peer, .. } | Cause::PeerLost { peer, .. } | Cause::Corrupt { peer, .. } => {
-                std::slice::from_ref(peer)
-            }
+            Cause::Mismatch { peer, .. }
+            | Cause::PeerLost { peer, .. }
+            | Cause::Corrupt { peer, .. }
+            | Cause::Panicked { rank: peer, .. } => std::slice::from_ref(peer),
             Cause::Missing { ranks, .. } => ranks,
             Cause::Timeout { culprits, .. } => culprits,
             Cause::Refused(_) | Cause::System { .. } => &[],

@@ -22,13 +22,14 @@ fn every_setting_is_read() {
         (CPUS, "4,0-2"),
         (HEAP, "2G"),
         (REPRODUCIBLE, "1"),
+        (PROXY, "1"),
         (LAUNCHED, "1"),
         ("PMI_RANK", "3"),
         ("HOME", "/root"),
     ])
     .unwrap();
     assert_eq!((config.rank, config.size), (Some(1), Some(4)));
-    assert_eq!(config.reproducible, Some(true));
+    assert_eq!((config.reproducible, config.proxy), (Some(true), Some(true)));
     assert_eq!(config.comm_id.as_deref(), Some("night run"));
     assert_eq!(config.timeout, Some(Duration::from_millis(500)));
     assert_eq!(config.transport, Some(TransportKind::Tcp));

@@ -73,6 +73,12 @@ impl Executor {
         Self { bound, states, first: 0, verified: false, meeting: false, unposted: 0 }
     }
 
+    /// Another executor of the same program, in no call.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self::new(self.bound.clone())
+    }
+
     /// The program that it runs.
     pub fn bound(&self) -> &Bound {
         &self.bound

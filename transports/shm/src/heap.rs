@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Pieces start on pages, so that the memory of a freed one can go back to the system.
 const PAGE: usize = 4096;
 
-/// First fit over a sparse file: the address space is there from the start, the memory comes with a piece
-/// and goes with it.
+/// Where registered memory comes from. First fit over a sparse file: the address space is there from the start, the memory
+/// comes with a piece and goes with it. Any thread may ask, also while the links are in use.
 #[derive(Debug)]
-pub(crate) struct Heap {
+pub struct Heap {
     fd: OwnedFd,
     map: Arc<Map>,
     /// Free runs of the heap: start in the segment -> length. Never adjacent to one another.
@@ -32,7 +32,7 @@ impl Heap {
     ///
     /// # Errors
     /// Says what there is, when there is not enough.
-    pub(crate) fn alloc(self: &Arc<Self>, len: usize) -> Result<HeapBytes, String> {
+    pub fn alloc(self: &Arc<Self>, len: usize) -> Result<HeapBytes, String> {
         let room = len.max(1).checked_next_multiple_of(PAGE).ok_or("more than there are addresses")?;
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((start, run)) = free.iter().find(|(_, run)| **run >= room).map(|(s, r)| (*s, *r)) else {

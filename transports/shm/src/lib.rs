@@ -14,7 +14,7 @@ mod links;
 mod map;
 mod segment;
 
-pub use heap::HeapBytes;
+pub use heap::{Heap, HeapBytes};
 pub use layout::Layout;
 pub use links::ShmLinks;
 pub use segment::{Segment, ShmError};

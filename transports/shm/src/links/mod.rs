@@ -12,7 +12,7 @@ mod swap;
 mod torn;
 
 use crate::futex::SharedFutex;
-use crate::heap::HeapBytes;
+use crate::heap::Heap;
 use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
 use loans::Loans;
@@ -29,6 +29,7 @@ use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::words::Mapped;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 /// The call that the links are in.
 #[derive(Clone, Copy)]
@@ -124,12 +125,9 @@ impl ShmLinks {
         self.segment.map.offset_of(base, len).is_some()
     }
 
-    /// Takes `len` zeroed bytes of registered memory.
-    ///
-    /// # Errors
-    /// Says what there is, when there is not enough.
-    pub fn alloc(&self, len: usize) -> Result<HeapBytes, String> {
-        self.segment.heap.alloc(len)
+    /// Where this rank's registered memory comes from.
+    pub fn heap(&self) -> Arc<Heap> {
+        self.segment.heap.clone()
     }
 
     #[inline]

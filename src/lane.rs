@@ -1,0 +1,130 @@
+//! One communicator's way to make calls, one after another: links, plans, and the number of the next call.
+//!
+//! Invariant: a lane is in one call at a time, and the calls have the order in which they were made. A communicator holds
+//! its lane itself while no call is pending, and else the lane is with the [`Queue`](crate::queue::Queue).
+
+use crate::engine::Engine;
+use crate::plans::{Asked, Plans};
+use crate::request::Request;
+use sohu_coll_core::exec::Executor;
+use sohu_coll_core::{Error, Rank, Signature};
+use sohu_coll_mem::region::Loan;
+use std::sync::Arc;
+
+/// Everything that a call needs, its buffers apart.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) rank: Rank,
+    pub(crate) size: u32,
+    pub(crate) engine: Engine,
+    pub(crate) plans: Plans,
+    /// The number of the next call.
+    pub(crate) sequence: u32,
+    /// The first failure. It stays, and every later call tells it.
+    pub(crate) failed: Option<Arc<Error>>,
+}
+
+/// A call that is planned for itself, apart from the plans that are kept and may go.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pub(crate) executor: Executor,
+    /// The call's signature, but for its sequence.
+    pub(crate) signature: Signature,
+}
+
+impl Lane {
+    /// Makes a call whose request is for `flags` too: see [`Signature::algorithm`].
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the request makes no sense; else as described at
+    /// [`Communicator`](crate::Communicator).
+    #[inline]
+    pub(crate) fn run(&mut self, request: Request<'_>, flags: u8) -> Result<(), Error> {
+        let asked = Asked::new(&request);
+        let fabric = &self.engine.fabric;
+        let Some(plan) = self.plans.recall(&asked).filter(|plan| plan.fits(&request.buffers, fabric)) else {
+            return self.run_anew(request, flags, asked);
+        };
+        if self.failed.is_some() {
+            return self.run_anew(request, flags, asked);
+        }
+        let algorithm = plan.signature.algorithm | flags;
+        let call = Signature { sequence: self.sequence, algorithm, ..plan.signature };
+        let loan = plan.loan(request.buffers);
+        let made = self.engine.make(&mut plan.executor, call, loan);
+        self.end(made)
+    }
+
+    /// As [`run`](Self::run), for a request that was not among the last few.
+    #[cold]
+    fn run_anew(&mut self, request: Request<'_>, flags: u8, asked: Asked) -> Result<(), Error> {
+        let fabric = &self.engine.fabric;
+        let (shape, loan) = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes))?;
+        self.ready()?;
+        let plan = self.plans.find(&shape, asked)?;
+        let algorithm = plan.signature.algorithm | flags;
+        let call = Signature { sequence: self.sequence, algorithm, ..plan.signature };
+        let made = self.engine.make(&mut plan.executor, call, loan);
+        self.end(made)
+    }
+
+    /// Makes a call that was planned apart.
+    ///
+    /// # Errors
+    /// As described at [`Communicator`](crate::Communicator).
+    #[inline]
+    pub(crate) fn make(
+        &mut self,
+        executor: &mut Executor,
+        call: Signature,
+        loan: Loan<'_>,
+    ) -> Result<(), Error> {
+        self.ready()?;
+        let call = Signature { sequence: self.sequence, ..call };
+        let made = self.engine.make(executor, call, loan);
+        self.end(made)
+    }
+
+    /// A plan for such calls that is nobody else's.
+    ///
+    /// # Errors
+    /// When an algorithm was forced that can not do it.
+    pub(crate) fn pin(&mut self, request: Request<'_>, flags: u8) -> Result<Box<Pinned>, Error> {
+        let (asked, fabric) = (Asked::new(&request), &self.engine.fabric);
+        let (shape, _) = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes))?;
+        let plan = self.plans.find(&shape, asked)?;
+        let algorithm = plan.signature.algorithm | flags;
+        let signature = Signature { algorithm, ..plan.signature };
+        Ok(Box::new(Pinned { executor: plan.executor.twin(), signature }))
+    }
+
+    /// Whether calls can be made.
+    ///
+    /// # Errors
+    /// [`Error::Aborted`] with the first failure.
+    #[inline]
+    pub(crate) fn ready(&self) -> Result<(), Error> {
+        match &self.failed {
+            None => Ok(()),
+            Some(cause) => Err(Error::Aborted { cause: cause.clone() }),
+        }
+    }
+
+    /// A call is over.
+    #[inline]
+    pub(crate) fn end(&mut self, made: Result<(), Box<Error>>) -> Result<(), Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        match made {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(*error)),
+        }
+    }
+
+    /// Ends the communicator here and on all peers.
+    #[cold]
+    pub(crate) fn fail(&mut self, error: Error) -> Error {
+        self.engine.control.abort(&error);
+        self.failed = Some(Arc::new(error.clone()));
+        error
+    }
+}
