@@ -8,6 +8,7 @@ use crate::drive::Manners;
 use crate::engine::Engine;
 use crate::explain::Explanation;
 use crate::lane::Lane;
+use crate::others;
 use crate::plans::{Plans, Shape};
 use crate::proxy::Proxy;
 use crate::queue::Queue;
@@ -36,6 +37,8 @@ pub struct Communicator {
     queue: Arc<Queue>,
     /// The thread that drives pending calls, where one is wanted and a call was started.
     proxy: Option<Proxy>,
+    /// Whether a call was ever started.
+    has_started: bool,
     memory: Memory,
     transport: &'static str,
     /// The settings that communicators made out of this one have too.
@@ -68,7 +71,17 @@ impl Communicator {
         let (size, memory, transport) = (fabric.size(), fabric.memory(), fabric.name());
         let engine = Engine::new(fabric, control, template.patience(), manners);
         let lane = Some(Lane { rank, size, engine, plans, sequence: 0, failed: None });
-        Self { rank, size, lane, queue: Queue::new(), proxy: None, memory, transport, template }
+        Self {
+            rank,
+            size,
+            lane,
+            queue: Queue::new(),
+            proxy: None,
+            has_started: false,
+            memory,
+            transport,
+            template,
+        }
     }
 
     pub(crate) fn template(&self) -> Builder {
@@ -125,8 +138,11 @@ impl Communicator {
 
     /// Hands the lane over to the queue of pending calls, if it is not there.
     pub(crate) fn hand_over(&mut self) {
-        if let Some(lane) = self.lane.take() {
-            self.queue.take_lane(lane);
+        let Some(lane) = self.lane.take() else { return };
+        self.queue.take_lane(lane);
+        if !self.has_started {
+            self.has_started = true;
+            others::add(&self.queue);
         }
         if self.proxy.is_none() && self.template.wants_proxy() {
             self.proxy = Proxy::start(&self.queue);

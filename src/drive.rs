@@ -6,6 +6,7 @@
 //! millisecond it sleeps on its doorbell, for at most [`NAP`].
 
 use crate::control::{Control, Status};
+use crate::others;
 use sohu_coll_core::error::{LinkError, list};
 use sohu_coll_core::exec::{Executor, Progress};
 use sohu_coll_core::link::Links;
@@ -223,7 +224,8 @@ impl Driver<'_> {
             Until::Time(end) if now < end => NAP.min(end - now),
             Until::Idle | Until::Time(_) => return Ok(Paused::Leave),
         };
-        if pause == Pause::Yield {
+        // Only here, where the wait is long: who looks only for a moment leaves soon, and helps nobody.
+        if others::help() || pause == Pause::Yield {
             std::thread::yield_now();
             return Ok(Paused::GoOn);
         }

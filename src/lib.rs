@@ -35,6 +35,7 @@ mod groups;
 mod lane;
 pub mod launch;
 pub mod limits;
+mod others;
 mod owned;
 mod pending;
 mod persistent;

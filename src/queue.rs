@@ -202,6 +202,20 @@ impl Queue {
         }
     }
 
+    /// Drives a little for others, if nobody else drives. Says whether calls are still pending that nobody drives.
+    pub(crate) fn help(&self) -> bool {
+        let mut state = self.state();
+        if state.open == 0 || state.driven || state.proxied {
+            return false;
+        }
+        state.driven = true;
+        drop(state);
+        // A panic has been told to all who wait for these calls; whose thread helped is not among them.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.drive(Goal::Empty, Until::Idle)));
+        let state = self.state();
+        state.open > 0 && !state.driven
+    }
+
     /// Drives calls. The caller has set `driven`; it is not when this returns.
     fn drive(&self, goal: Goal<'_>, until: Until) {
         let driving = Driving(self);

@@ -58,10 +58,12 @@ fn main() -> ExitCode {
     ranks::main(
         &[
             ("the_allocator_counts", the_allocator_counts),
-            ("the_second_equal_call_allocates_nothing_at_2_ranks", || second_call(2)),
-            ("the_second_equal_call_allocates_nothing_at_3_ranks", || second_call(3)),
+            ("the_second_equal_call_allocates_nothing_at_2_ranks", || second_call("count", 2)),
+            ("the_second_equal_call_allocates_nothing_at_3_ranks", || second_call("count", 3)),
+            ("a_persistent_call_allocates_nothing_at_2_ranks", || second_call("persistent", 2)),
+            ("a_persistent_call_allocates_nothing_at_3_ranks", || second_call("persistent", 3)),
         ],
-        &[("count", play)],
+        &[("count", play), ("persistent", play_persistent)],
     )
 }
 
@@ -72,9 +74,9 @@ fn the_allocator_counts() {
     drop(boxed);
 }
 
-fn second_call(size: u32) {
+fn second_call(role: &str, size: u32) {
     for transport in TRANSPORTS {
-        let mut group = Group::start("count", size);
+        let mut group = Group::start(role, size);
         for post in Post::all(size, transport, 60_000, "-") {
             group.tell(post.rank as usize, &post.line());
         }
@@ -133,6 +135,42 @@ fn play(member: &mut Member) {
                         .push(format!("{name} of {elements} elements, {home}: {made} in {REPEATS} calls"));
                 }
             }
+        }
+    }
+    member.say(if complaints.is_empty() { "none".into() } else { complaints.join("; ") }.as_str());
+}
+
+/// The role: makes calls that were planned once, blocking and started, one and two at a time, and says which allocated.
+fn play_persistent(member: &mut Member) {
+    let mut comm = Post::read(&member.hear()).join();
+    let mut complaints = Vec::new();
+    for count in [0, 2, 3_000, 200_000] {
+        let elements = count * comm.size() as usize;
+        let mut reduces =
+            comm.plan_all_reduce_in_place(vec![1f32; count], ReduceOp::Max).expect("a good call");
+        let input = comm.alloc::<f32>(count).expect("the heap is large");
+        let output = comm.alloc::<f32>(elements).expect("the heap is large");
+        let mut gathers = comm.plan_all_gather(input, output).expect("a good call");
+        let mut before = 0;
+        for round in 0..2 + REPEATS {
+            // The first two are for what is made when it is first needed.
+            if round == 2 {
+                before = ALLOCATIONS.get();
+            }
+            reduces.run(&mut comm).expect("a good call");
+            gathers = gathers.start(&mut comm).expect("it starts").wait().expect("a good call");
+            let one = reduces.start(&mut comm).expect("it starts");
+            let mut two = gathers.start(&mut comm).expect("it starts");
+            while !two.test() {
+                std::thread::yield_now();
+            }
+            gathers = two.wait().expect("a good call");
+            reduces = one.wait().expect("a good call");
+            gathers.run(&mut comm).expect("a good call");
+        }
+        let made = ALLOCATIONS.get() - before;
+        if made > 0 {
+            complaints.push(format!("{made} for {elements} elements"));
         }
     }
     member.say(if complaints.is_empty() { "none".into() } else { complaints.join("; ") }.as_str());

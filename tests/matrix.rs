@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             ("a_call_that_can_not_be_started_gives_its_buffers_back", || started::on_all("misuse")),
             ("persistent_calls_can_be_made_again_and_again", || started::on_all("persistent")),
             ("started_calls_are_futures", || started::on_all("futures")),
-            ("communicators_of_several_threads_need_no_common_order", started::opposite_orders),
+            ("calls_of_several_communicators_need_no_common_order", || started::on_all("opposite")),
             ("a_panic_of_the_proxy_ends_the_communicator_and_not_the_process", started::panics),
             ("coming_and_going_leaves_nothing_behind", lives::coming_and_going),
         ],
@@ -84,6 +84,7 @@ fn main() -> ExitCode {
             ("misuse", started::play_misuse),
             ("persistent", started::play_persistent),
             ("futures", started::play_futures),
+            ("opposite", started::play_opposite),
         ],
     )
 }

@@ -271,7 +271,7 @@ pub(crate) fn play_misuse(member: &mut Member) {
     let size = comm.size();
     let odd = vec![1u32; size as usize + 1];
     let at = odd.as_ptr();
-    refused(comm.start_all_to_all_in_place(odd), at, "all_to_all: buffer has");
+    refused(comm.start_all_to_all_in_place(odd), at, "all_to_all: ");
     let data = vec![1u32; 3];
     let at = data.as_ptr();
     refused(comm.start_broadcast_in_place(data, size), at, "is not a rank");
@@ -390,39 +390,44 @@ pub(crate) fn play_futures(member: &mut Member) {
     member.say(WELL);
 }
 
-/// Two communicators of the same two ranks, in this process. Each rank's two threads use them in opposite orders.
-pub(crate) fn opposite_orders() {
-    for count in [1, 20_000, 300_001] {
-        let (mut first, mut second) = (local(2, false), local(2, false));
-        std::thread::scope(|scope| {
-            for rank in 0..2 {
-                let (mut one, mut two) = (first.remove(0), second.remove(0));
-                scope.spawn(move || {
-                    for round in 0..10 {
-                        let a =
-                            one.start_all_reduce_in_place(input(rank, count, round), SUM).expect("it starts");
-                        let b = two.start_all_reduce_in_place(input(rank, count, 9), SUM).expect("it starts");
-                        let expected = (sum(2, count, round), sum(2, count, 9));
-                        // Each waits first for the one that the other waits for last: on threads of their own, for one
-                        // rank drives no communicator that it does not wait for.
-                        let wait = |pending: Pending<Vec<u32>>| pending.wait().expect("a good call");
-                        let found = std::thread::scope(|scope| match rank {
-                            0 => {
-                                let b = scope.spawn(move || wait(b));
-                                (wait(a), b.join().expect("it waits"))
-                            }
-                            _ => {
-                                let a = scope.spawn(move || wait(a));
-                                let b = wait(b);
-                                (a.join().expect("it waits"), b)
-                            }
-                        });
-                        assert!(found == expected, "round {round} of {count}");
-                    }
-                });
+/// Two communicators of the same ranks, whose calls ranks wait for in opposite orders: on one thread, which drives
+/// but what it waits for and helps with the rest, and on a thread for each.
+pub(crate) fn play_opposite(member: &mut Member) {
+    let mut one = join(member);
+    let mut two = one.duplicate().expect("all ranks duplicate");
+    let (rank, size) = (one.rank(), one.size());
+    let odd = rank % 2 == 1;
+    // The sum where ranks of even number gave what is of one call, and the others what is of another.
+    let mixed = |count: usize, calls: [u32; 2]| -> Vec<u32> {
+        let of = |rank: u32, index| value(rank, index, calls[rank as usize % 2]);
+        (0..count).map(|index| (0..size).fold(0u32, |sum, rank| sum.wrapping_add(of(rank, index)))).collect()
+    };
+    let wait = |pending: Pending<Vec<u32>>| pending.wait().expect("a good call");
+    for (round, count) in (0..).zip([1, 20_000, 300_001, 300_001, 20_000, 1]) {
+        let a = one.start_all_reduce_in_place(input(rank, count, round), SUM).expect("it starts");
+        let b = two.start_all_reduce_in_place(input(rank, count, 9), SUM).expect("it starts");
+        let (a, b) = match (round % 2, odd) {
+            (0, false) => (wait(a), wait(b)),
+            (0, true) => {
+                let b = wait(b);
+                (wait(a), b)
             }
-        });
+            _ => std::thread::scope(|scope| {
+                let b = scope.spawn(move || wait(b));
+                (wait(a), b.join().expect("it waits"))
+            }),
+        };
+        assert!(a == sum(size, count, round) && b == sum(size, count, 9), "round {round} of {count}");
+        // A blocking call of one, while one of the other is pending: the other way round on ranks of odd number.
+        let (starts, blocks) = if odd { (&mut one, &mut two) } else { (&mut two, &mut one) };
+        let pending = starts.start_all_reduce_in_place(input(rank, count, 4), SUM).expect("it starts");
+        let mut data = input(rank, count, 3);
+        blocks.all_reduce_in_place(&mut data, SUM).expect("a good call");
+        let (of_one, of_two) = (mixed(count, [3, 4]), mixed(count, [4, 3]));
+        let expected = if odd { (of_two, of_one) } else { (of_one, of_two) };
+        assert!((data, wait(pending)) == expected, "round {round} of {count}");
     }
+    member.say(WELL);
 }
 
 /// All ranks of this process.
@@ -456,7 +461,12 @@ pub(crate) fn panics() {
         pin!(&mut first).poll(&mut Context::from_waker(&waker)).is_pending(),
         "the other rank has not come"
     );
-    let theirs = [1, 2].map(|call| other.start_all_reduce_in_place(vec![call; 10], SUM).expect("it starts"));
+    let one = other.start_all_reduce_in_place(vec![1u32; 10], SUM).expect("it starts");
+    assert_eq!(one.wait().expect("a call that all ranks made"), [2; 10]);
+    // This thread must not drive, or it would be the one that panics.
+    while !format!("{first:?}").contains("over") {
+        std::thread::yield_now();
+    }
     // The first was over when its waker panicked.
     assert_eq!(first.wait().expect("a good call"), [2; 10]);
     let failed = second.wait().expect_err("the proxy has panicked");
@@ -467,7 +477,6 @@ pub(crate) fn panics() {
     };
     named(&failed.error);
     named(&comm.barrier().expect_err("the communicator is aborted"));
-    let [one, two] = theirs.map(Pending::wait);
-    assert_eq!(one.expect("a call that all ranks made"), [2; 10]);
+    let two = other.start_all_reduce_in_place(vec![2u32; 10], SUM).and_then(Pending::wait);
     named(&two.expect_err("rank 0 did not make it").error);
 }

@@ -1,0 +1,34 @@
+//! Pending calls of other communicators: driven now and then by a thread that waits long for something of its own.
+//!
+//! Two ranks that wait for the calls of two communicators in opposite orders would otherwise wait for each other: each
+//! would drive the one that the other does not. Invariant: nothing here blocks, and a thread that helps does not help on.
+
+use crate::queue::Queue;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+
+/// Queues that calls were started on, of all communicators of this process.
+static QUEUES: Mutex<Vec<Weak<Queue>>> = Mutex::new(Vec::new());
+
+/// From now on, threads that wait for something else drive this queue too.
+pub(crate) fn add(queue: &Arc<Queue>) {
+    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    queues.retain(|queue| queue.strong_count() > 0);
+    queues.push(Arc::downgrade(queue));
+}
+
+/// Drives all queues a little that nobody drives. Says whether calls of some are pending still, so that it is no time to
+/// sleep.
+#[cold]
+pub(crate) fn help() -> bool {
+    let queues = match QUEUES.try_lock() {
+        Ok(queues) => queues,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        // Another thread is at it.
+        Err(TryLockError::WouldBlock) => return false,
+    };
+    let mut pending = false;
+    for queue in queues.iter().filter_map(Weak::upgrade) {
+        pending |= queue.help();
+    }
+    pending
+}
