@@ -7,6 +7,8 @@ mod calls;
 mod deaths;
 #[path = "faults/job.rs"]
 mod job;
+#[path = "faults/pending.rs"]
+mod pending;
 mod ranks;
 #[path = "faults/script.rs"]
 mod script;
@@ -35,6 +37,9 @@ fn main() -> ExitCode {
             ("a_rank_killed_during_a_call_is_named_by_all_within_a_second", deaths::during),
             ("a_rank_killed_between_calls_is_named_by_all_within_a_second", deaths::between),
             ("a_failed_communicator_leaves_nothing_in_its_process", deaths::leaves_nothing),
+            ("a_rank_killed_while_calls_are_pending_is_named_by_each", pending::killed),
+            ("a_mismatch_among_pending_calls_fails_it_and_those_behind_it", pending::mismatch),
+            ("pending_calls_have_the_deadline_of_a_call", pending::deadline),
             ("a_stopped_rank_is_named_by_all_at_the_deadline", stops::stopped),
             ("a_rank_stopped_in_a_call_is_named_by_all_at_the_deadline", stops::stopped_in_call),
             ("a_stopped_rank_that_goes_on_in_time_hurts_nobody", stops::continued),

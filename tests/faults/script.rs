@@ -2,7 +2,7 @@
 
 use crate::ranks::values::{Kind, PERIOD, Values, fill, first_difference};
 use crate::ranks::{Member, Post, host, report};
-use sohu_coll::{Buffers, Collective, Communicator, DType, Error, ReduceOp, Request};
+use sohu_coll::{Buffers, Collective, Communicator, DType, Error, Failed, Pending, ReduceOp, Request};
 use std::time::{Duration, Instant};
 
 /// What nobody wrote yet.
@@ -142,6 +142,7 @@ pub(crate) fn play(member: &mut Member) {
             }
             ["call", ref call @ ..] => actor.calls(member, Call::read(call), 1),
             ["loop", ref call @ ..] => actor.calls(member, Call::read(call), u64::MAX),
+            ["pend", ref counts @ ..] => actor.pend(member, counts),
             ["lengths", input, output] => actor.lengths(member, input, output),
             ["leave"] => {
                 actor.comm = None;
@@ -181,6 +182,38 @@ impl Actor {
             if time == 0 {
                 member.say("going");
             }
+        }
+    }
+
+    /// Starts all-reduces of so many elements each, says `calling`, then waits for all and reports each.
+    fn pend(&mut self, member: &mut Member, counts: &[&str]) {
+        let comm = self.comm();
+        let (rank, size) = (comm.rank(), comm.size());
+        let start = |count: &&str| {
+            let count: usize = count.parse().expect("a count");
+            let input = vec![rank.cast_signed() + 1; count];
+            comm.start_all_reduce(input, vec![-1; count], ReduceOp::Sum)
+        };
+        let begun = Instant::now();
+        let started: Vec<_> = counts.iter().map(start).collect();
+        member.say("calling");
+        let sum = (size * (size + 1) / 2).cast_signed();
+        for pending in started {
+            let ended = pending.and_then(Pending::wait);
+            let took = begun.elapsed();
+            let (result, (_, output)) = match ended {
+                Ok(buffers) => (Ok(()), buffers),
+                Err(Failed { error, buffers }) => (Err(error), buffers),
+            };
+            let all = |expected: i32| output.iter().all(|element| *element == expected);
+            let state = if all(sum) {
+                "right"
+            } else if all(-1) {
+                "untouched"
+            } else {
+                "wrong"
+            };
+            member.say(&report::line(&result, took, state));
         }
     }
 
