@@ -62,3 +62,4 @@ pub use ragged::Blocks;
 pub use request::{Buffers, Request};
 pub use sohu_coll_core::element::{E4m3, E5m2};
 pub use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
+pub use start::Untyped;

@@ -47,8 +47,8 @@ pub enum Waited<B> {
 ///
 /// After any error but [`Error::Misuse`] the contents of the output are undefined.
 pub struct Failed<B> {
-    /// Why.
-    pub error: Error,
+    /// Why. Boxed, to keep small what nearly always goes well.
+    pub error: Box<Error>,
     /// What the call was given.
     pub buffers: B,
 }
@@ -109,7 +109,7 @@ impl<B> Pending<B> {
         let buffers = (self.rebuild)(kept);
         Some(match error {
             None => Ok(buffers),
-            Some(error) => Err(Failed { error, buffers }),
+            Some(error) => Err(Failed { error: error.into(), buffers }),
         })
     }
 }
@@ -167,7 +167,7 @@ impl<B> std::error::Error for Failed<B> {}
 impl<B> From<Failed<B>> for Error {
     /// The error alone; the buffers are dropped.
     fn from(failed: Failed<B>) -> Self {
-        failed.error
+        *failed.error
     }
 }
 

@@ -53,7 +53,7 @@ impl<B> Persistent<B> {
     pub fn start(self, comm: &mut Communicator) -> Result<Pending<Self>, Failed<Self>> {
         match self.check(comm) {
             Ok(()) => comm.start_kept(self.kept, self.again),
-            Err(error) => Err(Failed { error, buffers: self }),
+            Err(error) => Err(Failed { error: error.into(), buffers: self }),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::pending::{Failed, Pending};
 use crate::persistent::Persistent;
 use crate::queue::{Goal, Job, PENDING_MAX};
 use crate::ticket::{Kept, Ticket};
-use sohu_coll_core::{Collective, DType, Element, Misuse, ReduceOp, Signature};
+use sohu_coll_core::{Collective, DType, Element, Error, Misuse, ReduceOp, Signature};
 use std::sync::Arc;
 
 /// Writes the calls of one collective. `$op` and `$root` say what is asked for, by the names of the arguments.
@@ -110,6 +110,33 @@ calls! {
         "all_to_all_in_place": start_all_to_all_in_place, plan_all_to_all_in_place;
 }
 
+/// What an untyped call is, its buffers apart: for callers that learn the element type at run time, as
+/// [`Request`](crate::Request).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untyped {
+    /// Which collective.
+    pub collective: Collective,
+    /// Element type.
+    pub dtype: DType,
+    /// Reduction; ignored where the collective does not reduce.
+    pub op: ReduceOp,
+    /// The root; ignored where there is none.
+    pub root: u32,
+}
+
+impl From<Untyped> for Terms {
+    fn from(call: Untyped) -> Self {
+        let Untyped { collective, dtype, op, root } = call;
+        Self { collective, dtype, op, root, flags: 0 }
+    }
+}
+
+/// What starting a call comes to.
+type Started<B> = Result<Pending<B>, Failed<B>>;
+
+/// What planning a call comes to.
+type Planned<B> = Result<Persistent<B>, Failed<B>>;
+
 fn terms<B: Owned>(collective: Collective, op: ReduceOp, root: u32) -> Terms {
     Terms { collective, dtype: B::Element::DTYPE, op, root, flags: 0 }
 }
@@ -119,10 +146,50 @@ impl Communicator {
     ///
     /// # Errors
     /// As for [`barrier`](Self::barrier), and [`Misuse::Pending`] when too many calls are pending.
-    pub fn start_barrier(&mut self) -> Result<Pending<()>, Failed<()>> {
+    pub fn start_barrier(&mut self) -> Started<()> {
         let (collective, dtype, op) = (Collective::AllReduce, DType::U8, ReduceOp::Max);
         let terms = Terms { collective, dtype, op, root: 0, flags: Signature::BARRIER };
         self.start(terms, Bare([0]))
+    }
+
+    /// Starts any call, on bytes.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), and [`Misuse::Pending`] when too many calls are pending. [`Failed`] gives the buffers back.
+    pub fn start_untyped<I, O>(&mut self, call: Untyped, input: I, output: O) -> Started<(I, O)>
+    where
+        I: Owned<Element = u8>,
+        O: Owned<Element = u8>,
+    {
+        self.start(call.into(), Apart(input, output))
+    }
+
+    /// Starts any call in place, on bytes.
+    ///
+    /// # Errors
+    /// As for [`start_untyped`](Self::start_untyped).
+    pub fn start_untyped_in_place<D: Owned<Element = u8>>(&mut self, call: Untyped, data: D) -> Started<D> {
+        self.start(call.into(), Shared(data))
+    }
+
+    /// Plans any call, on bytes.
+    ///
+    /// # Errors
+    /// [`Misuse`](crate::Misuse) as for [`run`](Self::run); [`Failed`] gives the buffers back.
+    pub fn plan_untyped<I, O>(&mut self, call: Untyped, input: I, output: O) -> Planned<(I, O)>
+    where
+        I: Owned<Element = u8>,
+        O: Owned<Element = u8>,
+    {
+        self.plan(call.into(), Apart(input, output))
+    }
+
+    /// Plans any call in place, on bytes.
+    ///
+    /// # Errors
+    /// As for [`plan_untyped`](Self::plan_untyped).
+    pub fn plan_untyped_in_place<D: Owned<Element = u8>>(&mut self, call: Untyped, data: D) -> Planned<D> {
+        self.plan(call.into(), Shared(data))
     }
 
     fn keep<W: Holder>(&self, terms: Terms, owner: W) -> Kept {
@@ -130,26 +197,22 @@ impl Communicator {
         Kept { owner: Box::new(owner), pinned: None, terms, ticket, queue: self.own_queue() }
     }
 
-    fn start<W: Holder>(&mut self, terms: Terms, owner: W) -> Result<Pending<W::Given>, Failed<W::Given>> {
+    fn start<W: Holder>(&mut self, terms: Terms, owner: W) -> Started<W::Given> {
         self.start_kept(self.keep(terms, owner), given::<W>)
     }
 
     /// Starts a call, and drives it a little.
-    pub(crate) fn start_kept<B>(
-        &mut self,
-        mut kept: Kept,
-        rebuild: fn(Kept) -> B,
-    ) -> Result<Pending<B>, Failed<B>> {
+    pub(crate) fn start_kept<B>(&mut self, mut kept: Kept, rebuild: fn(Kept) -> B) -> Started<B> {
         if let Err(error) = self.check(kept.terms.request(kept.owner.buffers())) {
-            return Err(Failed { error, buffers: rebuild(kept) });
+            return Err(Failed { error: error.into(), buffers: rebuild(kept) });
         }
         self.hand_over();
         let Kept { owner, pinned, terms, ticket, queue } = kept;
         if let Err(job) = queue.push(Job { owner, pinned, terms, ticket: ticket.clone() }) {
             let Job { owner, pinned, terms, ticket } = job;
             let kept = Kept { owner, pinned, terms, ticket, queue };
-            let error = Misuse::Pending { call: terms.call(), max: PENDING_MAX }.into();
-            return Err(Failed { error, buffers: rebuild(kept) });
+            let error = Error::from(Misuse::Pending { call: terms.call(), max: PENDING_MAX });
+            return Err(Failed { error: error.into(), buffers: rebuild(kept) });
         }
         queue.wait(Goal::Call(&ticket), Until::Idle);
         let failed = ticket.has_failed();
@@ -161,7 +224,7 @@ impl Communicator {
     }
 
     /// Plans a call now, if no call is pending, or when it is first made.
-    fn plan<W: Holder>(&mut self, terms: Terms, owner: W) -> Result<Persistent<W::Given>, Failed<W::Given>> {
+    fn plan<W: Holder>(&mut self, terms: Terms, owner: W) -> Planned<W::Given> {
         let mut kept = self.keep(terms, owner);
         let planned = self.check(terms.request(kept.owner.buffers())).and_then(|()| {
             let request = terms.request(kept.owner.buffers());
@@ -169,7 +232,7 @@ impl Communicator {
         });
         match planned {
             Ok(pinned) => Ok(Persistent::new::<W>(Kept { pinned, ..kept })),
-            Err(error) => Err(Failed { error, buffers: given::<W>(kept) }),
+            Err(error) => Err(Failed { error: error.into(), buffers: given::<W>(kept) }),
         }
     }
 }

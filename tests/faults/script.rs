@@ -203,7 +203,7 @@ impl Actor {
             let took = begun.elapsed();
             let (result, (_, output)) = match ended {
                 Ok(buffers) => (Ok(()), buffers),
-                Err(Failed { error, buffers }) => (Err(error), buffers),
+                Err(Failed { error, buffers }) => (Err(*error), buffers),
             };
             let all = |expected: i32| output.iter().all(|element| *element == expected);
             let state = if all(sum) {

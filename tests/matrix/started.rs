@@ -262,7 +262,7 @@ pub(crate) fn play_early(member: &mut Member) {
 #[track_caller]
 fn refused<D: Owned>(result: Result<Pending<D>, Failed<D>>, at: *const D::Element, text: &str) {
     let Err(Failed { error, buffers }) = result else { panic!("it makes no sense") };
-    assert!(matches!(error, Error::Misuse(_)) && error.to_string().contains(text), "{error}");
+    assert!(matches!(*error, Error::Misuse(_)) && error.to_string().contains(text), "{error}");
     assert_eq!(buffers.elements().as_ptr(), at);
 }
 
@@ -299,7 +299,7 @@ pub(crate) fn play_misuse(member: &mut Member) {
     if comm.rank() != 0 {
         let failed = comm.start_barrier().expect_err("there is no room");
         let full = Error::from(Misuse::Pending { call: "barrier", max: MOST });
-        assert_eq!(failed.error, full);
+        assert_eq!(*failed.error, full);
         other.barrier().expect("every rank comes");
     }
     pending.into_iter().for_each(|barrier| barrier.wait().expect("a good call"));

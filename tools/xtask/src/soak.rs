@@ -5,6 +5,7 @@
 
 mod cycles;
 mod draw;
+mod flight;
 mod options;
 mod play;
 mod sheet;
@@ -54,8 +55,12 @@ pub(crate) fn main(arguments: &[&str]) -> Result<ExitCode, String> {
 fn rank(options: &Options) -> Result<u8, String> {
     let text = |error: Error| error.to_string();
     let builder = Communicator::builder().from_env().map_err(text)?;
-    let mut world =
-        builder.transport(options.transport).timeout(CALL_MAX).build().map_err(|e| format!("start: {e}"))?;
+    let mut world = builder
+        .transport(options.transport)
+        .proxy(options.proxy())
+        .timeout(CALL_MAX)
+        .build()
+        .map_err(|e| format!("start: {e}"))?;
     // What ranks have to tell each other does not go between the calls that are tried.
     let mut own = world.duplicate().map_err(|error| format!("the second communicator: {error}"))?;
     if let Task::Cycles(cycles) = options.task {
@@ -86,17 +91,13 @@ fn rank(options: &Options) -> Result<u8, String> {
             }
         }
     }
-    drop_all(&mut player, &mut own).map_err(text)?;
+    player.rest()?;
+    // Nobody counts what is open before everybody has closed what was.
+    own.barrier().map_err(text)?;
     let last = Usage::now()?;
     let bytes = player.bytes();
     // Without a count on the way, as with `--until`, there is nothing to compare with.
     finish(&mut own, options, (made, bytes), (first.unwrap_or(last), last)).map_err(text)
-}
-
-/// Ends everything but the first two communicators, on every rank.
-fn drop_all(player: &mut Player, own: &mut Communicator) -> Result<(), Error> {
-    player.rest();
-    own.barrier()
 }
 
 /// What rank 0 tells all at the end of a chapter.

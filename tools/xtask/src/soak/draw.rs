@@ -38,6 +38,12 @@ const EDGES: [usize; 12] = [
 const RECENT: usize = 8;
 /// Rounds of busy work of the rank that is late: up to some milliseconds.
 const LATE_MAX: u64 = 4 << 20;
+/// The longest buffer of a call that is started or planned: several are there at once.
+const STARTED_MAX: usize = 2 << 20;
+/// Calls of a group that can be pending.
+pub(super) const FLIGHTS_MAX: usize = 6;
+/// The most runs of a persistent call.
+const RUNS_MAX: u64 = 4;
 
 /// Random numbers from a seed: splitmix64.
 #[derive(Clone, Debug)]
@@ -93,6 +99,19 @@ pub(super) enum Home {
     Fresh,
 }
 
+/// How a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// It returns when it is over.
+    Blocking,
+    /// It is started, and waited for when the script says so.
+    Started,
+    /// It is started, and nobody waits for it.
+    Forgotten,
+    /// It is planned, and made so many times.
+    Persistent(u64),
+}
+
 /// What of a call can come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -112,6 +131,7 @@ pub(super) struct Call {
     /// The name of the group that calls.
     pub(super) group: u32,
     pub(super) shape: Shape,
+    pub(super) how: How,
     /// A rank of the group; given also where the collective has none.
     pub(super) root: u32,
     /// Differs from call to call, so that bytes of an earlier one are wrong in this one.
@@ -138,6 +158,8 @@ pub(super) struct Group {
 pub(super) enum Step {
     /// A group makes a call.
     Call(Call),
+    /// A group waits for one of its calls that are pending. Each rank takes one by its own number, so the orders differ.
+    Wait { group: u32, salt: u64 },
     /// A group parts. What each of its ranks says, and what must come of it.
     Split { parent: u32, said: Vec<(Option<u32>, i64)>, made: Vec<Group> },
     /// A group gets a second communicator.
@@ -182,7 +204,11 @@ impl Script {
             return Step::Call(self.largest());
         }
         let room = self.live.len() + COLOURS.len() <= LIVE_MAX;
-        match self.rng.below(48) {
+        match self.rng.below(56) {
+            48..=55 => {
+                let group = self.parent().name;
+                Step::Wait { group, salt: self.rng.next() }
+            }
             0 | 1 if room => self.split(),
             2 if room => self.duplicate(),
             3 | 4 if self.live.len() > 1 => {
@@ -239,8 +265,15 @@ impl Script {
         let size = group.members.len() as u32;
         let again = !self.recent.is_empty() && self.rng.once_in(4);
         let shape = if again { self.rng.one_of(&self.recent) } else { self.shape() };
+        let how = match self.rng.below(8) {
+            0 | 1 => How::Started,
+            2 => How::Forgotten,
+            3 => How::Persistent(1 + self.rng.below(RUNS_MAX)),
+            _ => How::Blocking,
+        };
+        let longest = if how == How::Blocking { BYTES_MAX } else { STARTED_MAX };
         // A shape of a smaller group may be too long for this one.
-        let shape = Shape { count: shape.count.min(count_max(&shape, size)), ..shape };
+        let shape = Shape { count: shape.count.min(count_max(&shape, size, longest)), ..shape };
         if !again {
             self.recent.truncate(RECENT - 1);
             self.recent.insert(0, shape);
@@ -250,6 +283,7 @@ impl Script {
         Call {
             group: group.name,
             shape,
+            how,
             root: self.rng.below(size.into()) as u32,
             salt: self.rng.next(),
             offset: if self.rng.once_in(4) { self.rng.index(OFFSET_MAX + 1) } else { 0 },
@@ -308,15 +342,16 @@ impl Script {
             homes: [home; 2],
         };
         let size = self.live[0].members.len() as u32;
-        let shape = Shape { count: count_max(&shape, size), ..shape };
-        Call { group: 0, shape, root: size - 1, salt: self.rng.next(), offset: 0, spare: 0, late: None }
+        let shape = Shape { count: count_max(&shape, size, BYTES_MAX), ..shape };
+        let how = How::Blocking;
+        Call { group: 0, shape, how, root: size - 1, salt: self.rng.next(), offset: 0, spare: 0, late: None }
     }
 }
 
-/// The most elements of a block with which no buffer is too long.
-fn count_max(shape: &Shape, size: u32) -> usize {
+/// The most elements of a block with which no buffer is longer than `longest`.
+fn count_max(shape: &Shape, size: u32, longest: usize) -> usize {
     let held = shape.collective.held(size, true);
-    BYTES_MAX / held[0].max(held[1]) as usize / shape.dtype.size()
+    longest / held[0].max(held[1]) as usize / shape.dtype.size()
 }
 
 impl Iterator for Script {

@@ -9,7 +9,7 @@ Real processes make random calls, and every result is checked.
 Usage: cargo xtask soak [--seconds 120 | --until CALL | --cycles 10000] [FLAGS]
 
   --seconds N         for how long; 120 unless set
-  --seed S            which calls; 1 unless set
+  --seed S            which calls; 1 unless set. If it is odd, a proxy thread drives those that are started
   --ranks N           1 to 8; 2 unless set
   --transport NAME    shm (unless set) or tcp
   --until CALL        makes the calls before this number and ends, however long they take
@@ -95,6 +95,11 @@ impl Options {
             _ => return Err("one of --seconds, --until and --cycles, please".into()),
         };
         Ok(options)
+    }
+
+    /// Whether a thread drives the calls that are started.
+    pub(super) fn proxy(&self) -> bool {
+        self.seed % 2 == 1
     }
 
     /// The command that does the same.

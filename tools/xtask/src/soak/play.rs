@@ -1,6 +1,7 @@
 //! One rank's part in the calls.
 
-use super::draw::{BYTES_MAX, Call, Group, Home, OFFSET_MAX, Rng, Step};
+use super::draw::{BYTES_MAX, Call, FLIGHTS_MAX, Group, Home, How, OFFSET_MAX, Rng, Step};
+use super::flight::{self, Flight};
 use super::sheet::{GUARD, Sheets};
 use super::values::Values;
 use sohu_coll::{Buffer, Buffers, Communicator, Error, Request};
@@ -14,15 +15,22 @@ const KEPT_MAX: usize = 1 << 20;
 /// The name of the group of all ranks.
 const WORLD: u32 = 0;
 
-/// A communicator, and the memory that is registered with it: of inputs and of outputs.
+/// A communicator, its calls that are pending, and the memory that is registered with it: of inputs and of outputs.
 struct Held {
     comm: Communicator,
+    flights: Vec<Flight>,
     kept: [Option<Buffer<u8>>; 2],
 }
 
 impl Held {
     fn new(comm: Communicator) -> Self {
-        Self { comm, kept: [None, None] }
+        Self { comm, flights: Vec::new(), kept: [None, None] }
+    }
+
+    /// Drops the communicator, and looks at what came of the calls that were pending.
+    fn end(self) -> Result<(), String> {
+        drop(self.comm);
+        self.flights.into_iter().try_for_each(Flight::land)
     }
 }
 
@@ -49,10 +57,20 @@ impl Player {
         self.bytes
     }
 
-    /// Drops everything but the world.
-    pub(super) fn rest(&mut self) {
-        self.groups.retain(|name, _| *name == WORLD);
-        self.groups.values_mut().for_each(|held| held.kept = [None, None]);
+    /// Drops everything but the world, and waits for all that is pending.
+    ///
+    /// # Errors
+    /// Says which call came to a wrong end.
+    pub(super) fn rest(&mut self) -> Result<(), String> {
+        let mut rest = std::mem::take(&mut self.groups);
+        let world = rest.remove(&WORLD);
+        rest.into_values().try_for_each(Held::end)?;
+        if let Some(mut world) = world {
+            world.kept = [None, None];
+            std::mem::take(&mut world.flights).into_iter().try_for_each(Flight::land)?;
+            self.groups.insert(WORLD, world);
+        }
+        Ok(())
     }
 
     /// Does this rank's part of a step.
@@ -73,14 +91,16 @@ impl Player {
                 let copy = held.comm.duplicate().map_err(|error| format!("duplicate: {error}"))?;
                 self.join(Some(copy), Some(made))
             }
-            Step::Drop { group } => {
-                self.groups.remove(group);
-                Ok(())
+            Step::Drop { group } => self.groups.remove(group).map_or(Ok(()), Held::end),
+            Step::Wait { group, salt } => {
+                let Some(Held { flights, .. }) = self.groups.get_mut(group) else { return Ok(()) };
+                if flights.is_empty() {
+                    return Ok(());
+                }
+                let at = Rng::new(*salt, self.rank.into()).next() % flights.len() as u64;
+                flights.swap_remove(at as usize).land()
             }
-            Step::Rest => {
-                self.rest();
-                Ok(())
-            }
+            Step::Rest => self.rest(),
         }
     }
 
@@ -103,7 +123,7 @@ impl Player {
 
     /// Makes one call and looks at every byte.
     fn call(&mut self, call: &Call) -> Result<(), String> {
-        let Some(Held { comm, kept }) = self.groups.get_mut(&call.group) else { return Ok(()) };
+        let Some(Held { comm, flights, kept }) = self.groups.get_mut(&call.group) else { return Ok(()) };
         let (rank, size) = (comm.rank(), comm.size());
         if let Some((_, work)) = call.late.filter(|late| late.0 == rank) {
             let mut rng = Rng::new(call.salt, 0);
@@ -112,6 +132,12 @@ impl Player {
             }
         }
         let shape = &call.shape;
+        if call.how != How::Blocking {
+            let (bytes, flight) = flight::make(comm, call)?;
+            self.bytes += bytes;
+            flights.extend(flight);
+            return if flights.len() > FLIGHTS_MAX { flights.remove(0).land() } else { Ok(()) };
+        }
         let values = Values { dtype: shape.dtype, op: shape.op, salt: call.salt };
         let sheets = Sheets::of(call, rank, size);
         // Each rank's buffers start elsewhere, if not at the start of a page.

@@ -184,14 +184,15 @@ impl Sheet {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draw::Home;
+    use super::super::draw::{Home, How};
     use super::*;
     use sohu_coll::{DType, ReduceOp};
 
     fn call(collective: Collective, in_place: bool) -> Call {
         let homes = [Home::Private; 2];
         let shape = Shape { collective, dtype: DType::U8, op: ReduceOp::Sum, count: 5, in_place, homes };
-        Call { group: 0, shape, root: 1, salt: 3, offset: 0, spare: 2, late: None }
+        let how = How::Blocking;
+        Call { group: 0, shape, how, root: 1, salt: 3, offset: 0, spare: 2, late: None }
     }
 
     #[test]

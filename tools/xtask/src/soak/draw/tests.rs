@@ -39,6 +39,7 @@ fn calls_are_of_live_groups_and_name_their_ranks() {
                     let longest = held[0].max(held[1]) as usize * call.shape.count * call.shape.dtype.size();
                     assert!(longest <= BYTES_MAX && call.offset <= OFFSET_MAX, "{number}: {longest} bytes");
                 }
+                Step::Wait { group, .. } => drop(find(group)),
                 Step::Split { parent, said, made } => {
                     let parent = find(parent);
                     assert_eq!(said.len(), parent.members.len(), "{number}");
@@ -68,9 +69,13 @@ fn calls_are_of_live_groups_and_name_their_ranks() {
 #[test]
 fn everything_that_can_be_drawn_is() {
     let (mut kinds, mut sizes, mut steps_seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for (_, step) in steps(1, 3, 0, 10_000) {
+    for (_, step) in steps(1, 3, 0, 20_000) {
         let name = match &step {
-            Step::Call(_) => "call",
+            Step::Call(Call { how: How::Blocking, .. }) => "blocking call",
+            Step::Call(Call { how: How::Started, .. }) => "started call",
+            Step::Call(Call { how: How::Forgotten, .. }) => "forgotten call",
+            Step::Call(Call { how: How::Persistent(_), .. }) => "persistent call",
+            Step::Wait { .. } => "wait",
             Step::Split { said, .. } if said.iter().any(|said| said.0.is_none()) => {
                 "split, some without colour"
             }
@@ -86,7 +91,7 @@ fn everything_that_can_be_drawn_is() {
         }
     }
     assert_eq!(kinds.len(), 8 * 12 * 5);
-    assert_eq!(steps_seen.len(), 6, "{steps_seen:?}");
+    assert_eq!(steps_seen.len(), 10, "{steps_seen:?}");
     for edge in EDGES {
         for size in [edge - 8, edge, edge + 8] {
             assert!(sizes.contains(&size), "{size} bytes are never drawn");

@@ -1,0 +1,187 @@
+//! Calls that own their buffers: started and looked at when they have landed, or planned and made several times.
+//!
+//! Invariant: what a call must come to is written down when it is started, so that it can be looked at any time later.
+
+use super::draw::{Call, Home, How, Rng};
+use super::sheet::{GUARD, Sheet, Sheets};
+use super::values::Values;
+use sohu_coll::{Communicator, Failed, Owned, Pending, Persistent, Untyped};
+
+/// The input, where there is one apart, and the output of a call that is over.
+type Bytes = (Option<Vec<u8>>, Vec<u8>);
+
+/// A call that is pending, and what must come of it.
+pub(super) struct Flight {
+    call: Call,
+    sheets: Sheets,
+    size: u32,
+    wait: Box<dyn FnOnce() -> Result<Bytes, String>>,
+}
+
+/// Makes a call in the way it is to be made. Returns the bytes of its buffers, and the call if it is to be waited for.
+///
+/// # Errors
+/// Says what was wrong.
+pub(super) fn make(comm: &mut Communicator, call: &Call) -> Result<(u64, Option<Flight>), String> {
+    let (rank, size) = (comm.rank(), comm.size());
+    let sheets = Sheets::of(call, rank, size);
+    let input = sheets.input.as_ref().map(|sheet| filled(sheet, call, size));
+    let output = filled(&sheets.before, call, size);
+    let bytes = (input.as_ref().map_or(0, Vec::len) + output.len()) as u64;
+    let (homes, wants) = (call.shape.homes, call.how);
+    let made = Made { call: *call, sheets, size };
+    let flight = match (input, homes.map(|home| home != Home::Private)) {
+        (None, [_, false]) => in_place(comm, made, output),
+        (None, [_, true]) => {
+            let output = registered(comm, &output)?;
+            in_place(comm, made, output)
+        }
+        (Some(input), [false, false]) => apart(comm, made, input, output),
+        (Some(input), [false, true]) => {
+            let output = registered(comm, &output)?;
+            apart(comm, made, input, output)
+        }
+        (Some(input), [true, false]) => {
+            let input = registered(comm, &input)?;
+            apart(comm, made, input, output)
+        }
+        (Some(input), [true, true]) => {
+            let (input, output) = (registered(comm, &input)?, registered(comm, &output)?);
+            apart(comm, made, input, output)
+        }
+    }?;
+    // What is forgotten is dropped here, pending as it is.
+    Ok((bytes, flight.filter(|_| wants == How::Started)))
+}
+
+/// A call that is about to be made.
+struct Made {
+    call: Call,
+    sheets: Sheets,
+    size: u32,
+}
+
+impl Made {
+    fn untyped(&self) -> Untyped {
+        let Call { shape, root, .. } = self.call;
+        Untyped { collective: shape.collective, dtype: shape.dtype, op: shape.op, root }
+    }
+
+    fn fly(self, wait: impl FnOnce() -> Result<Bytes, String> + 'static) -> Flight {
+        Flight { call: self.call, sheets: self.sheets, size: self.size, wait: Box::new(wait) }
+    }
+}
+
+fn in_place<D: Owned<Element = u8>>(
+    comm: &mut Communicator,
+    made: Made,
+    data: D,
+) -> Result<Option<Flight>, String> {
+    if let How::Persistent(runs) = made.call.how {
+        let mut plan = comm.plan_untyped_in_place(made.untyped(), data).map_err(text)?;
+        for run in 0..runs {
+            plan.data_mut().copy_from_slice(&filled(&made.sheets.before, &made.call, made.size));
+            plan = one_run(comm, plan, &made.call, run)?;
+            check(&made.sheets, &made.call, made.size, (None, plan.data()))?;
+        }
+        return Ok(None);
+    }
+    let pending = comm.start_untyped_in_place(made.untyped(), data).map_err(text)?;
+    let salt = made.call.salt;
+    Ok(Some(made.fly(move || landed(pending, salt).map(|data| (None, data.elements().to_vec())))))
+}
+
+fn apart<I: Owned<Element = u8>, O: Owned<Element = u8>>(
+    comm: &mut Communicator,
+    made: Made,
+    input: I,
+    output: O,
+) -> Result<Option<Flight>, String> {
+    if let How::Persistent(runs) = made.call.how {
+        let mut plan = comm.plan_untyped(made.untyped(), input, output).map_err(text)?;
+        for run in 0..runs {
+            plan.output_mut().copy_from_slice(&filled(&made.sheets.before, &made.call, made.size));
+            plan = one_run(comm, plan, &made.call, run)?;
+            check(&made.sheets, &made.call, made.size, (Some(plan.input()), plan.output()))?;
+        }
+        return Ok(None);
+    }
+    let pending = comm.start_untyped(made.untyped(), input, output).map_err(text)?;
+    let salt = made.call.salt;
+    Ok(Some(made.fly(move || {
+        let (input, output) = landed(pending, salt)?;
+        Ok((Some(input.elements().to_vec()), output.elements().to_vec()))
+    })))
+}
+
+/// Makes a planned call once, blocking or not.
+fn one_run<B>(
+    comm: &mut Communicator,
+    mut plan: Persistent<B>,
+    call: &Call,
+    run: u64,
+) -> Result<Persistent<B>, String> {
+    if Rng::new(call.salt, run).next().is_multiple_of(2) {
+        plan.run(comm).map_err(|error| error.to_string())?;
+        return Ok(plan);
+    }
+    landed(plan.start(comm).map_err(text)?, call.salt)
+}
+
+/// Waits for a call, by looking again and again or not.
+fn landed<B>(mut pending: Pending<B>, salt: u64) -> Result<B, String> {
+    if salt.is_multiple_of(4) {
+        while !pending.test() {
+            std::thread::yield_now();
+        }
+    }
+    pending.wait().map_err(text)
+}
+
+fn text<B>(failed: Failed<B>) -> String {
+    failed.to_string()
+}
+
+fn registered(comm: &mut Communicator, bytes: &[u8]) -> Result<sohu_coll::Buffer<u8>, String> {
+    let mut buffer = comm.alloc(bytes.len()).map_err(|error| error.to_string())?;
+    buffer.copy_from_slice(bytes);
+    Ok(buffer)
+}
+
+fn values(call: &Call) -> Values {
+    Values { dtype: call.shape.dtype, op: call.shape.op, salt: call.salt }
+}
+
+/// What is in a buffer. One that a call owns has no room for guards.
+fn filled(sheet: &Sheet, call: &Call, size: u32) -> Vec<u8> {
+    let mut room = vec![0; sheet.room()];
+    sheet.fill(&mut room, &values(call), size);
+    room[GUARD..GUARD + sheet.bytes()].to_vec()
+}
+
+/// Looks at every byte of what came back.
+fn check(sheets: &Sheets, call: &Call, size: u32, bytes: (Option<&[u8]>, &[u8])) -> Result<(), String> {
+    let look = |name: &str, sheet: &Sheet, bytes: &[u8]| {
+        let mut room = vec![0; sheet.room()];
+        // The guards that the buffer did not have.
+        sheet.fill(&mut room, &values(call), size);
+        room[GUARD..GUARD + sheet.bytes()].copy_from_slice(bytes);
+        sheet.check(&room, &values(call), size).map_err(|why| format!("the {name} of {call:?}: {why}"))
+    };
+    if let (Some(sheet), Some(bytes)) = (&sheets.input, bytes.0) {
+        look("input", sheet, bytes)?;
+    }
+    look("output", &sheets.after, bytes.1)
+}
+
+impl Flight {
+    /// Waits for the call and looks at every byte.
+    ///
+    /// # Errors
+    /// Says what was wrong, and with which call.
+    pub(super) fn land(self) -> Result<(), String> {
+        let Self { call, sheets, size, wait } = self;
+        let (input, output) = wait().map_err(|why| format!("{call:?}: {why}"))?;
+        check(&sheets, &call, size, (input.as_deref(), &output))
+    }
+}
