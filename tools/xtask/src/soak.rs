@@ -16,7 +16,9 @@ use options::{Options, Task};
 use play::Player;
 use sohu_coll::launch::{Ended, Launch, Output};
 use sohu_coll::{Communicator, Error};
+use std::hint::black_box;
 use std::process::ExitCode;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use usage::{Usage, judged};
 
@@ -66,6 +68,9 @@ fn rank(options: &Options) -> Result<u8, String> {
     if let Task::Cycles(cycles) = options.task {
         return cycles::run(&mut own, options, cycles).map_err(|why| blame(&own, options, &why));
     }
+    if options.proxy() {
+        warm_threads(draw::LIVE_MAX);
+    }
     let before = Instant::now();
     let mut player = Player::new(world);
     let (mut first, mut made) = (None, 0);
@@ -98,6 +103,20 @@ fn rank(options: &Options) -> Result<u8, String> {
     let bytes = player.bytes();
     // Without a count on the way, as with `--until`, there is nothing to compare with.
     finish(&mut own, options, (made, bytes), (first.unwrap_or(last), last)).map_err(text)
+}
+
+/// As many threads at once as there will be of those that drive: the allocator and the C library keep memory for each that
+/// there ever was, and that is no growth later.
+fn warm_threads(count: usize) {
+    let all_there = Barrier::new(count);
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                black_box(vec![0u8; 100]);
+                all_there.wait()
+            });
+        }
+    });
 }
 
 /// What rank 0 tells all at the end of a chapter.

@@ -15,7 +15,7 @@ pub(super) const BYTES_MAX: usize = 16 << 20;
 /// Bytes between the start of a buffer's memory and its first guard, at most.
 pub(super) const OFFSET_MAX: usize = 63;
 /// Groups that live at once: each has links and memory of its own.
-const LIVE_MAX: usize = 7;
+pub(super) const LIVE_MAX: usize = 7;
 /// Groups that one split can make.
 const COLOURS: [u32; 3] = [0, 7, u32::MAX];
 /// Where the library changes what it does, in bytes: a line, the least that is lent, pages, slices, the rings of both
