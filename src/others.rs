@@ -4,14 +4,19 @@
 //! would drive the one that the other does not. Invariant: nothing here blocks, and a thread that helps does not help on.
 
 use crate::queue::Queue;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Queues that calls were started on, of all communicators of this process.
 static QUEUES: Mutex<Vec<Weak<Queue>>> = Mutex::new(Vec::new());
 
+fn queues() -> MutexGuard<'static, Vec<Weak<Queue>>> {
+    // Nothing that can panic is done under the lock but to allocate.
+    QUEUES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// From now on, threads that wait for something else drive this queue too.
 pub(crate) fn add(queue: &Arc<Queue>) {
-    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut queues = queues();
     queues.retain(|queue| queue.strong_count() > 0);
     queues.push(Arc::downgrade(queue));
 }
@@ -20,14 +25,10 @@ pub(crate) fn add(queue: &Arc<Queue>) {
 /// sleep.
 #[cold]
 pub(crate) fn help() -> bool {
-    let queues = match QUEUES.try_lock() {
-        Ok(queues) => queues,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        // Another thread is at it.
-        Err(TryLockError::WouldBlock) => return false,
-    };
     let mut pending = false;
-    for queue in queues.iter().filter_map(Weak::upgrade) {
+    // One after another, without the lock: who is woken by the end of a call may start another.
+    let nth = |at: usize| queues().get(at).map(Weak::upgrade);
+    for queue in (0..).map_while(nth).flatten() {
         pending |= queue.help();
     }
     pending

@@ -23,6 +23,19 @@ use std::time::{Duration, Instant};
 ///
 /// It is also a future. Where no proxy thread drives, polling it drives a little and asks to be polled again at once.
 ///
+/// ```no_run
+/// use sohu_coll::{Communicator, Error, ReduceOp};
+///
+/// # fn compute() {}
+/// # fn example(comm: &mut Communicator) -> Result<(), Error> {
+/// let pending = comm.start_all_reduce(vec![1f32; 1000], vec![0f32; 1000], ReduceOp::Sum)?;
+/// compute();
+/// let (ones, sums) = pending.wait()?;
+/// # drop((ones, sums));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Dropping or leaking it is safe: the call is made all the same, by whoever makes a later one, or when the communicator is
 /// dropped. Its buffers are dropped after it.
 #[must_use = "a call that is not waited for keeps its buffers, and its error"]

@@ -17,6 +17,20 @@ use std::fmt;
 /// [`run`](Self::run) makes it and waits; [`start`](Self::start) gives a [`Pending`] that gives it back when it is over. Any number of
 /// persistent calls can be pending at once. It belongs to the communicator that planned it, and borrows nothing from it.
 /// Its place among the calls of the communicator is that of each run, not that of the plan.
+///
+/// ```no_run
+/// use sohu_coll::{Communicator, Error, ReduceOp};
+///
+/// # fn example(comm: &mut Communicator) -> Result<(), Error> {
+/// let mut reduce = comm.plan_all_reduce_in_place(vec![0f32; 1000], ReduceOp::Sum)?;
+/// for step in 0..100 {
+///     reduce.data_mut().fill(step as f32);
+///     reduce.run(comm)?;
+///     reduce = reduce.start(comm)?.wait()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Persistent<B> {
     kept: Kept,
     rebuild: fn(Kept) -> B,

@@ -32,6 +32,7 @@ fn errors() -> Vec<Error> {
             why: " (stopped)".into(),
         },
         Error::Corrupt { peer: Rank(1), what: "wrote nonsense".into() },
+        Error::Panicked { rank: Rank(3), during: "call 3".into(), what: "index out of bounds".into() },
     ]
 }
 
