@@ -12,7 +12,7 @@ mod swap;
 mod torn;
 
 use crate::futex::SharedFutex;
-use crate::heap::Heap;
+use crate::heap::{Heap, HeapBytes};
 use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
 use loans::Loans;
@@ -123,6 +123,14 @@ impl ShmLinks {
     #[inline]
     pub fn is_registered(&self, base: *const u8, len: usize) -> bool {
         self.segment.map.offset_of(base, len).is_some()
+    }
+
+    /// Takes `len` zeroed bytes of registered memory.
+    ///
+    /// # Errors
+    /// Says what there is, when there is not enough.
+    pub fn alloc(&self, len: usize) -> Result<HeapBytes, String> {
+        self.segment.heap.alloc(len)
     }
 
     /// Where this rank's registered memory comes from.
