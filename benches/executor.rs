@@ -9,6 +9,7 @@ use sohu_coll_core::error::LinkError;
 use sohu_coll_core::exec::{Binding, Bound, Executor, Progress};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::{LinkCaps, Links, Window};
+use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::plan::{Extents, Job, fuse::fuse};
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::{Loan, scope};
@@ -86,6 +87,10 @@ impl Links for Nowhere {
 
     fn settled(&mut self) -> Result<bool, LinkError> {
         Ok(true)
+    }
+
+    fn pipes(&mut self) -> &mut dyn Pipes {
+        unreachable!("an executor sends no messages")
     }
 }
 

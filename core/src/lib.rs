@@ -10,12 +10,15 @@ pub mod error;
 pub mod exec;
 pub mod kernel;
 pub mod link;
+pub mod pipe;
 pub mod plan;
 pub mod rank;
 pub mod signature;
 pub mod topology;
+pub mod transfer;
 
 pub use element::{DType, Element, ReduceOp};
 pub use error::{Error, Misuse};
 pub use rank::{ChannelId, Rank};
 pub use signature::{Collective, Signature};
+pub use transfer::{Transfer, Way};

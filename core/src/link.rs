@@ -7,6 +7,7 @@
 //! and seen by nobody else.
 
 use crate::error::LinkError;
+use crate::pipe::Pipes;
 use crate::rank::Rank;
 use crate::signature::Signature;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
@@ -244,6 +245,9 @@ pub trait Links: Send {
     fn check(&mut self) -> Result<(), LinkError> {
         Ok(())
     }
+
+    /// The ways of messages between two ranks, which go on beside these calls.
+    fn pipes(&mut self) -> &mut dyn Pipes;
 
     /// Says where this rank sleeps, if the transport can wake it: see [`Sleep`].
     fn sleeper(&mut self) -> Option<&mut dyn Sleep> {

@@ -10,6 +10,7 @@ use sohu_coll_core::error::LinkError;
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LinkCaps, Links, Met, Window};
+use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::plan::fuse::fuse_for;
 use sohu_coll_core::plan::{Extents, Job, Room};
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
@@ -196,6 +197,10 @@ impl Links for Counted {
 
     fn settled(&mut self) -> Result<bool, LinkError> {
         self.links.settled()
+    }
+
+    fn pipes(&mut self) -> &mut dyn Pipes {
+        self.links.pipes()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The contract of [`Links`] as tests, and links in memory that keep it.
+//! The contract of [`Links`] and of [`Pipes`](sohu_coll_core::pipe::Pipes) as tests, and links in memory that keep it.
 //!
 //! A transport gives a [`Harness`] and says [`conformance!`]; each test it gets is one line of the contract.
 //! [`LoopLinks`] are the reference: a queue per pair of ranks, with faults that can be injected by seed, so
@@ -15,7 +15,9 @@ pub mod calls;
 pub mod exchanges;
 pub mod faults;
 mod loop_links;
+mod loop_pipes;
 pub mod passes;
+pub mod pipes;
 mod play;
 mod seeded;
 pub mod streams;
@@ -58,6 +60,7 @@ macro_rules! conformance {
             faults::a_dropped_peer_is_closed_once_its_bytes_are_taken,
             faults::sends_to_a_dropped_peer_end_in_closed,
             faults::verify_of_a_dropped_peer_is_closed,
+            pipes::pipes_of_a_dropped_peer_are_closed,
         }
     };
     ($harness:ty) => {
@@ -95,6 +98,16 @@ macro_rules! conformance {
             exchanges::an_offer_of_another_call_is_told_and_not_handed_over,
             exchanges::failed_links_neither_offer_nor_meet,
             exchanges::a_span_that_was_offered_is_back_when_its_last_reader_is_done,
+            pipes::both_strands_of_all_pipes_deliver_once_and_in_order,
+            pipes::pipes_work_across_threads,
+            pipes::puts_are_whole_up_to_a_line,
+            pipes::nothing_is_put_or_taken_where_nothing_can_be,
+            pipes::full_bytes_hold_up_neither_answers_nor_others,
+            pipes::full_answers_hold_up_no_bytes,
+            pipes::pipes_and_calls_do_not_meet,
+            pipes::what_is_clear_arrives_without_its_sender,
+            pipes::what_is_lent_is_clear_when_it_was_taken,
+            pipes::pipes_of_failed_links_fail,
             faults::errors_stick,
             faults::lent_spans_come_back,
             faults::posted_spans_come_back,

@@ -7,6 +7,7 @@
 use crate::seeded::Seeded;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{LinkCaps, Links, Met, SOURCES_MAX, Window};
+use sohu_coll_core::pipe::{Pipes, Strand};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::{View, ViewMut};
 use std::collections::VecDeque;
@@ -54,14 +55,14 @@ impl Default for Faults {
 
 /// What one rank has written to another.
 #[derive(Default)]
-struct Pipe {
-    bytes: VecDeque<u8>,
-    closed: bool,
+pub(crate) struct Pipe {
+    pub(crate) bytes: VecDeque<u8>,
+    pub(crate) closed: bool,
 }
 
 impl Pipe {
     /// Copies the next bytes without taking them.
-    fn peek(&self, into: &mut [u8]) {
+    pub(crate) fn peek(&self, into: &mut [u8]) {
         let (front, back) = self.bytes.as_slices();
         let split = into.len().min(front.len());
         let (head, tail) = into.split_at_mut(split);
@@ -70,11 +71,13 @@ impl Pipe {
     }
 }
 
-struct Fabric {
+pub(crate) struct Fabric {
     size: u32,
-    faults: Faults,
+    pub(crate) faults: Faults,
     /// From rank f to rank t at `f * size + t`.
     pipes: Vec<Mutex<Pipe>>,
+    /// The strands of the pipe from rank f to rank t, at the same place: bytes, answers.
+    strands: Vec<[Mutex<Pipe>; 2]>,
 }
 
 impl Fabric {
@@ -85,19 +88,29 @@ impl Fabric {
         pipe.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Closes every link of `rank`, both ways.
+    /// A strand of the pipe from one rank to another.
+    pub(crate) fn strand(&self, from: Rank, to: Rank, strand: Strand) -> MutexGuard<'_, Pipe> {
+        assert!(from != to && from.0.max(to.0) < self.size, "there is no pipe from {from} to {to}");
+        let strands = &self.strands[from.index() * self.size as usize + to.index()];
+        strands[strand as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Closes every link and every pipe of `rank`, both ways.
     fn close(&self, rank: Rank) {
         for peer in (0..self.size).map(Rank).filter(|peer| *peer != rank) {
-            self.pipe(rank, peer).closed = true;
-            self.pipe(peer, rank).closed = true;
+            for (from, to) in [(rank, peer), (peer, rank)] {
+                self.pipe(from, to).closed = true;
+                self.strand(from, to, Strand::Bytes).closed = true;
+                self.strand(from, to, Strand::Answers).closed = true;
+            }
         }
     }
 }
 
 /// One rank's links in memory. Dropping them closes them for the peers.
 pub struct LoopLinks {
-    rank: Rank,
-    fabric: Arc<Fabric>,
+    pub(crate) rank: Rank,
+    pub(crate) fabric: Arc<Fabric>,
     random: Seeded,
     call: Option<Signature>,
     /// To whom this call's signature went.
@@ -117,7 +130,8 @@ impl LoopLinks {
     pub fn fabric(size: u32, faults: Faults) -> Vec<LoopLinks> {
         assert!(faults.max_piece > 0 && faults.refuse_percent < 100 && faults.window_bytes > 0, "{faults:?}");
         let pipes = (0..size * size).map(|_| Mutex::default()).collect();
-        let fabric = Arc::new(Fabric { size, faults, pipes });
+        let strands = (0..size * size).map(|_| Default::default()).collect();
+        let fabric = Arc::new(Fabric { size, faults, pipes, strands });
         let links = |rank: u32| LoopLinks {
             rank: Rank(rank),
             fabric: fabric.clone(),
@@ -138,7 +152,10 @@ impl LoopLinks {
     }
 
     /// Runs one method: refuses when the links have failed, and remembers it when they do.
-    fn run<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T, LinkError>) -> Result<T, LinkError> {
+    pub(crate) fn run<T>(
+        &mut self,
+        body: impl FnOnce(&mut Self) -> Result<T, LinkError>,
+    ) -> Result<T, LinkError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -149,7 +166,7 @@ impl LoopLinks {
         result
     }
 
-    fn refuses(&mut self) -> bool {
+    pub(crate) fn refuses(&mut self) -> bool {
         self.chance(self.fabric.faults.refuse_percent)
     }
 
@@ -452,6 +469,10 @@ impl Links for LoopLinks {
 
     fn poll(&mut self) -> Result<bool, LinkError> {
         self.run(|_| Ok(false))
+    }
+
+    fn pipes(&mut self) -> &mut dyn Pipes {
+        self
     }
 
     fn settled(&mut self) -> Result<bool, LinkError> {

@@ -12,6 +12,16 @@ pub(crate) const LINES: usize = Layout::LINES;
 /// whose peer has taken everything accepts this much: that is what proves plans free of deadlock.
 pub(crate) const SLOT: usize = 32 << 10;
 
+/// Lines of a pipe: forward, and back for the answers.
+pub(crate) const PIPE_LINES: usize = 32;
+pub(crate) const ANSWER_LINES: usize = 16;
+
+/// Bytes of a pipe's ring.
+pub(crate) const PIPE_RING: usize = 128 << 10;
+
+/// Lines and credits of the pipes to and from one peer.
+const PIPE_CONTROL: usize = (PIPE_LINES + ANSWER_LINES) * Layout::LINE_PITCH + 4 * LINE;
+
 const PAGE: usize = 4096;
 
 /// The parts of a segment.
@@ -25,6 +35,8 @@ const PAGE: usize = 4096;
 /// | beacon | a page | the owner | all peers |
 /// | staging | as configured | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
+/// | pipe control | 48 lines and two credits for each rank | the owner | the rank it is for |
+/// | pipe rings | 128 KiB for each rank, sparse | the owner | the rank the ring is for |
 /// | heap | as configured, sparse | the owner, and peers where memory is posted | all peers |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -117,9 +129,31 @@ impl Layout {
         self.staging().end + peer * SLOT
     }
 
+    /// Where the lines that the owner puts into its pipe to `peer` lie, in bytes from the start of the segment.
+    pub fn pipe_lines(&self, peer: usize) -> usize {
+        self.slot(self.ranks) + peer * PIPE_CONTROL
+    }
+
+    /// Where the owner's answers to what came through the pipe from `peer` lie.
+    pub fn pipe_answers(&self, peer: usize) -> usize {
+        self.pipe_lines(peer) + PIPE_LINES * Self::LINE_PITCH
+    }
+
+    /// Where the owner says what it consumed: of the answers that came back through its pipe to `peer`, if it is the
+    /// `source` of the pipe, else of what came through the pipe from `peer`.
+    pub fn pipe_credit(&self, peer: usize, source: bool) -> usize {
+        self.pipe_answers(peer) + ANSWER_LINES * Self::LINE_PITCH + if source { 2 * LINE } else { 0 }
+    }
+
+    /// The ring of the pipe from the owner to `peer`.
+    pub fn pipe_ring(&self, peer: usize) -> Range<usize> {
+        let start = self.pipe_lines(self.ranks).next_multiple_of(PAGE) + peer * PIPE_RING;
+        start..start + PIPE_RING
+    }
+
     /// The registered heap.
     pub fn heap(&self) -> Range<usize> {
-        let start = self.slot(self.ranks);
+        let start = self.pipe_ring(self.ranks).start;
         start..start + self.heap_bytes
     }
 }
@@ -137,10 +171,16 @@ mod tests {
             assert!(layout.credit(last) + LINE <= layout.lines(0));
             assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.board(0));
             assert!(layout.board(1) + EXCHANGE_MAX <= layout.beacon().start);
-            assert_eq!(layout.slot(last) + SLOT, layout.heap().start);
+            assert_eq!(layout.slot(last) + SLOT, layout.pipe_lines(0));
+            assert!(layout.pipe_credit(last, true) + LINE <= layout.pipe_ring(0).start);
+            assert_eq!(layout.pipe_ring(last).end, layout.heap().start);
             for at in [layout.credit(1), layout.lines(1), layout.staging().start, layout.heap().start] {
                 assert_eq!(at % LINE, 0);
             }
+            for at in [layout.pipe_lines(1), layout.pipe_answers(1), layout.pipe_credit(1, true)] {
+                assert_eq!(at % LINE, 0);
+            }
+            assert!(layout.pipe_credit(0, true) + LINE <= layout.pipe_lines(1));
         }
     }
 }

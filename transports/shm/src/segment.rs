@@ -3,6 +3,7 @@
 use crate::heap::Heap;
 use crate::layout::Layout;
 use crate::map::Map;
+use core::ops::Range;
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -52,8 +53,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Creates, seals and maps a segment. Its pages are zero. Those of the heap take no memory until they are allocated;
-    /// that of all others is taken here.
+    /// Creates, seals and maps a segment. Its pages are zero. Those of the heap take no memory until they are allocated, and
+    /// those of a pipe's ring until it is used; that of all others is taken here.
     ///
     /// # Errors
     /// When the operating system refuses the memory.
@@ -66,8 +67,8 @@ impl Segment {
         rustix::fs::ftruncate(&fd, bytes as u64).map_err(failed("ftruncate"))?;
         rustix::fs::fcntl_add_seals(&fd, seals()).map_err(failed("fcntl(F_ADD_SEALS)"))?;
         let map = Map::new(fd.as_fd(), bytes).map_err(failed("mmap"))?;
-        // All but the heap will be used: take the memory now, when lack of it can be an error and not a signal.
-        let ahead = layout.heap().start as u64;
+        // All but rings and heap will be used: take the memory now, when lack of it can be an error and not a signal.
+        let ahead = layout.pipe_ring(0).start as u64;
         let kept = rustix::fs::FallocateFlags::empty();
         rustix::fs::fallocate(&fd, kept, 0, ahead).map_err(failed("fallocate"))?;
         let heap =
@@ -78,6 +79,12 @@ impl Segment {
     /// What to hand to peers.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Takes the memory of these bytes of it, when lack of it can still be an error and not a signal.
+    pub(crate) fn take(&self, bytes: &Range<usize>) -> rustix::io::Result<()> {
+        let (start, len) = (bytes.start as u64, bytes.len() as u64);
+        rustix::fs::fallocate(&self.fd, rustix::fs::FallocateFlags::empty(), start, len)
     }
 
     /// Where things lie in it.

@@ -1,6 +1,6 @@
 //! Mutual proof of the job's secret over one connection, as a machine without sockets.
 //!
-//! The rank that calls sends a hello (who it is, whom it wants, a nonce); the rank that answers sends a nonce
+//! The rank that calls sends a hello (who it is, whom it wants, what for, a nonce); the rank that answers sends a nonce
 //! and its proof; the caller sends its own; the answer is a welcome. A proof is HMAC-SHA256 under the secret
 //! over the side's label, the hello and the answer's nonce, so it is of no use on another connection,
 //! between other ranks, in another job, or for the other side. Invariant: messages have fixed sizes, and
@@ -11,7 +11,7 @@ use sha2::Sha256;
 use sohu_coll_core::Rank;
 
 /// Opens a hello: the protocol and its version.
-const MAGIC: [u8; 8] = *b"sohutcp1";
+const MAGIC: [u8; 8] = *b"sohutcp2";
 
 /// Ends the handshake.
 const WELCOME: [u8; 8] = *b"welcome\n";
@@ -19,12 +19,27 @@ const WELCOME: [u8; 8] = *b"welcome\n";
 const NONCE_BYTES: usize = 32;
 const PROOF_BYTES: usize = 32;
 
-/// Magic, job, caller's rank, answerer's rank, size, nonce.
-const HELLO_BYTES: usize = 8 + 16 + 4 + 4 + 4 + NONCE_BYTES;
+/// Magic, job, caller's rank, answerer's rank, size, purpose, nonce.
+const HELLO_BYTES: usize = 8 + 16 + 4 + 4 + 4 + 4 + NONCE_BYTES;
 
 /// Sides of a connection, as they enter the proofs.
 const CALLER: &[u8; 8] = b"caller\0\0";
 const ANSWERER: &[u8; 8] = b"answerer";
+
+/// What a connection between two ranks is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The link between them.
+    Link,
+    /// The pipe from the caller to the answerer.
+    FromCaller,
+    /// The pipe from the answerer to the caller.
+    FromAnswerer,
+}
+
+impl Purpose {
+    pub(crate) const ALL: [Purpose; 3] = [Self::Link, Self::FromCaller, Self::FromAnswerer];
+}
 
 /// What both sides must agree on. Its secret is never printed.
 #[derive(Clone, Copy)]
@@ -40,8 +55,8 @@ pub(crate) struct Terms {
 pub(crate) enum Verdict {
     /// More messages must go to and fro.
     Underway,
-    /// The other side is this rank.
-    Proven(Rank),
+    /// The other side is this rank, and the connection is for this.
+    Proven(Rank, Purpose),
     /// The other side is nobody we know; why.
     Stranger(&'static str),
 }
@@ -82,14 +97,15 @@ enum Stage {
     /// The answerer waits for the proof.
     Challenged,
     /// Nothing more is to come.
-    Done(Rank),
+    Done(Rank, Purpose),
 }
 
 /// One connection's handshake.
 pub(crate) struct Handshake {
     terms: Terms,
-    /// Whom the caller calls; ourselves for an answerer.
+    /// Whom the caller calls, and what for; ourselves for an answerer.
     peer: Rank,
+    purpose: Purpose,
     nonce: [u8; NONCE_BYTES],
     hello: [u8; HELLO_BYTES],
     stage: Stage,
@@ -99,12 +115,12 @@ pub(crate) struct Handshake {
 
 impl Handshake {
     /// The side that connected to `peer`.
-    pub(crate) fn caller(terms: Terms, peer: Rank, nonce: [u8; NONCE_BYTES]) -> Self {
-        let numbers = [terms.rank.0, peer.0, terms.size].map(u32::to_le_bytes);
-        let outgoing = Message::of(&[&MAGIC, &terms.job, &numbers[0], &numbers[1], &numbers[2], &nonce]);
+    pub(crate) fn caller(terms: Terms, peer: Rank, purpose: Purpose, nonce: [u8; NONCE_BYTES]) -> Self {
+        let numbers = [terms.rank.0, peer.0, terms.size, purpose as u32].map(u32::to_le_bytes);
+        let outgoing = Message::of(&[&MAGIC, &terms.job, numbers.as_flattened(), &nonce]);
         let hello = outgoing.bytes;
         let incoming = Message::empty(NONCE_BYTES + PROOF_BYTES);
-        Self { terms, peer, nonce, hello, stage: Stage::Called, outgoing, incoming }
+        Self { terms, peer, purpose, nonce, hello, stage: Stage::Called, outgoing, incoming }
     }
 
     /// The side that accepted.
@@ -112,6 +128,7 @@ impl Handshake {
         Self {
             terms,
             peer: terms.rank,
+            purpose: Purpose::Link,
             nonce,
             hello: [0; HELLO_BYTES],
             stage: Stage::Listening,
@@ -144,7 +161,7 @@ impl Handshake {
             return Verdict::Stranger(why);
         }
         match self.stage {
-            Stage::Done(peer) if self.unsent().is_empty() => Verdict::Proven(peer),
+            Stage::Done(peer, purpose) if self.unsent().is_empty() => Verdict::Proven(peer, purpose),
             _ => Verdict::Underway,
         }
     }
@@ -165,7 +182,7 @@ impl Handshake {
                     return Err("it does not welcome this rank");
                 }
                 self.incoming = Message::empty(0);
-                self.stage = Stage::Done(self.peer);
+                self.stage = Stage::Done(self.peer, self.purpose);
             }
             Stage::Listening => {
                 if self.incoming.bytes[..MAGIC.len()] != MAGIC {
@@ -180,31 +197,32 @@ impl Handshake {
             Stage::Challenged => {
                 let proof = self.incoming.bytes;
                 self.check(CALLER, &self.nonce, &proof[..PROOF_BYTES])?;
-                let peer = self.introduced()?;
+                let (peer, purpose) = self.introduced()?;
                 self.outgoing = Message::of(&[&WELCOME]);
                 self.incoming = Message::empty(0);
-                self.stage = Stage::Done(peer);
+                self.stage = Stage::Done(peer, purpose);
             }
             // The empty message that follows the last one is whole at once.
-            Stage::Done(_) => {}
+            Stage::Done(..) => {}
         }
         Ok(())
     }
 
-    /// Who the hello says is calling, once its sender is known to hold the secret.
-    fn introduced(&self) -> Result<Rank, &'static str> {
+    /// Who the hello says is calling and what for, once its sender is known to hold the secret.
+    fn introduced(&self) -> Result<(Rank, Purpose), &'static str> {
         let number = |at: usize| {
             let bytes = self.hello[at..at + 4].try_into().expect("a slice of 4 is 4 bytes");
             u32::from_le_bytes(bytes)
         };
-        let (from, to, size) = (number(24), number(28), number(32));
+        let (from, to, size, purpose) = (number(24), number(28), number(32), number(36));
         if self.hello[8..24] != self.terms.job {
             return Err("it belongs to another job");
         }
         if size != self.terms.size || to != self.terms.rank.0 || from <= to || from >= size {
             return Err("it calls as a rank that does not call this one");
         }
-        Ok(Rank(from))
+        let purpose = Purpose::ALL.into_iter().find(|known| *known as u32 == purpose);
+        Ok((Rank(from), purpose.ok_or("it calls for no known purpose")?))
     }
 
     fn proof(&self, side: &[u8; 8], nonce: &[u8]) -> Hmac<Sha256> {
@@ -262,17 +280,17 @@ mod tests {
 
     #[test]
     fn both_sides_are_proven_whatever_the_pieces() {
-        for piece in [1, 7, 64, 1000] {
-            let (caller, answerer) =
-                (Handshake::caller(terms(2), Rank(0), [1; 32]), Handshake::answerer(terms(0), [2; 32]));
-            let proven = (Verdict::Proven(Rank(0)), Verdict::Proven(Rank(2)));
+        for (piece, purpose) in [1, 7, 64, 1000].into_iter().zip(Purpose::ALL.into_iter().cycle()) {
+            let caller = Handshake::caller(terms(2), Rank(0), purpose, [1; 32]);
+            let answerer = Handshake::answerer(terms(0), [2; 32]);
+            let proven = (Verdict::Proven(Rank(0), purpose), Verdict::Proven(Rank(2), purpose));
             assert_eq!(shake(caller, answerer, piece), proven);
         }
     }
 
     #[test]
     fn a_caller_sees_that_the_other_side_has_another_secret() {
-        let caller = Handshake::caller(terms(2), Rank(0), [1; 32]);
+        let caller = Handshake::caller(terms(2), Rank(0), Purpose::Link, [1; 32]);
         let answerer = Handshake::answerer(Terms { secret: [8; 32], ..terms(0) }, [2; 32]);
         let (caller, answerer) = shake(caller, answerer, 64);
         assert_eq!(caller, Verdict::Stranger("it does not know the job's secret"));
@@ -282,7 +300,7 @@ mod tests {
     #[test]
     fn an_answerer_refuses_a_wrong_proof() {
         let mut answerer = Handshake::answerer(terms(0), [2; 32]);
-        let mut caller = Handshake::caller(terms(2), Rank(0), [1; 32]);
+        let mut caller = Handshake::caller(terms(2), Rank(0), Purpose::Link, [1; 32]);
         tell(&mut caller, &mut answerer, 100);
         answerer.sent(64);
         answerer.missing().fill(0x55);
@@ -293,7 +311,7 @@ mod tests {
     fn a_proof_sent_back_to_its_maker_is_refused() {
         // A stranger without the secret answers a challenge with the very proof it was shown.
         let mut answerer = Handshake::answerer(terms(0), [2; 32]);
-        let mut caller = Handshake::caller(terms(2), Rank(0), [1; 32]);
+        let mut caller = Handshake::caller(terms(2), Rank(0), Purpose::Link, [1; 32]);
         tell(&mut caller, &mut answerer, 100);
         let shown = answerer.unsent()[32..64].to_vec();
         answerer.sent(64);
@@ -313,7 +331,7 @@ mod tests {
     #[test]
     fn other_jobs_sizes_and_ranks_are_refused_with_the_right_secret() {
         let refused = |calls: Terms, whom: u32, why| {
-            let caller = Handshake::caller(calls, Rank(whom), [1; 32]);
+            let caller = Handshake::caller(calls, Rank(whom), Purpose::Link, [1; 32]);
             let (_, verdict) = shake(caller, Handshake::answerer(terms(1), [2; 32]), 1000);
             assert_eq!(verdict, Verdict::Stranger(why));
         };
@@ -324,5 +342,14 @@ mod tests {
         refused(terms(0), 1, why);
         refused(terms(1), 1, why);
         refused(terms(3), 1, why);
+    }
+
+    #[test]
+    fn a_purpose_that_is_none_is_refused() {
+        let mut caller = Handshake::caller(terms(2), Rank(1), Purpose::Link, [1; 32]);
+        caller.hello[36] = 3;
+        caller.outgoing.bytes[36] = 3;
+        let (_, verdict) = shake(caller, Handshake::answerer(terms(1), [2; 32]), 1000);
+        assert_eq!(verdict, Verdict::Stranger("it calls for no known purpose"));
     }
 }

@@ -1,10 +1,10 @@
-//! Connecting every pair of ranks: rank i calls every j < i and answers every j > i.
+//! Connecting every pair of ranks: rank i calls every j < i and answers every j > i, once for each [`Purpose`].
 //!
 //! One loop drives all handshakes of a rank, so that a silent stranger holds up nobody. Invariant: at most
 //! [`STRANGERS_MAX`] connections that have proved nothing are open, each for at most [`PROOF_TIME`]; what
 //! they send is kept in messages of fixed size.
 
-use crate::handshake::{Handshake, Terms, Verdict};
+use crate::handshake::{Handshake, Purpose, Terms, Verdict};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -57,8 +57,8 @@ impl Listener {
 struct Pending {
     socket: TcpStream,
     handshake: Handshake,
-    /// Whom this rank called; `None` for a connection that was accepted.
-    callee: Option<Rank>,
+    /// Whom this rank called, and what for; `None` for a connection that was accepted.
+    callee: Option<(Rank, Purpose)>,
     /// Whether the connection is established.
     connected: bool,
     deadline: Instant,
@@ -68,12 +68,15 @@ enum Step {
     /// Wait for the socket.
     Wait,
     /// The handshake is over.
-    Proven(Rank),
+    Proven(Rank, Purpose),
     /// The connection is of no use; a call is tried again.
     Lost(Errno),
     /// The other side is not who it should be.
     Stranger(&'static str),
 }
+
+/// The connections with one peer, by purpose.
+type Sockets<T> = [T; Purpose::ALL.len()];
 
 /// A rank while it joins.
 pub(crate) struct Joining<'a> {
@@ -81,11 +84,11 @@ pub(crate) struct Joining<'a> {
     listener: &'a TcpListener,
     addresses: &'a [SocketAddr],
     deadline: Instant,
-    /// The links that are ready, by rank.
-    ready: Vec<Option<TcpStream>>,
+    /// The connections that are ready, by rank.
+    ready: Vec<Sockets<Option<TcpStream>>>,
     pending: Vec<Pending>,
     /// When each lower rank may be called again, and why the last call failed.
-    redial: Vec<(Instant, Errno)>,
+    redial: Vec<Sockets<(Instant, Errno)>>,
 }
 
 impl<'a> Joining<'a> {
@@ -100,9 +103,9 @@ impl<'a> Joining<'a> {
             listener: &listener.socket,
             addresses,
             deadline,
-            ready: (0..terms.size).map(|_| None).collect(),
+            ready: (0..terms.size).map(|_| [const { None }; _]).collect(),
             pending: Vec::new(),
-            redial: vec![(Instant::now(), Errno::TIMEDOUT); terms.rank.index()],
+            redial: vec![[(Instant::now(), Errno::TIMEDOUT); _]; terms.rank.index()],
         }
     }
 
@@ -110,7 +113,7 @@ impl<'a> Joining<'a> {
     ///
     /// # Errors
     /// When a peer did not come by the deadline, or is not the one that was called.
-    pub(crate) fn run(mut self) -> Result<Vec<TcpStream>, LinkError> {
+    pub(crate) fn run(mut self) -> Result<Vec<Sockets<TcpStream>>, LinkError> {
         while let Some(missing) = self.missing() {
             let now = Instant::now();
             if now >= self.deadline {
@@ -121,50 +124,64 @@ impl<'a> Joining<'a> {
             self.accept()?;
             self.advance_all()?;
         }
-        Ok(self.ready.into_iter().flatten().collect())
+        let own = self.terms.rank.index();
+        let others = self.ready.into_iter().enumerate().filter(|(rank, _)| *rank != own);
+        let all = |socket: Option<TcpStream>| socket.expect("none is missing");
+        Ok(others.map(|(_, sockets)| sockets.map(all)).collect())
     }
 
-    /// The first rank without a link.
+    /// The first rank that is not connected for every purpose.
     fn missing(&self) -> Option<Rank> {
-        let missing = |rank: &Rank| *rank != self.terms.rank && self.ready[rank.index()].is_none();
-        (0..self.terms.size).map(Rank).find(missing)
+        let ready = |rank: &Rank| self.ready[rank.index()].iter().all(Option::is_some);
+        (0..self.terms.size).map(Rank).find(|rank| *rank != self.terms.rank && !ready(rank))
     }
 
     fn late(&self, peer: Rank) -> LinkError {
         match self.redial.get(peer.index()) {
-            Some((_, errno)) => system(peer, "connect", *errno),
+            Some(calls) => {
+                // Of a call that failed, if one did.
+                let told = calls.iter().map(|(_, errno)| *errno).find(|errno| *errno != Errno::TIMEDOUT);
+                system(peer, "connect", told.unwrap_or(Errno::TIMEDOUT))
+            }
             None => system(peer, "accept", Errno::TIMEDOUT),
         }
     }
 
-    /// Calls every lower rank that has no link and no call under way.
+    /// Calls every lower rank for all that it is not connected for, where no call is under way.
     fn dial(&mut self, now: Instant) -> Result<(), LinkError> {
-        for peer in (0..self.terms.rank.0).map(Rank) {
-            let called = self.pending.iter().any(|pending| pending.callee == Some(peer));
-            if called || self.ready[peer.index()].is_some() || now < self.redial[peer.index()].0 {
-                continue;
+        let purposes = |peer| Purpose::ALL.into_iter().map(move |purpose| (peer, purpose));
+        for callee in (0..self.terms.rank.0).map(Rank).flat_map(purposes) {
+            let (place, purpose) = (callee.0.index(), callee.1 as usize);
+            let called = self.pending.iter().any(|pending| pending.callee == Some(callee));
+            if !called && self.ready[place][purpose].is_none() && now >= self.redial[place][purpose].0 {
+                self.call(callee, now)?;
             }
-            let address = self.addresses[peer.index()];
-            let refused = |error: io::Error| system(peer, "connect", errno_of(&error));
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
-                .map_err(refused)?;
-            socket.set_nonblocking(true).map_err(refused)?;
-            match socket.connect(&SockAddr::from(address)) {
-                Ok(()) => {}
-                Err(error) if errno_of(&error) == Errno::INPROGRESS => {}
-                Err(error) => {
-                    self.redial[peer.index()] = (now + REDIAL_PAUSE, errno_of(&error));
-                    continue;
-                }
-            }
-            self.pending.push(Pending {
-                socket: socket.into(),
-                handshake: Handshake::caller(self.terms, peer, self.nonce()?),
-                callee: Some(peer),
-                connected: false,
-                deadline: self.deadline,
-            });
         }
+        Ok(())
+    }
+
+    /// Calls one rank.
+    fn call(&mut self, (peer, purpose): (Rank, Purpose), now: Instant) -> Result<(), LinkError> {
+        let address = self.addresses[peer.index()];
+        let refused = |error: io::Error| system(peer, "connect", errno_of(&error));
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(refused)?;
+        socket.set_nonblocking(true).map_err(refused)?;
+        match socket.connect(&SockAddr::from(address)) {
+            Ok(()) => {}
+            Err(error) if errno_of(&error) == Errno::INPROGRESS => {}
+            Err(error) => {
+                self.redial[peer.index()][purpose as usize] = (now + REDIAL_PAUSE, errno_of(&error));
+                return Ok(());
+            }
+        }
+        self.pending.push(Pending {
+            socket: socket.into(),
+            handshake: Handshake::caller(self.terms, peer, purpose, self.nonce()?),
+            callee: Some((peer, purpose)),
+            connected: false,
+            deadline: self.deadline,
+        });
         Ok(())
     }
 
@@ -185,7 +202,7 @@ impl<'a> Joining<'a> {
         if self.strangers() < STRANGERS_MAX {
             sockets.push(PollFd::new(self.listener, PollFlags::IN));
         }
-        for (retry, _) in self.redial.iter().filter(|(retry, _)| *retry > now) {
+        for (retry, _) in self.redial.iter().flatten().filter(|(retry, _)| *retry > now) {
             wake = wake.min(*retry);
         }
         let left = wake.saturating_duration_since(now);
@@ -243,9 +260,11 @@ impl<'a> Joining<'a> {
             }
             let Pending { socket, callee, .. } = self.pending.swap_remove(index);
             match (step, callee) {
-                (Step::Proven(peer), _) => self.admit(peer, socket)?,
-                (Step::Stranger(what), Some(peer)) => return Err(LinkError::Corrupt { peer, what }),
-                (Step::Lost(errno), Some(peer)) => self.redial[peer.index()] = (now + REDIAL_PAUSE, errno),
+                (Step::Proven(peer, purpose), _) => self.admit(peer, purpose, socket)?,
+                (Step::Stranger(what), Some((peer, _))) => return Err(LinkError::Corrupt { peer, what }),
+                (Step::Lost(errno), Some((peer, purpose))) => {
+                    self.redial[peer.index()][purpose as usize] = (now + REDIAL_PAUSE, errno);
+                }
                 // Whoever called this rank and proved nothing is not worth a word.
                 (_, None) | (Step::Wait, Some(_)) => {}
             }
@@ -253,9 +272,9 @@ impl<'a> Joining<'a> {
         Ok(())
     }
 
-    /// Keeps a proven connection; the first one, where a peer made two.
-    fn admit(&mut self, peer: Rank, socket: TcpStream) -> Result<(), LinkError> {
-        let place = &mut self.ready[peer.index()];
+    /// Keeps a proven connection; the first one, where a peer made two for one purpose.
+    fn admit(&mut self, peer: Rank, purpose: Purpose, socket: TcpStream) -> Result<(), LinkError> {
+        let place = &mut self.ready[peer.index()][purpose as usize];
         if place.is_none() {
             tune(&socket).map_err(|error| system(peer, "setsockopt", errno_of(&error)))?;
             *place = Some(socket);
@@ -299,7 +318,7 @@ impl Pending {
             };
             match verdict {
                 Verdict::Underway => {}
-                Verdict::Proven(peer) => return Step::Proven(peer),
+                Verdict::Proven(peer, purpose) => return Step::Proven(peer, purpose),
                 Verdict::Stranger(what) => return Step::Stranger(what),
             }
         }

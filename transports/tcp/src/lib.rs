@@ -1,4 +1,4 @@
-//! Links over TCP: one socket for each pair of ranks, polled by the caller.
+//! Links over TCP: one socket for each pair of ranks and two for its pipes, polled by the caller.
 //!
 //! A [`Listener`] is bound first and its address told to the peers (the bootstrap does that);
 //! [`TcpLinks::join`] then connects every pair, each end proving that it knows the job's secret before
@@ -9,7 +9,9 @@
 mod handshake;
 mod join;
 mod links;
+mod pipes;
 mod queue;
+mod stream;
 
 pub use join::Listener;
 pub use links::TcpLinks;

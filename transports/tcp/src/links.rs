@@ -5,13 +5,15 @@
 //! is left in a receive buffer after a call is the next one's. Invariant: a header is looked for only at the
 //! start of a call, before the first byte of it is handed over. Nothing a peer sends sizes anything.
 
-use crate::handshake::Terms;
+use crate::handshake::{Purpose, Terms};
 use crate::join::{Joining, Listener};
+use crate::pipes::PipePair;
 use crate::queue::Queue;
+use crate::stream::Stream;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{LinkCaps, Links, SOURCES_MAX, Window};
+use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::{View, ViewMut};
 use std::fmt;
@@ -33,6 +35,8 @@ pub struct TcpLinks {
     rank: Rank,
     size: u32,
     peers: Vec<Peer>,
+    /// The pipes to and from every other rank, in the order of `peers`.
+    pipes: Vec<PipePair>,
     /// What was read and not taken yet; apart from `outgoing`, so that a pass borrows both of one peer.
     incoming: Vec<Queue>,
     /// What was accepted and not written yet.
@@ -43,56 +47,14 @@ pub struct TcpLinks {
 }
 
 struct Peer {
-    rank: Rank,
-    socket: TcpStream,
+    stream: Stream,
     /// Whether this call's header went into the outgoing queue.
     told: bool,
     /// Whether the peer's header for this call came, and was ours.
     heard: bool,
-    /// Whether the peer's side has ended: no more bytes will come.
-    ended: bool,
 }
 
 impl Peer {
-    /// Writes what the socket takes. Returns whether it took any.
-    fn flush(&self, outgoing: &mut Queue) -> Result<bool, LinkError> {
-        let mut moved = false;
-        while !outgoing.is_empty() {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match rustix::net::send(&self.socket, outgoing.live(), flags) {
-                Ok(count) => {
-                    outgoing.consumed(count);
-                    moved = true;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(Errno::PIPE | Errno::CONNRESET) => return Err(LinkError::Closed { peer: self.rank }),
-                Err(errno) => return Err(self.system("send", errno)),
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Reads until there are `want` bytes, as far as they have come. Returns whether any came.
-    /// An end of the stream is only noted: what came before it is still good.
-    fn fill(&mut self, incoming: &mut Queue, want: usize) -> Result<bool, LinkError> {
-        let mut moved = false;
-        while incoming.len() < want && !self.ended {
-            let missing = want - incoming.len();
-            match rustix::net::recv(&self.socket, incoming.spare(missing), RecvFlags::DONTWAIT) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => self.ended = true,
-                Ok((count, _)) => {
-                    incoming.produced(count);
-                    moved = true;
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(errno) => return Err(self.system("recv", errno)),
-            }
-        }
-        Ok(moved)
-    }
-
     /// Puts the call's header into the queue unless it is in. Returns false when there is no room.
     fn tell(&mut self, outgoing: &mut Queue, call: &Signature) -> bool {
         if !self.told && outgoing.room() >= HEADER_BYTES {
@@ -112,10 +74,10 @@ impl Peer {
         if self.heard {
             return Ok(true);
         }
-        let peer = self.rank;
-        self.fill(incoming, HEADER_BYTES)?;
+        let peer = self.stream.peer;
+        self.stream.fill(incoming, HEADER_BYTES)?;
         let Some(header) = incoming.live().first_chunk::<HEADER_BYTES>() else {
-            return if self.ended { Err(LinkError::Closed { peer }) } else { Ok(false) };
+            return if self.stream.ended { Err(LinkError::Closed { peer }) } else { Ok(false) };
         };
         let word =
             |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("a slice of 8 is 8 bytes"));
@@ -137,15 +99,11 @@ impl Peer {
         if !self.hear(incoming, call)? {
             return Ok(0);
         }
-        self.fill(incoming, granule)?;
-        if incoming.len() < granule && self.ended {
-            return Err(LinkError::Closed { peer: self.rank });
+        self.stream.fill(incoming, granule)?;
+        if incoming.len() < granule && self.stream.ended {
+            return Err(LinkError::Closed { peer: self.stream.peer });
         }
         Ok(incoming.len())
-    }
-
-    fn system(&self, call: &'static str, errno: Errno) -> LinkError {
-        LinkError::System { peer: self.rank, call, errno: errno.raw_os_error() }
     }
 }
 
@@ -204,15 +162,22 @@ impl TcpLinks {
         })
     }
 
-    /// Links over sockets that do not block, in order of rank, `rank` itself left out.
-    pub(crate) fn over(rank: Rank, sockets: Vec<TcpStream>) -> TcpLinks {
+    /// Links over sockets that do not block, by purpose, in order of rank, `rank` itself left out.
+    pub(crate) fn over(rank: Rank, sockets: Vec<[TcpStream; Purpose::ALL.len()]>) -> TcpLinks {
         let size = sockets.len() as u32 + 1;
         let others = (0..size).map(Rank).filter(|peer| *peer != rank);
-        let peer = |(rank, socket)| Peer { rank, socket, told: false, heard: false, ended: false };
-        let peers: Vec<Peer> = others.zip(sockets).map(peer).collect();
+        let (mut peers, mut pipes) = (Vec::new(), Vec::new());
+        for (peer, [link, from_caller, from_answerer]) in others.zip(sockets) {
+            peers.push(Peer { stream: Stream::new(peer, link), told: false, heard: false });
+            // The higher rank called.
+            pipes.push(match rank > peer {
+                true => PipePair::new(peer, from_caller, from_answerer),
+                false => PipePair::new(peer, from_answerer, from_caller),
+            });
+        }
         let queues = || peers.iter().map(|_| Queue::new(QUEUE_BYTES)).collect();
         let (incoming, outgoing) = (queues(), queues());
-        TcpLinks { rank, size, peers, incoming, outgoing, call: None, verified: false, failed: None }
+        TcpLinks { rank, size, peers, pipes, incoming, outgoing, call: None, verified: false, failed: None }
     }
 
     /// Runs one method: refuses when the links have failed, and remembers it when they do.
@@ -230,13 +195,23 @@ impl TcpLinks {
         result
     }
 
+    /// Lets `body` use the pipes to and from `peer`.
+    pub(crate) fn with_pipes<T>(
+        &mut self,
+        peer: Rank,
+        body: impl FnOnce(&mut PipePair) -> Result<T, LinkError>,
+    ) -> Result<T, LinkError> {
+        let place = self.place(peer);
+        self.run(|links| body(&mut links.pipes[place]))
+    }
+
     /// Lets the peers find the difference too: nothing is sent any more once the links have failed.
     fn tell_before_failing(&mut self) {
         let call = self.call();
         for (peer, outgoing) in self.peers.iter_mut().zip(&mut self.outgoing) {
             if peer.tell(outgoing, &call) {
                 // The first failure counts; this one would only follow from it.
-                let _: Result<bool, LinkError> = peer.flush(outgoing);
+                let _: Result<bool, LinkError> = peer.stream.flush(outgoing);
             }
         }
     }
@@ -260,7 +235,7 @@ impl TcpLinks {
             let place = self.place(rank);
             let (peer, outgoing) = (&mut self.peers[place], &mut self.outgoing[place]);
             if outgoing.room() < want + HEADER_BYTES {
-                peer.flush(outgoing)?;
+                peer.stream.flush(outgoing)?;
             }
             room = if peer.tell(outgoing, &call) { room.min(outgoing.room()) } else { 0 };
         }
@@ -270,7 +245,7 @@ impl TcpLinks {
     fn flush(&mut self, to: &[Rank]) -> Result<(), LinkError> {
         for &rank in to {
             let place = self.place(rank);
-            self.peers[place].flush(&mut self.outgoing[place])?;
+            self.peers[place].stream.flush(&mut self.outgoing[place])?;
         }
         Ok(())
     }
@@ -377,7 +352,7 @@ impl Links for TcpLinks {
             // Everyone is told before anyone is heard: who is told of a difference can find it too.
             for (peer, outgoing) in links.peers.iter_mut().zip(&mut links.outgoing) {
                 verified &= peer.tell(outgoing, &call);
-                peer.flush(outgoing)?;
+                peer.stream.flush(outgoing)?;
             }
             for (peer, incoming) in links.peers.iter_mut().zip(&mut links.incoming) {
                 verified &= peer.hear(incoming, &call)?;
@@ -442,23 +417,27 @@ impl Links for TcpLinks {
         self.run(|links| {
             let mut moved = false;
             for (peer, outgoing) in links.peers.iter().zip(&mut links.outgoing) {
-                moved |= peer.flush(outgoing)?;
+                moved |= peer.stream.flush(outgoing)?;
             }
             for (peer, incoming) in links.peers.iter_mut().zip(&mut links.incoming) {
-                moved |= peer.fill(incoming, 1)?;
+                moved |= peer.stream.fill(incoming, 1)?;
             }
             Ok(moved)
         })
     }
 
     fn is_unverified(&self, peer: Rank) -> bool {
-        self.peers.iter().any(|one| one.rank == peer && !one.heard)
+        self.peers.iter().any(|one| one.stream.peer == peer && !one.heard)
+    }
+
+    fn pipes(&mut self) -> &mut dyn Pipes {
+        self
     }
 
     fn settled(&mut self) -> Result<bool, LinkError> {
         self.run(|links| {
             for (peer, outgoing) in links.peers.iter().zip(&mut links.outgoing) {
-                peer.flush(outgoing)?;
+                peer.stream.flush(outgoing)?;
             }
             Ok(links.outgoing.iter().all(Queue::is_empty))
         })

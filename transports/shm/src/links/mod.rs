@@ -5,6 +5,8 @@ mod exchange;
 mod loans;
 mod peer;
 mod peers;
+mod pipe;
+mod pipes;
 mod probe;
 mod protocol;
 mod room;
@@ -18,10 +20,12 @@ use crate::segment::{Segment, ShmError};
 use loans::Loans;
 use peer::Peer;
 use peers::Peers;
+use pipe::PipePair;
 use protocol::Flight;
 use room::Room;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
+use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::byte_ring::ByteRing;
 use sohu_coll_mem::doorbell::Sleeper;
@@ -54,6 +58,8 @@ pub struct ShmLinks {
     rank: Rank,
     segment: Segment,
     peers: Peers,
+    /// The pipes to and from every other rank, in the order of `peers`.
+    pipes: Box<[PipePair]>,
     shared: Shared,
     call: Call,
     /// Exchanges that used a board. They take turns: a peer's line of an exchange says that it has read what was on
@@ -95,9 +101,11 @@ impl ShmLinks {
             Ok(Peer::new(peer, rank, &segment, map))
         });
         let peers = Peers::new(rank, peers.collect::<Result<Vec<_>, _>>()?);
+        let pipes = peers.iter().map(|peer| PipePair::new(rank, &segment, peer)).collect();
         Ok(Self {
             rank,
             peers,
+            pipes,
             shared: Shared {
                 ring: ByteRing::new(layout.staging().len(), LINES * layout.ranks()),
                 loans: Loans::new(),
@@ -431,7 +439,14 @@ impl Links for ShmLinks {
     }
 
     fn check(&mut self) -> Result<(), LinkError> {
-        self.guard(|links| links.peers.iter_mut().try_for_each(Peer::check))
+        self.guard(|links| {
+            links.peers.iter_mut().try_for_each(Peer::check)?;
+            links.pipes.iter_mut().try_for_each(PipePair::check)
+        })
+    }
+
+    fn pipes(&mut self) -> &mut dyn Pipes {
+        self
     }
 
     fn sleeper(&mut self) -> Option<&mut dyn Sleep> {

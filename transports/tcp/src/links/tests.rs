@@ -16,15 +16,25 @@ fn call() -> Signature {
     }
 }
 
-/// Links of rank 0 in a call, and the raw socket of its peer, rank 1.
-fn raw_peer() -> (TcpLinks, TcpStream) {
+/// Links of rank 0 in a call, and the raw sockets of its peer, rank 1, by purpose.
+fn raw_peers() -> (TcpLinks, [TcpStream; 3]) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (socket, _) = listener.accept().unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let mut links = TcpLinks::over(Rank(0), vec![socket]);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in Purpose::ALL {
+        theirs.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        ours.push(socket);
+    }
+    let mut links = TcpLinks::over(Rank(0), vec![ours.try_into().unwrap()]);
     links.begin(&call()).unwrap();
-    (links, peer)
+    (links, theirs.try_into().unwrap())
+}
+
+/// The same, with the socket of the link alone: the others are closed.
+fn raw_peer() -> (TcpLinks, TcpStream) {
+    let (links, [link, ..]) = raw_peers();
+    (links, link)
 }
 
 fn header(words: [u64; 3]) -> Vec<u8> {

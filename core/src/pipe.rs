@@ -1,0 +1,99 @@
+//! The seam for messages of two ranks: one pipe from each rank to each other rank.
+//!
+//! A call of all ranks goes over [`Links`](crate::link::Links), and every rank is in it. A message is the business of two
+//! ranks, so it has ways of its own. A pipe goes one way: bytes flow forward, and short answers flow back in a strand of
+//! their own, so that no answer waits behind bytes that nobody wants yet. Everything is polled; nothing blocks; how
+//! bytes move is decided by the transport and seen by nobody else. Invariant: what goes through one strand of one pipe
+//! depends on nothing in another strand, in another pipe, or on the links.
+
+use crate::error::LinkError;
+use crate::rank::Rank;
+use sohu_coll_mem::{View, ViewMut};
+
+/// The two strands of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strand {
+    /// From the rank that the pipe comes from, to the one that it goes to.
+    Bytes,
+    /// Back: a few bytes about what came.
+    Answers,
+}
+
+/// Up to this much is put whole or not at all: what fits a line of shared memory.
+pub const WHOLE_BYTES: usize = 56;
+
+/// As many bytes a strand takes, in pieces of 16 or more, while nobody takes any out.
+pub const STRAND_BYTES_MIN: usize = 256;
+
+/// The pipes of one rank, to and from every other.
+///
+/// What a rank puts into [`Strand::Bytes`] goes into its pipe to the peer; what it puts into [`Strand::Answers`] goes back
+/// through the peer's pipe to it; and so on for what it takes.
+///
+/// Contract, each line a test in `transports/conformance`:
+/// - bytes of one strand arrive once, in order, whatever the sizes of the pieces on either side;
+/// - no method blocks; one that can move nothing returns 0 (or false) and changes nothing;
+/// - a put takes at least [`WHOLE_BYTES`] (all, where there are fewer), or nothing;
+/// - a strand that is full holds up no other strand, no other pipe, and no call on the links;
+/// - what is clear arrives without its sender;
+/// - words from a peer are bounded before they are used: garbage is [`LinkError::Corrupt`], never a crash;
+/// - after an error, of the links too, every method returns an error.
+pub trait Pipes: Send {
+    /// Shows `work` room for the next bytes to `to`, at most `limit`; what it writes there is sent. Calls `work` at
+    /// most once; returns how many bytes (0 when there is no room; `work` was not called then). In
+    /// [`Strand::Answers`], `limit` is at most [`WHOLE_BYTES`].
+    ///
+    /// # Errors
+    /// When the peer is gone or broke the protocol.
+    fn put(
+        &mut self,
+        to: Rank,
+        strand: Strand,
+        limit: usize,
+        work: &mut dyn FnMut(ViewMut<'_>),
+    ) -> Result<usize, LinkError>;
+
+    /// Hands `work` the next bytes from `from`, at most `limit`, in place; they are consumed then. Calls `work` at most
+    /// once; returns how many bytes (0 when none has come; `work` was not called then).
+    ///
+    /// # Errors
+    /// When the peer is gone or broke the protocol.
+    fn take(
+        &mut self,
+        from: Rank,
+        strand: Strand,
+        limit: usize,
+        work: &mut dyn FnMut(View<'_>),
+    ) -> Result<usize, LinkError>;
+
+    /// Whether [`lend`](Pipes::lend) can do anything for these bytes.
+    fn lends(&self, bytes: View<'_>) -> bool {
+        let _ = bytes;
+        false
+    }
+
+    /// Lets `to` read the next bytes where they lie, if it can reach them and there is room to tell it. Counts as
+    /// putting all of them. They must stay as they are until the pipe [is clear](Pipes::is_clear), or the call has
+    /// failed.
+    ///
+    /// # Errors
+    /// When the peer is gone or broke the protocol.
+    fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
+        let _ = (to, bytes);
+        Ok(false)
+    }
+
+    /// Pushes on what is under way between this rank and `peer`: flushes buffers, gives back room. Returns whether anything
+    /// moved.
+    ///
+    /// # Errors
+    /// When the peer is gone or broke the protocol.
+    fn flush(&mut self, peer: Rank) -> Result<bool, LinkError>;
+
+    /// Whether all that was put towards `peer`, in both strands, has left this rank's private memory or will without its
+    /// help, and nothing lent is out.
+    ///
+    /// # Errors
+    /// When the peer is gone or broke the protocol.
+    fn is_clear(&mut self, peer: Rank) -> Result<bool, LinkError>;
+}

@@ -1,0 +1,142 @@
+//! Sends and receives: what two ranks say to each other, without the others.
+//!
+//! A send and a receive that meet are one *message*. Messages from one rank to another meet in the order in which both
+//! ranks make them; there are no tags. Invariants: a receiver writes no byte of its caller's before it has compared
+//! what the sender says of the message with what it expects itself; sender and receiver both learn what came of that;
+//! and a pipe is at the start of a message again when a call has ended, also one in which ranks disagreed.
+
+mod courier;
+mod record;
+mod route;
+
+pub use courier::{Courier, Disagreement, Muddle};
+
+use crate::element::DType;
+use crate::rank::Rank;
+use core::fmt;
+use sohu_coll_mem::{View, ViewMut};
+
+/// Which half of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// It gives.
+    Send,
+    /// It gets.
+    Recv,
+}
+
+/// One send or receive, as its rank made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Transfer {
+    /// Which of the two.
+    pub way: Way,
+    /// Element type.
+    pub dtype: DType,
+    /// Elements. At most [`COUNT_MAX`](Self::COUNT_MAX).
+    pub count: u64,
+    /// The rank at the other end.
+    pub peer: Rank,
+}
+
+impl Transfer {
+    /// The most elements of one message.
+    pub const COUNT_MAX: u64 = (1 << 48) - 1;
+
+    /// What the user called: `send` or `recv`.
+    pub fn name(&self) -> &'static str {
+        match self.way {
+            Way::Send => "send",
+            Way::Recv => "recv",
+        }
+    }
+}
+
+impl fmt::Display for Transfer {
+    /// `send float[10] to rank 1`, `recv float[12] from rank 0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let towards = match self.way {
+            Way::Send => "to",
+            Way::Recv => "from",
+        };
+        write!(f, "{} {}[{}] {towards} {}", self.name(), self.dtype, self.count, self.peer)
+    }
+}
+
+/// The bytes of a transfer.
+#[derive(Clone, Copy, Debug)]
+enum Bytes<'a> {
+    Out(View<'a>),
+    In(ViewMut<'a>),
+}
+
+/// A transfer with its bytes, and how far it is.
+#[derive(Debug)]
+pub struct Item<'a> {
+    transfer: Transfer,
+    bytes: Bytes<'a>,
+    state: State,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// Whether the head of its message was put or taken.
+    begun: bool,
+    /// Bytes moved, behind the head.
+    at: usize,
+    /// What the receiver thinks of it, once that is known here.
+    verdict: Option<Verdict>,
+    /// The next item of the same pipe.
+    next: Option<usize>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Accepted,
+    /// The other rank has this type and count.
+    Refused(DType, u64),
+}
+
+impl<'a> Item<'a> {
+    /// A send of elements of type `dtype`.
+    ///
+    /// # Panics
+    /// When the bytes are no whole number of elements.
+    pub fn send(dtype: DType, bytes: &'a [u8], to: Rank) -> Self {
+        Self::new(Way::Send, dtype, Bytes::Out(View::from(bytes)), to)
+    }
+
+    /// A receive of elements of type `dtype`.
+    ///
+    /// # Panics
+    /// When the bytes are no whole number of elements.
+    pub fn recv(dtype: DType, bytes: &'a mut [u8], from: Rank) -> Self {
+        Self::new(Way::Recv, dtype, Bytes::In(ViewMut::from(bytes)), from)
+    }
+
+    fn new(way: Way, dtype: DType, bytes: Bytes<'a>, peer: Rank) -> Self {
+        let len = bytes.len();
+        assert!(len.is_multiple_of(dtype.size()), "{len} bytes of {dtype}");
+        let transfer = Transfer { way, dtype, count: (len / dtype.size()) as u64, peer };
+        Self { transfer, bytes, state: State::default() }
+    }
+
+    /// What its rank made.
+    pub fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl Bytes<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Out(view) => view.len(),
+            Self::In(view) => view.len(),
+        }
+    }
+}

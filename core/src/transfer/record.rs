@@ -1,0 +1,140 @@
+//! The head of a message and the answer to it, as two words each.
+
+use super::Transfer;
+use crate::element::DType;
+use crate::error::LinkError;
+use crate::pipe::{Pipes, Strand};
+use crate::rank::Rank;
+use sohu_coll_mem::ViewMut;
+
+/// Bytes of a record.
+pub(super) const RECORD_BYTES: usize = 16;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// A message begins: its type and count are the sender's.
+    Head = 1,
+    /// A message was looked at: type and count are the receiver's.
+    Answer = 2,
+}
+
+/// What one rank says of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) kind: Kind,
+    pub(super) dtype: DType,
+    pub(super) count: u64,
+    /// How many messages went through this pipe before, modulo 2^32.
+    pub(super) sequence: u32,
+}
+
+impl Record {
+    pub(super) fn to_bytes(self) -> [u8; RECORD_BYTES] {
+        let kinds =
+            u64::from(self.kind as u8) | u64::from(self.dtype as u8) << 8 | u64::from(self.sequence) << 32;
+        let mut bytes = [0; RECORD_BYTES];
+        bytes[..8].copy_from_slice(&kinds.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.count.to_le_bytes());
+        bytes
+    }
+
+    /// Reads what `peer` wrote, which must be of this kind and number.
+    fn from_bytes(
+        bytes: [u8; RECORD_BYTES],
+        kind: Kind,
+        sequence: u32,
+        peer: Rank,
+    ) -> Result<Self, LinkError> {
+        let corrupt = |what| LinkError::Corrupt { peer, what };
+        if bytes[0] != kind as u8 || bytes[2..4] != [0, 0] {
+            return Err(corrupt("no message begins where one should"));
+        }
+        let dtype = DType::from_code(bytes[1]).ok_or(corrupt("a message of no known type"))?;
+        let [_, _, _, _, a, b, c, d, count @ ..] = bytes;
+        if u32::from_le_bytes([a, b, c, d]) != sequence {
+            return Err(corrupt("a message out of its turn"));
+        }
+        let count = u64::from_le_bytes(count);
+        if count > Transfer::COUNT_MAX {
+            return Err(corrupt("a message of more elements than there can be"));
+        }
+        Ok(Self { kind, dtype, count, sequence })
+    }
+}
+
+/// A record that comes in pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Arriving {
+    bytes: [u8; RECORD_BYTES],
+    len: usize,
+}
+
+impl Arriving {
+    /// Takes what has come; the record once it is whole.
+    pub(super) fn take(
+        &mut self,
+        pipes: &mut dyn Pipes,
+        peer: Rank,
+        kind: Kind,
+        sequence: u32,
+    ) -> Result<Option<Record>, LinkError> {
+        let strand = if kind == Kind::Head { Strand::Bytes } else { Strand::Answers };
+        while self.len < RECORD_BYTES {
+            let missing = &mut self.bytes[self.len..];
+            let taken = pipes.take(peer, strand, missing.len(), &mut |bytes| {
+                bytes.copy_to(ViewMut::from(&mut missing[..bytes.len()]));
+            })?;
+            if taken == 0 {
+                return Ok(None);
+            }
+            self.len += taken;
+        }
+        self.len = 0;
+        Record::from_bytes(self.bytes, kind, sequence, peer).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: Rank = Rank(3);
+
+    fn head() -> Record {
+        Record { kind: Kind::Head, dtype: DType::Bf16, count: 0x1234_5678_9abc, sequence: u32::MAX - 1 }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for kind in [Kind::Head, Kind::Answer] {
+            for dtype in DType::ALL {
+                for count in [0, 1, 255, 1 << 32, Transfer::COUNT_MAX] {
+                    let record = Record { kind, dtype, count, ..head() };
+                    assert_eq!(
+                        Record::from_bytes(record.to_bytes(), kind, record.sequence, PEER),
+                        Ok(record)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_of_its_turn_is_corrupt() {
+        let spoilt = |at: usize, byte: u8| {
+            let mut bytes = head().to_bytes();
+            bytes[at] = byte;
+            Record::from_bytes(bytes, Kind::Head, head().sequence, PEER)
+        };
+        for (at, byte) in [(0, 0), (0, 2), (0, 255), (1, 0), (1, 13), (2, 1), (3, 9), (4, 1), (7, 0), (14, 1)]
+        {
+            let told = spoilt(at, byte);
+            assert!(
+                matches!(told, Err(LinkError::Corrupt { peer: PEER, .. })),
+                "byte {at} is {byte}: {told:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The pipes between this rank and one peer: lines both ways, and a ring for the bytes that go forward.
+//!
+//! A pipe has the machinery of a link (lines, credits, a ring whose bytes come back when they are read), but it is
+//! its own: nobody else's bytes are in its lines, and its ring has one reader. What fits a line travels in it. More
+//! lies in the ring, or stays where it is in registered memory, and a line tells where.
+
+use super::peer::Peer;
+use super::protocol::{CHUNK, DATA, bounded};
+use super::words_view;
+use crate::layout::{ANSWER_LINES, LINE, Layout, PIPE_LINES, PIPE_RING};
+use crate::map::Map;
+use crate::segment::Segment;
+use core::ops::Range;
+use sohu_coll_core::Rank;
+use sohu_coll_core::error::LinkError;
+use sohu_coll_mem::byte_ring::{ByteRing, SegmentId};
+use sohu_coll_mem::credit::{CreditRx, CreditTx};
+use sohu_coll_mem::line::{Corrupt, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
+use sohu_coll_mem::words::Mapped;
+use sohu_coll_mem::{View, ViewMut};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Bytes that go into the ring at once: while the reader copies one piece, the writer copies the next.
+const PIECE: usize = 16 << 10;
+
+/// The least piece worth a line of its own.
+const PIECE_MIN: usize = 64;
+
+/// What the next bytes are.
+#[derive(Clone, Copy)]
+enum Front {
+    /// In the current line.
+    Line(usize),
+    /// In the peer's segment.
+    Chunk { offset: usize, len: usize },
+}
+
+impl Front {
+    fn len(self) -> usize {
+        match self {
+            Self::Line(len) | Self::Chunk { len, .. } => len,
+        }
+    }
+}
+
+/// What comes back when the peer has consumed a chunk.
+enum Flight {
+    Ring(SegmentId),
+    Lent,
+}
+
+/// The ring of a pipe that goes out.
+struct Outgoing {
+    ring: ByteRing,
+    range: Range<usize>,
+    /// Whether the memory of the ring was taken.
+    taken: bool,
+    flights: VecDeque<Flight>,
+    /// Loans among them.
+    lent: usize,
+}
+
+/// One end of a pipe.
+pub(super) struct End {
+    peer: Rank,
+    tx: LineTx<Mapped>,
+    rx: LineRx<Mapped>,
+    credit_tx: CreditTx<Mapped>,
+    credit_rx: CreditRx<Mapped>,
+    /// The peer's segment.
+    map: Arc<Map>,
+    /// Where the peer's chunks may lie; nowhere, where it only answers.
+    readable: [Range<usize>; 2],
+    outgoing: Option<Outgoing>,
+    chunks_put: u64,
+    chunks_back: u64,
+    front: Option<Front>,
+    /// Bytes of the front that were consumed.
+    at: usize,
+    chunks_taken: u64,
+    /// What the peer was told was consumed.
+    lines_told: u64,
+    chunks_told: u64,
+}
+
+/// Both pipes between this rank and a peer.
+pub(super) struct PipePair {
+    /// This rank's end of the pipe to the peer.
+    pub(super) source: End,
+    /// This rank's end of the pipe from the peer.
+    pub(super) drain: End,
+}
+
+impl PipePair {
+    pub(super) fn new(own: Rank, segment: &Segment, peer: &Peer) -> Self {
+        let layout = *segment.layout();
+        let (mine, theirs) = (own.index(), peer.rank.index());
+        let words = |map: &Arc<Map>, at, lines| map.words(at, lines * Layout::LINE_PITCH / 8);
+        let credit = |map: &Arc<Map>, at| map.words(at, LINE / 8);
+        let (own, other) = (&segment.map, &peer.map);
+        let end = |lines: [usize; 2], source: bool, readable, outgoing| {
+            let (out, back) = if source {
+                (layout.pipe_lines(theirs), layout.pipe_answers(mine))
+            } else {
+                (layout.pipe_answers(theirs), layout.pipe_lines(mine))
+            };
+            End {
+                peer: peer.rank,
+                tx: LineTx::new(words(own, out, lines[0]), lines[0]),
+                rx: LineRx::new(words(other, back, lines[1]), lines[1]),
+                credit_tx: CreditTx::new(credit(own, layout.pipe_credit(theirs, source))),
+                credit_rx: CreditRx::new(credit(other, layout.pipe_credit(mine, !source))),
+                map: other.clone(),
+                readable,
+                outgoing,
+                chunks_put: 0,
+                chunks_back: 0,
+                front: None,
+                at: 0,
+                chunks_taken: 0,
+                lines_told: 0,
+                chunks_told: 0,
+            }
+        };
+        let outgoing = Outgoing {
+            ring: ByteRing::new(PIPE_RING, PIPE_LINES),
+            range: layout.pipe_ring(theirs),
+            taken: false,
+            flights: VecDeque::with_capacity(2 * PIPE_LINES),
+            lent: 0,
+        };
+        Self {
+            source: end([PIPE_LINES, ANSWER_LINES], true, [0..0, 0..0], Some(outgoing)),
+            drain: end([ANSWER_LINES, PIPE_LINES], false, [layout.pipe_ring(mine), layout.heap()], None),
+        }
+    }
+
+    pub(super) fn check(&mut self) -> Result<(), LinkError> {
+        self.source.check()?;
+        self.drain.check()
+    }
+}
+
+impl End {
+    fn corrupt(&self, what: &'static str) -> LinkError {
+        LinkError::Corrupt { peer: self.peer, what }
+    }
+
+    /// Learns what the peer has consumed.
+    fn absorb(&mut self, lines: u16, chunks: u16) -> Result<(), LinkError> {
+        let wrong = |Corrupt(what)| LinkError::Corrupt { peer: self.peer, what };
+        self.tx.credit(lines).map_err(wrong)?;
+        let back = catch_up(self.chunks_back, chunks, self.chunks_put).map_err(wrong)?;
+        while self.chunks_back < back {
+            self.chunks_back += 1;
+            let flight = self.outgoing.as_mut().and_then(|out| out.flights.pop_front());
+            match (flight, &mut self.outgoing) {
+                (Some(Flight::Ring(segment)), Some(out)) => out.ring.release(segment),
+                (Some(Flight::Lent), Some(out)) => out.lent -= 1,
+                _ => return Err(self.corrupt("acknowledges what was never sent")),
+            }
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<(), LinkError> {
+        let (lines, chunks) = self.credit_rx.read();
+        self.absorb(lines, chunks)
+    }
+
+    fn has_line(&mut self) -> Result<bool, LinkError> {
+        if self.tx.room() == 0 {
+            self.collect()?;
+        }
+        Ok(self.tx.room() > 0)
+    }
+
+    /// As [`Pipes::put`](sohu_coll_core::pipe::Pipes::put).
+    pub(super) fn put(
+        &mut self,
+        own: &Segment,
+        limit: usize,
+        work: &mut dyn FnMut(ViewMut<'_>),
+    ) -> Result<usize, LinkError> {
+        if limit == 0 || !self.has_line()? {
+            return Ok(0);
+        }
+        if limit <= PAYLOAD_BYTES {
+            let mut words = [0; PAYLOAD_WORDS];
+            work(words_view(&mut words).first(limit));
+            self.line(DATA, limit, &words[..limit.div_ceil(8)]);
+            return Ok(limit);
+        }
+        let Some(range) = self.room(own, limit.min(PIECE))? else { return Ok(0) };
+        let out = self.outgoing.as_mut().expect("answers fit a line");
+        let (offset, len) = (out.range.start + range.start, range.len());
+        work(own.map.view_mut(offset, len));
+        let segment = out.ring.commit(range.start, len, 1);
+        out.flights.push_back(Flight::Ring(segment));
+        self.chunks_put += 1;
+        self.line(CHUNK, 0, &[offset as u64, len as u64]);
+        Ok(len)
+    }
+
+    /// Room in the ring, whose memory is taken at its first use.
+    fn room(&mut self, own: &Segment, want: usize) -> Result<Option<Range<usize>>, LinkError> {
+        let least = want.min(PIECE_MIN);
+        let out = self.outgoing.as_mut().expect("answers fit a line");
+        if !out.taken {
+            out.taken = true;
+            let call = "fallocate";
+            own.take(&out.range).map_err(|errno| LinkError::System {
+                peer: self.peer,
+                call,
+                errno: errno.raw_os_error(),
+            })?;
+        }
+        if let Some(range) = out.ring.reserve(want, least) {
+            return Ok(Some(range));
+        }
+        self.collect()?;
+        Ok(self.outgoing.as_mut().and_then(|out| out.ring.reserve(want, least)))
+    }
+
+    /// Tells the peer of registered memory at `offset`, which it may read until it says that it has.
+    pub(super) fn lend(&mut self, offset: usize, len: usize) -> Result<bool, LinkError> {
+        if !self.has_line()? {
+            return Ok(false);
+        }
+        let out = self.outgoing.as_mut().expect("answers are not lent");
+        out.flights.push_back(Flight::Lent);
+        out.lent += 1;
+        self.chunks_put += 1;
+        self.line(CHUNK, 0, &[offset as u64, len as u64]);
+        Ok(true)
+    }
+
+    /// Puts a line; there must be room.
+    fn line(&mut self, kind: u8, len: usize, words: &[u64]) {
+        self.lines_told = self.rx.consumed();
+        self.chunks_told = self.chunks_taken;
+        let (lines, chunks) = (self.lines_told as u16, self.chunks_told as u16);
+        self.credit_tx.refresh(lines, chunks);
+        let put = self.tx.put_words(kind, len as u8, lines, chunks, words);
+        assert!(put, "a line to {} without room", self.peer);
+    }
+
+    /// As [`Pipes::take`](sohu_coll_core::pipe::Pipes::take).
+    pub(super) fn take(&mut self, limit: usize, work: &mut dyn FnMut(View<'_>)) -> Result<usize, LinkError> {
+        let Some(front) = self.look()? else { return Ok(0) };
+        let len = limit.min(front.len() - self.at);
+        if len == 0 {
+            return Ok(0);
+        }
+        work(match front {
+            Front::Line(_) => self.rx.payload().slice(self.at..self.at + len),
+            Front::Chunk { offset, .. } => self.map.view(offset + self.at, len),
+        });
+        self.at += len;
+        if self.at == front.len() {
+            self.front = None;
+            self.at = 0;
+            self.rx.advance();
+            if let Front::Chunk { .. } = front {
+                self.chunks_taken += 1;
+                // At once: the writer may wait for the room while this rank is busy with what comes behind.
+                self.publish();
+            }
+        }
+        Ok(len)
+    }
+
+    fn look(&mut self) -> Result<Option<Front>, LinkError> {
+        if self.front.is_some() {
+            return Ok(self.front);
+        }
+        let Some(line) = self.rx.head() else { return Ok(None) };
+        let (kind, len, lines, chunks) = (line.kind, usize::from(line.len), line.lines_ack, line.chunks_ack);
+        self.absorb(lines, chunks)?;
+        let front = match kind {
+            DATA if (1..=PAYLOAD_BYTES).contains(&len) => Front::Line(len),
+            DATA => return Err(self.corrupt("a line with more bytes than a line has")),
+            CHUNK => {
+                let (offset, len) = (self.rx.word(0), self.rx.word(1));
+                let place = self.readable.iter().find_map(|within| bounded(offset, len, within));
+                let (offset, len) = place.ok_or(self.corrupt("a chunk that lies in no ring and no heap"))?;
+                Front::Chunk { offset, len }
+            }
+            _ => return Err(self.corrupt("a line of unknown kind")),
+        };
+        self.front = Some(front);
+        Ok(self.front)
+    }
+
+    /// Tells the peer what was consumed, where it may be waiting to hear it and no line has told it. Returns
+    /// whether it did.
+    pub(super) fn give_credit(&mut self) -> bool {
+        let lines = self.rx.consumed();
+        let due =
+            self.chunks_taken != self.chunks_told || lines - self.lines_told >= (ANSWER_LINES / 4) as u64;
+        if due {
+            self.publish();
+        }
+        due
+    }
+
+    fn publish(&mut self) {
+        self.lines_told = self.rx.consumed();
+        self.chunks_told = self.chunks_taken;
+        self.credit_tx.publish(self.lines_told as u16, self.chunks_told as u16);
+    }
+
+    /// Whether nothing lent is out.
+    pub(super) fn is_clear(&mut self) -> Result<bool, LinkError> {
+        let out = |end: &Self| end.outgoing.as_ref().map_or(0, |out| out.lent);
+        if out(self) > 0 {
+            self.collect()?;
+        }
+        Ok(out(self) == 0)
+    }
+
+    /// For the slow path of a wait: whether the next line's slot holds what it can hold. Also tells the peer what
+    /// was consumed.
+    fn check(&mut self) -> Result<(), LinkError> {
+        self.publish();
+        self.rx.check().map_err(|Corrupt(what)| self.corrupt(what))
+    }
+}
