@@ -8,6 +8,7 @@ use crate::drive::Manners;
 use crate::engine::Engine;
 use crate::explain::Explanation;
 use crate::lane::Lane;
+use crate::mail::Mail;
 use crate::others;
 use crate::plans::{Plans, Shape};
 use crate::proxy::Proxy;
@@ -70,7 +71,8 @@ impl Communicator {
     ) -> Self {
         let (size, memory, transport) = (fabric.size(), fabric.memory(), fabric.name());
         let engine = Engine::new(fabric, control, template.patience(), manners);
-        let lane = Some(Lane { rank, size, engine, plans, sequence: 0, failed: None });
+        let mail = Mail::new(rank, size);
+        let lane = Some(Lane { rank, size, engine, plans, sequence: 0, mail, failed: None });
         Self {
             rank,
             size,

@@ -125,6 +125,11 @@ impl Control {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    /// The peers that left in good order, whatever they completed before.
+    pub(crate) fn left(&self) -> impl Iterator<Item = Rank> {
+        self.peers.iter().flatten().filter(|peer| peer.left.is_some()).map(|peer| peer.socket.peer())
+    }
+
     /// Tells every peer that this rank gives up, and why. Best effort; never blocks.
     pub(crate) fn abort(&mut self, cause: &Error) {
         let frame = encode(&PeerMessage::Abort(Cause::of(cause, Rank(self.place.rank))));

@@ -1,4 +1,4 @@
-//! The one wait of the library: drives an executor until its call is done, a peer is gone, the communicator is
+//! The one wait of the library: drives a call ([`Work`]) until it is done, a peer is gone, the communicator is
 //! aborted, or the deadline passes. A call that was started can be left before, and driven on later ([`Until`]).
 //!
 //! While bytes move nothing else is looked at. A rank that has waited for some microseconds yields its core;
@@ -43,6 +43,87 @@ pub(crate) struct Manners {
     pub(crate) patience: Patience,
     /// The ranks that may run on the same core.
     pub(crate) mates: Vec<Rank>,
+}
+
+/// What is driven: the passes of a planned call, or messages between two ranks.
+pub(crate) trait Work {
+    /// Does everything that can be done now. Never blocks.
+    fn poll(&mut self, links: &mut dyn Links) -> Result<Progress, LinkError>;
+
+    /// Whether yielding would help nobody: those who share the core have done all that this call asks of them,
+    /// and what is missing comes from other cores.
+    fn holds(&self, links: &dyn Links, mates: &[Rank]) -> bool {
+        let _ = (links, mates);
+        false
+    }
+
+    /// What this rank is doing, for peers that ask. Made at every look, so it allocates nothing.
+    fn status(&self, links: &dyn Links) -> Status;
+
+    /// What this rank is doing, for people.
+    fn during(&self, links: &dyn Links) -> String;
+
+    /// The peers that it waits for as far as this rank can see.
+    fn awaited(&self) -> Vec<Rank>;
+
+    /// Whether a peer can keep the call from ending at all.
+    fn concerns(&self, peer: Rank) -> bool {
+        let _ = peer;
+        true
+    }
+
+    /// Whether a peer with that status is not where it should be.
+    fn is_elsewhere(&self, status: &Status) -> bool;
+
+    /// Whether the call can not end without something from a peer that says it has left. The status of a planned call tells
+    /// that, so it need not.
+    fn misses(&self, peer: Rank) -> bool {
+        let _ = peer;
+        false
+    }
+}
+
+/// A planned call that has begun.
+struct Planned<'a> {
+    executor: &'a mut Executor,
+    regions: &'a Regions<'a>,
+    call: Signature,
+}
+
+impl Work for Planned<'_> {
+    #[inline]
+    fn poll(&mut self, links: &mut dyn Links) -> Result<Progress, LinkError> {
+        self.executor.poll(self.regions, links)
+    }
+
+    fn holds(&self, links: &dyn Links, mates: &[Rank]) -> bool {
+        self.executor.is_exchange() && mates.iter().all(|mate| !links.is_unverified(*mate))
+    }
+
+    fn status(&self, links: &dyn Links) -> Status {
+        let unverified = (0..links.size()).map(Rank).find(|peer| links.is_unverified(*peer));
+        let waiting_on = unverified.or_else(|| self.executor.waiting_on()?.first().copied());
+        Status { sequence: self.call.sequence, in_call: true, waiting_on }
+    }
+
+    fn during(&self, links: &dyn Links) -> String {
+        let missing = links.unverified();
+        if !missing.is_empty() {
+            return format!("{} (waiting for {} to make the call)", self.call, list(&missing));
+        }
+        match self.executor.waiting_for() {
+            Some((_, at)) => format!("{} ({at})", self.call),
+            None => self.call.to_string(),
+        }
+    }
+
+    fn awaited(&self) -> Vec<Rank> {
+        self.executor.waiting_for().map(|(peers, _)| peers).unwrap_or_default()
+    }
+
+    fn is_elsewhere(&self, status: &Status) -> bool {
+        status.sequence != self.call.sequence || !status.in_call
+    }
 }
 
 /// What a call needs besides its executor.
@@ -109,6 +190,8 @@ struct Watch {
     /// How long this rank has waited while it could look.
     waited: Duration,
     looked: Instant,
+    /// Whether a peer was found to have left that the call still needs.
+    deserted: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -132,10 +215,12 @@ impl Driver<'_> {
     /// Whatever ended it otherwise, with the culprit that the ranks agree on where they can.
     #[inline]
     pub(crate) fn run(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
-        let over = match executor.begin(&self.call, self.patience.spins(), regions, self.links) {
+        let begun = executor.begin(&self.call, self.patience.spins(), regions, self.links);
+        let mut work = Planned { executor, regions, call: self.call };
+        let over = match begun {
             Ok(Progress::Done) => return Ok(()),
-            Ok(_) => self.wait(executor, regions, &mut Wait::new(self.patience), Until::Over),
-            Err(error) => Err(self.explain(error, executor)),
+            Ok(_) => self.wait(&mut work, &mut Wait::new(self.patience), Until::Over),
+            Err(error) => Err(self.explain(error, &work)),
         };
         over.map(drop).inspect_err(|_| self.links.abandon())
     }
@@ -150,7 +235,8 @@ impl Driver<'_> {
         regions: &Regions<'_>,
     ) -> Result<bool, Box<Error>> {
         let begun = executor.begin(&self.call, 0, regions, self.links);
-        let begun = begun.map_err(|error| self.explain(error, executor));
+        let begun =
+            begun.map_err(|error| self.explain(error, &Planned { executor, regions, call: self.call }));
         begun.map(|progress| progress == Progress::Done).inspect_err(|_| self.links.abandon())
     }
 
@@ -165,27 +251,31 @@ impl Driver<'_> {
         wait: &mut Wait,
         until: Until,
     ) -> Result<bool, Box<Error>> {
-        self.wait(executor, regions, wait, until).inspect_err(|_| self.links.abandon())
+        let mut work = Planned { executor, regions, call: self.call };
+        self.wait(&mut work, wait, until).inspect_err(|_| self.links.abandon())
     }
 
-    fn wait(
-        &mut self,
-        executor: &mut Executor,
-        regions: &Regions<'_>,
-        wait: &mut Wait,
-        until: Until,
-    ) -> Result<bool, Box<Error>> {
+    /// Drives something that has begun, from its beginning to its end.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub(crate) fn finish(&mut self, work: &mut impl Work) -> Result<(), Box<Error>> {
+        self.wait(work, &mut Wait::new(self.patience), Until::Over).map(drop)
+    }
+
+    #[inline]
+    fn wait<W: Work>(&mut self, work: &mut W, wait: &mut Wait, until: Until) -> Result<bool, Box<Error>> {
         let mut polls = 0;
         loop {
-            match executor.poll(regions, self.links) {
+            match work.poll(self.links) {
                 Ok(Progress::Done) => return Ok(true),
                 Ok(Progress::Moved) => wait.patience.reset(),
-                Ok(Progress::Idle) => match self.pause(executor, regions, wait, until)? {
+                Ok(Progress::Idle) => match self.pause(work, wait, until)? {
                     Paused::GoOn => {}
                     Paused::Over => return Ok(true),
                     Paused::Leave => return Ok(false),
                 },
-                Err(error) => return Err(self.explain(error, executor)),
+                Err(error) => return Err(self.explain(error, work)),
             }
             polls += 1;
             match until {
@@ -199,26 +289,20 @@ impl Driver<'_> {
 
     /// Waits a little, now that a poll has found nothing.
     #[inline]
-    fn pause(
-        &mut self,
-        executor: &mut Executor,
-        regions: &Regions<'_>,
-        wait: &mut Wait,
-        until: Until,
-    ) -> Result<Paused, Box<Error>> {
+    fn pause<W: Work>(&mut self, work: &mut W, wait: &mut Wait, until: Until) -> Result<Paused, Box<Error>> {
         let pause = wait.patience.next();
         match (pause, until) {
             (Pause::Spin, Until::Idle) => return Ok(Paused::Leave),
             // No pause instruction: a poll is as long as one, and on some machines one takes as long as the
             // hand-over of a line does.
             (Pause::Spin, Until::Over | Until::Time(_)) => return Ok(Paused::GoOn),
-            (Pause::Yield, Until::Over) if wait.held < HOLD && self.holds(executor) => {
+            (Pause::Yield, Until::Over) if wait.held < HOLD && work.holds(self.links, self.mates) => {
                 wait.held += 1;
                 return Ok(Paused::GoOn);
             }
             _ => {}
         }
-        let now = self.look(&mut wait.watch, executor)?;
+        let now = self.look(&mut wait.watch, work)?;
         let nap = match until {
             Until::Over => NAP,
             Until::Time(end) if now < end => NAP.min(end - now),
@@ -229,25 +313,13 @@ impl Driver<'_> {
             std::thread::yield_now();
             return Ok(Paused::GoOn);
         }
-        let over = self.sleep(executor, regions, wait, nap)?;
+        let over = self.sleep(work, wait, nap)?;
         Ok(if over { Paused::Over } else { Paused::GoOn })
-    }
-
-    /// Whether yielding would help nobody: those who share the core have done all that this call asks of them,
-    /// and what is missing comes from other cores.
-    fn holds(&self, executor: &Executor) -> bool {
-        executor.is_exchange() && self.mates.iter().all(|mate| !self.links.is_unverified(*mate))
     }
 
     /// Sleeps until something may have come. Says whether the call ended before it could.
     #[cold]
-    fn sleep(
-        &mut self,
-        executor: &mut Executor,
-        regions: &Regions<'_>,
-        wait: &mut Wait,
-        nap: Duration,
-    ) -> Result<bool, Box<Error>> {
+    fn sleep<W: Work>(&mut self, work: &mut W, wait: &mut Wait, nap: Duration) -> Result<bool, Box<Error>> {
         // A peer may be asleep for want of what was sent since the last look.
         self.links.ring();
         let Some(bell) = self.links.sleeper() else {
@@ -256,7 +328,7 @@ impl Driver<'_> {
         };
         bell.prepare();
         // What came before the announcement rang no bell: look once more.
-        let progress = executor.poll(regions, self.links);
+        let progress = work.poll(self.links);
         let Some(bell) = self.links.sleeper() else { return Ok(false) };
         match progress {
             Ok(Progress::Idle) => bell.sleep(nap.as_nanos() as u64),
@@ -270,7 +342,7 @@ impl Driver<'_> {
             }
             Err(error) => {
                 bell.cancel();
-                return Err(self.explain(error, executor));
+                return Err(self.explain(error, work));
             }
         }
         Ok(false)
@@ -278,12 +350,12 @@ impl Driver<'_> {
 
     /// Looks at the clock, and when it is time at everything that can end a wait. Says what time it is.
     #[cold]
-    fn look(&mut self, watch: &mut Option<Watch>, executor: &Executor) -> Result<Instant, Box<Error>> {
+    fn look<W: Work>(&mut self, watch: &mut Option<Watch>, work: &W) -> Result<Instant, Box<Error>> {
         let now = Instant::now();
         let Some(watch) = watch else {
             // This rank is about to wait for long: who sleeps must hear of what was sent.
             self.links.ring();
-            *watch = Some(Watch { waited: Duration::ZERO, looked: now });
+            *watch = Some(Watch { waited: Duration::ZERO, looked: now, deserted: false });
             return Ok(now);
         };
         let since = now - watch.looked;
@@ -294,43 +366,33 @@ impl Driver<'_> {
         self.links.ring();
         watch.waited += since.min(GAP_MAX);
         let waited = watch.waited;
-        let status = self.status(executor);
-        self.control.poll(&status).map_err(told)?;
+        let status = work.status(self.links);
+        self.control.poll(&status).map_err(|error| self.told(error, work))?;
         if let Err(error) = self.links.check() {
-            return Err(self.explain(error, executor));
+            return Err(self.explain(error, work));
+        }
+        if let Some(peer) = self.control.left().find(|peer| work.misses(*peer)) {
+            // What it sent before it left may have come since the last poll: only at the next look is it missing.
+            if std::mem::replace(&mut watch.deserted, true) {
+                let (how, during) = ("left the communicator", work.during(self.links));
+                return Err(Box::new(Error::PeerLost { peer, how, during }));
+            }
         }
         if waited >= self.timeout {
-            return Err(self.timed_out(executor, waited));
+            return Err(self.timed_out(work, waited));
         }
         Ok(now)
     }
 
-    fn status(&self, executor: &Executor) -> Status {
-        // Made at every look, so it allocates nothing.
-        let unverified = (0..self.links.size()).map(Rank).find(|peer| self.links.is_unverified(*peer));
-        let waiting_on = unverified.or_else(|| executor.waiting_on()?.first().copied());
-        Status { sequence: self.call.sequence, in_call: true, waiting_on }
-    }
-
-    fn during(&self, executor: &Executor) -> String {
-        let missing = self.links.unverified();
-        if !missing.is_empty() {
-            return format!("{} (waiting for {} to make the call)", self.call, list(&missing));
-        }
-        match executor.waiting_for() {
-            Some((_, at)) => format!("{} ({at})", self.call),
-            None => self.call.to_string(),
-        }
-    }
-
     /// The error of a call that took too long. Whoever gives no sign of life is named; if all do, the ranks
     /// this one waits for, or the one that those wait for in turn.
-    fn timed_out(&mut self, executor: &Executor, waited: Duration) -> Box<Error> {
-        let during = self.during(executor);
-        let status = self.status(executor);
-        let answers = self.control.probe(PROBE, &status);
+    fn timed_out<W: Work>(&mut self, work: &W, waited: Duration) -> Box<Error> {
+        let during = work.during(self.links);
+        let status = work.status(self.links);
+        let mut answers = self.control.probe(PROBE, &status);
+        answers.retain(|(rank, _)| work.concerns(*rank));
         let silent: Vec<Rank> = answers.iter().filter(|(_, a)| a.is_none()).map(|(rank, _)| *rank).collect();
-        let behind = |status: &Status| status.sequence != self.call.sequence || !status.in_call;
+        let behind = |status: &Status| work.is_elsewhere(status);
         let (culprits, why) = if !silent.is_empty() {
             let stopped = |rank: &Rank| self.control.process_state(*rank) == Some('T');
             let stopped: Vec<Rank> = silent.iter().copied().filter(stopped).collect();
@@ -342,8 +404,7 @@ impl Driver<'_> {
             let late = answers.iter().filter(|(_, a)| a.as_ref().is_some_and(behind));
             let late: Vec<Rank> = late.map(|(rank, _)| *rank).collect();
             if late.is_empty() {
-                let direct = executor.waiting_for().map(|(peers, _)| peers).unwrap_or_default();
-                (direct, " (alive and in the same call)")
+                (work.awaited(), " (alive and in the same call)")
             } else {
                 (late, " (alive, but in another call)")
             }
@@ -352,21 +413,21 @@ impl Driver<'_> {
     }
 
     /// Turns what a link reports into what the caller is told: the root cause, if a peer tells it in time.
-    fn explain(&mut self, error: LinkError, executor: &Executor) -> Box<Error> {
+    fn explain<W: Work>(&mut self, error: LinkError, work: &W) -> Box<Error> {
         let rank = self.links.rank();
         Box::new(match error {
             LinkError::Mismatch { peer, ours, theirs } => Error::Mismatch { rank, ours, peer, theirs },
             LinkError::Corrupt { peer, what } => Error::Corrupt { peer, what: what.into() },
             LinkError::Closed { peer } => {
-                let status = self.status(executor);
+                let status = work.status(self.links);
                 let until = Instant::now() + EXPLAIN;
                 while Instant::now() < until {
                     if let Err(error) = self.control.poll(&status) {
-                        return told(error);
+                        return self.told(error, work);
                     }
                     std::thread::yield_now();
                 }
-                Error::PeerLost { peer, how: "closed its link", during: self.during(executor) }
+                Error::PeerLost { peer, how: "closed its link", during: work.during(self.links) }
             }
             LinkError::System { peer, call, errno } => {
                 Error::System { call: format!("{call} on the link to {peer}"), errno, hint: String::new() }
@@ -374,9 +435,15 @@ impl Driver<'_> {
             other => Error::Refused(other.to_string()),
         })
     }
-}
 
-/// What a peer reported is the failure itself for a call that it ends, not the echo of one.
-fn told(error: Error) -> Box<Error> {
-    Box::new(error.root_cause().clone())
+    /// What a peer reported is the failure itself for a call that it ends, not the echo of one.
+    fn told<W: Work>(&self, error: Error, work: &W) -> Box<Error> {
+        Box::new(match error {
+            // Seen by this rank, which knows better what it was doing than its sockets do.
+            Error::PeerLost { peer, how, .. } if !work.status(self.links).in_call => {
+                Error::PeerLost { peer, how, during: work.during(self.links) }
+            }
+            other => other.root_cause().clone(),
+        })
+    }
 }

@@ -3,6 +3,7 @@
 use crate::connect::Fabric;
 use crate::control::Control;
 use crate::drive::{Driver, Manners};
+use crate::mail::Letters;
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::{Error, Signature};
 use sohu_coll_mem::doorbell::Patience;
@@ -40,6 +41,18 @@ impl Engine {
         let Self { fabric, control, ledger, scratch, timeout, manners } = self;
         let mut driver = Driver::new(fabric.links(), control, *timeout, manners, call);
         let result = scope(ledger, loan, scratch, |regions| driver.run(executor, regions));
+        driver.links.ring();
+        result
+    }
+
+    /// Carries messages that have begun, as far as their courier is concerned, to their end.
+    ///
+    /// # Errors
+    /// As for [`make`](Self::make).
+    pub(crate) fn carry(&mut self, mut letters: Letters<'_, '_>) -> Result<(), Box<Error>> {
+        let call = Signature { sequence: letters.sequence, ..Signature::none() };
+        let mut driver = self.driver(call);
+        let result = driver.finish(&mut letters);
         driver.links.ring();
         result
     }

@@ -4,6 +4,7 @@
 //! its lane itself while no call is pending, and else the lane is with the [`Queue`](crate::queue::Queue).
 
 use crate::engine::Engine;
+use crate::mail::Mail;
 use crate::plans::{Asked, Plans};
 use crate::request::Request;
 use sohu_coll_core::exec::Executor;
@@ -20,6 +21,7 @@ pub(crate) struct Lane {
     pub(crate) plans: Plans,
     /// The number of the next call.
     pub(crate) sequence: u32,
+    pub(crate) mail: Mail,
     /// The first failure. It stays, and every later call tells it.
     pub(crate) failed: Option<Arc<Error>>,
 }

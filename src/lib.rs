@@ -35,6 +35,8 @@ mod groups;
 mod lane;
 pub mod launch;
 pub mod limits;
+mod mail;
+mod messages;
 mod others;
 mod owned;
 mod pending;
@@ -55,11 +57,14 @@ pub use communicator::Communicator;
 pub use duration::parse_duration;
 pub use explain::{Candidate, Explanation};
 pub use half::{bf16, f16};
+pub use messages::Group;
 pub use owned::Owned;
 pub use pending::{Failed, Pending, Waited};
 pub use persistent::Persistent;
 pub use ragged::Blocks;
 pub use request::{Buffers, Request};
 pub use sohu_coll_core::element::{E4m3, E5m2};
-pub use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
+pub use sohu_coll_core::{
+    Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature, Transfer, Way,
+};
 pub use start::Untyped;

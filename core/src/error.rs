@@ -2,6 +2,7 @@
 
 use crate::rank::Rank;
 use crate::signature::Signature;
+use crate::transfer::Transfer;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,22 @@ pub enum Misuse {
         root: u32,
         /// Ranks of the communicator.
         size: u32,
+    },
+    /// A message to or from what is no rank of the communicator.
+    #[error("{call}: rank {peer} is not a rank of a communicator of {size}; ranks are 0..{size}")]
+    Peer {
+        /// `send` or `recv`.
+        call: &'static str,
+        /// The rank that was given.
+        peer: u32,
+        /// Ranks of the communicator.
+        size: u32,
+    },
+    /// A message of a rank to itself, of which only one half can be made at a time.
+    #[error("{transfer}, which is this rank, would wait for ever; make it and its other half in one group")]
+    Lonely {
+        /// The half that was made.
+        transfer: Transfer,
     },
     /// Two blocks of one output share an element.
     #[error("{call}: blocks of the {buffer} overlap; each element can come from one rank only")]
@@ -183,6 +200,21 @@ pub enum Error {
         peer: Rank,
         /// What that one called.
         theirs: Signature,
+    },
+    /// Two ranks mean different messages. Both are told; no byte of it was written, and the communicator stays usable.
+    #[error(
+        "mismatch: rank {} made {theirs}, rank {} made {ours}; both ranks must mean the same type and count, and make their \
+         messages in the same order", .peer.0, .rank.0
+    )]
+    Mispaired {
+        /// The rank that tells.
+        rank: Rank,
+        /// What it made.
+        ours: Transfer,
+        /// The rank at the other end.
+        peer: Rank,
+        /// What that one made.
+        theirs: Transfer,
     },
     /// Ranks that did not come to the start in time.
     #[error(

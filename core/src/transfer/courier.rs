@@ -11,6 +11,7 @@ use crate::exec::Progress;
 use crate::kernel::{self, Store};
 use crate::pipe::Pipes;
 use crate::rank::Rank;
+use sohu_coll_mem::{View, ViewMut};
 
 /// Two ranks that mean different messages. No byte of the message was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +58,20 @@ impl Courier {
     /// # Panics
     /// When a peer is no rank.
     pub fn begin(&mut self, items: &mut [Item<'_>]) -> Result<(), Muddle> {
-        self.meet_own(items, |_, _| {})?;
-        self.meet_own(items, |from, into| {
-            if let (Bytes::Out(from), Bytes::In(into)) = (from, into) {
-                kernel::copy(from, into, None, Store::Cached);
+        let mut pairs = OwnPairs::of(self.rank);
+        while let Some([send, recv]) = pairs.next(items)? {
+            let (ours, theirs) = (items[send].transfer, items[recv].transfer);
+            if (ours.dtype, ours.count) != (theirs.dtype, theirs.count) {
+                return Err(Muddle::Differ(Disagreement { ours, theirs }));
             }
-        })?;
+        }
+        let mut pairs = OwnPairs::of(self.rank);
+        while let Some(pair) = pairs.next(items)? {
+            let [send, recv] = items.get_disjoint_mut(pair).expect("no item is a send and a receive");
+            if let (Bytes::Out(from), Bytes::In(into)) = (&send.bytes, &mut recv.bytes) {
+                kernel::copy(View::from(*from), ViewMut::from(&mut **into), None, Store::Cached);
+            }
+        }
         for route in self.routes.drain(..) {
             self.places[route.peer.index()] = [None; 2];
         }
@@ -84,27 +93,6 @@ impl Courier {
             *count = count.wrapping_add(1);
         }
         Ok(())
-    }
-
-    /// Puts the sends and the receives of this rank to itself together, in order.
-    fn meet_own(&self, items: &[Item<'_>], mut meet: impl FnMut(Bytes<'_>, Bytes<'_>)) -> Result<(), Muddle> {
-        let own = |way| {
-            items.iter().filter(move |item| item.transfer.peer == self.rank && item.transfer.way == way)
-        };
-        let (mut sends, mut recvs) = (own(Way::Send), own(Way::Recv));
-        loop {
-            match (sends.next(), recvs.next()) {
-                (None, None) => return Ok(()),
-                (Some(one), None) | (None, Some(one)) => return Err(Muddle::Alone(one.transfer)),
-                (Some(send), Some(recv)) => {
-                    let (ours, theirs) = (send.transfer, recv.transfer);
-                    if (ours.dtype, ours.count) != (theirs.dtype, theirs.count) {
-                        return Err(Muddle::Differ(Disagreement { ours, theirs }));
-                    }
-                    meet(send.bytes, recv.bytes);
-                }
-            }
-        }
     }
 
     /// Does everything that can be done now, with the items that the call began with. Never blocks, never allocates.
@@ -160,5 +148,35 @@ impl Courier {
             }
             _ => None,
         })
+    }
+}
+
+/// A rank's sends to itself with the receives that they meet, in order.
+struct OwnPairs {
+    rank: Rank,
+    /// Where to look for the next send and the next receive.
+    next: [usize; 2],
+}
+
+impl OwnPairs {
+    fn of(rank: Rank) -> Self {
+        Self { rank, next: [0; 2] }
+    }
+
+    /// The next two, by index; `None` after the last.
+    fn next(&mut self, items: &[Item<'_>]) -> Result<Option<[usize; 2]>, Muddle> {
+        let found = [Way::Send, Way::Recv].map(|way| {
+            let own = |item: &Item<'_>| item.transfer.peer == self.rank && item.transfer.way == way;
+            let start = self.next[way as usize];
+            items[start..].iter().position(own).map(|at| start + at)
+        });
+        match found {
+            [None, None] => Ok(None),
+            [Some(send), Some(recv)] => {
+                self.next = [send + 1, recv + 1];
+                Ok(Some([send, recv]))
+            }
+            [Some(one), None] | [None, Some(one)] => Err(Muddle::Alone(items[one].transfer)),
+        }
     }
 }

@@ -14,7 +14,6 @@ pub use courier::{Courier, Disagreement, Muddle};
 use crate::element::DType;
 use crate::rank::Rank;
 use core::fmt;
-use sohu_coll_mem::{View, ViewMut};
 
 /// Which half of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,14 +62,12 @@ impl fmt::Display for Transfer {
 }
 
 /// The bytes of a transfer.
-#[derive(Clone, Copy, Debug)]
 enum Bytes<'a> {
-    Out(View<'a>),
-    In(ViewMut<'a>),
+    Out(&'a [u8]),
+    In(&'a mut [u8]),
 }
 
 /// A transfer with its bytes, and how far it is.
-#[derive(Debug)]
 pub struct Item<'a> {
     transfer: Transfer,
     bytes: Bytes<'a>,
@@ -104,7 +101,7 @@ impl<'a> Item<'a> {
     /// # Panics
     /// When the bytes are no whole number of elements.
     pub fn send(dtype: DType, bytes: &'a [u8], to: Rank) -> Self {
-        Self::new(Way::Send, dtype, Bytes::Out(View::from(bytes)), to)
+        Self::new(Way::Send, dtype, Bytes::Out(bytes), to)
     }
 
     /// A receive of elements of type `dtype`.
@@ -112,7 +109,7 @@ impl<'a> Item<'a> {
     /// # Panics
     /// When the bytes are no whole number of elements.
     pub fn recv(dtype: DType, bytes: &'a mut [u8], from: Rank) -> Self {
-        Self::new(Way::Recv, dtype, Bytes::In(ViewMut::from(bytes)), from)
+        Self::new(Way::Recv, dtype, Bytes::In(bytes), from)
     }
 
     fn new(way: Way, dtype: DType, bytes: Bytes<'a>, peer: Rank) -> Self {
@@ -132,11 +129,17 @@ impl<'a> Item<'a> {
     }
 }
 
+impl fmt::Debug for Item<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Item({}, {:?})", self.transfer, self.state)
+    }
+}
+
 impl Bytes<'_> {
     fn len(&self) -> usize {
         match self {
-            Self::Out(view) => view.len(),
-            Self::In(view) => view.len(),
+            Self::Out(bytes) => bytes.len(),
+            Self::In(bytes) => bytes.len(),
         }
     }
 }

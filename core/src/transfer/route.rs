@@ -12,7 +12,7 @@ use crate::kernel::{self, Store};
 use crate::link::LEND_MIN;
 use crate::pipe::{Pipes, STRAND_BYTES_MIN, Strand};
 use crate::rank::Rank;
-use sohu_coll_mem::View;
+use sohu_coll_mem::{View, ViewMut};
 
 /// Bytes of a message that go ahead of the receiver's answer: enough that moving them takes longer than an answer does.
 pub(super) const EAGER_BYTES: usize = 16 << 10;
@@ -108,7 +108,8 @@ impl Route {
         while let Some(index) = self.moving {
             let item = &mut items[index];
             let len = item.len();
-            let Bytes::Out(bytes) = item.bytes else { unreachable!("a send has bytes to give") };
+            let Bytes::Out(bytes) = &item.bytes else { unreachable!("a send has bytes to give") };
+            let bytes = View::from(*bytes);
             let goal = if item.state.verdict == Some(Verdict::Accepted) { len } else { len.min(EAGER_BYTES) };
             if item.state.begun && item.state.at == goal {
                 if item.state.verdict.is_none() && len > EAGER_BYTES {
@@ -160,7 +161,6 @@ impl Route {
         let mut moved = self.answer(pipes)?;
         while let Some(index) = self.moving {
             let item = &mut items[index];
-            let Bytes::In(bytes) = item.bytes else { unreachable!("a receive has room") };
             if !item.state.begun {
                 if self.due.is_some() {
                     break;
@@ -173,10 +173,10 @@ impl Route {
             }
             let goal = item.goal();
             if item.state.at < goal {
-                let (at, refused) = (item.state.at, item.state.verdict != Some(Verdict::Accepted));
+                let (at, accepted) = (item.state.at, item.state.verdict == Some(Verdict::Accepted));
                 let taken = pipes.take(self.peer, Strand::Bytes, goal - at, &mut |view| {
-                    if !refused {
-                        let into = bytes.slice(at..at + view.len());
+                    if let (true, Bytes::In(bytes)) = (accepted, &mut item.bytes) {
+                        let into = ViewMut::from(&mut bytes[at..at + view.len()]);
                         kernel::copy(view, into, None, Store::Cached);
                     }
                 })?;

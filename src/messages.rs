@@ -1,0 +1,112 @@
+//! Sends and receives of two ranks, one at a time or many at once.
+
+use crate::communicator::Communicator;
+use sohu_coll_core::transfer::Item;
+use sohu_coll_core::{DType, Element, Error, Misuse, Rank};
+
+/// Sends and receives that go on all at once: see [`Communicator::group`].
+#[derive(Debug)]
+pub struct Group<'a> {
+    items: Vec<Item<'a>>,
+    /// The first that made no sense.
+    wrong: Option<Misuse>,
+}
+
+impl<'a> Group<'a> {
+    /// Sends `data` to rank `to`.
+    pub fn send<T: Element>(&mut self, data: &'a [T], to: u32) -> &mut Self {
+        self.send_bytes(T::DTYPE, bytemuck::cast_slice(data), to)
+    }
+
+    /// Receives `data` from rank `from`.
+    pub fn recv<T: Element>(&mut self, data: &'a mut [T], from: u32) -> &mut Self {
+        self.recv_bytes(T::DTYPE, bytemuck::cast_slice_mut(data), from)
+    }
+
+    /// As [`send`](Self::send), for callers that learn the element type at run time.
+    pub fn send_bytes(&mut self, dtype: DType, data: &'a [u8], to: u32) -> &mut Self {
+        if self.is_whole("send", dtype, data.len()) {
+            self.items.push(Item::send(dtype, data, Rank(to)));
+        }
+        self
+    }
+
+    /// As [`recv`](Self::recv), for callers that learn the element type at run time.
+    pub fn recv_bytes(&mut self, dtype: DType, data: &'a mut [u8], from: u32) -> &mut Self {
+        if self.is_whole("recv", dtype, data.len()) {
+            self.items.push(Item::recv(dtype, data, Rank(from)));
+        }
+        self
+    }
+
+    fn is_whole(&mut self, call: &'static str, dtype: DType, bytes: usize) -> bool {
+        let element = dtype.size();
+        let whole = bytes.is_multiple_of(element);
+        if !whole {
+            self.wrong.get_or_insert(Misuse::Bytes { call, bytes, dtype: dtype.name(), element });
+        }
+        whole
+    }
+}
+
+impl Communicator {
+    /// Sends `data` to rank `to`, which receives as many elements of the same type. Returns when that rank has accepted the
+    /// message and `data` is no longer needed; the last of it may still be on its way. It waits for the other rank whatever the
+    /// size, so that both learn of a difference, and so that no program works with small messages only.
+    ///
+    /// Messages from one rank to another meet in the order in which they are made, on their own or in groups. They have no tags,
+    /// and concern nobody else. What a rank sends to itself it sends in a [`group`](Self::group).
+    ///
+    /// # Errors
+    /// [`Misuse::Peer`] and [`Misuse::Lonely`] when `to` is no other rank; [`Error::Mispaired`] when the two ranks mean different
+    /// messages, on both of them: nothing was written and the communicator stays usable. Else as described at
+    /// [`Communicator`].
+    pub fn send<T: Element>(&mut self, data: &[T], to: u32) -> Result<(), Error> {
+        let item = Item::send(T::DTYPE, bytemuck::cast_slice(data), Rank(to));
+        self.lane().transfer(&mut [item], false)
+    }
+
+    /// Receives `data` from rank `from`, which [sends](Self::send) as many elements of the same type.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    pub fn recv<T: Element>(&mut self, data: &mut [T], from: u32) -> Result<(), Error> {
+        let item = Item::recv(T::DTYPE, bytemuck::cast_slice_mut(data), Rank(from));
+        self.lane().transfer(&mut [item], false)
+    }
+
+    /// Makes the sends and receives that `fill` adds, all at once: each goes on as soon as its peer is ready, so that their
+    /// order does not matter, but among those to one rank, or from one rank. Returns when all are done.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), sohu_coll::Error> {
+    /// # let mut comm = sohu_coll::Communicator::from_env()?;
+    /// // Round the ring: everybody sends and receives, and nobody waits for who is not ready.
+    /// let (rank, size) = (comm.rank(), comm.size());
+    /// let mine = vec![rank; 1000];
+    /// let mut theirs = vec![0; 1000];
+    /// comm.group(|group| {
+    ///     group.send(&mine, (rank + 1) % size).recv(&mut theirs, (rank + size - 1) % size);
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A send to this rank itself meets its receive in the same group. An empty group does nothing. All is checked before the first
+    /// byte moves. Where a peer means another message, the other messages of the group are made all the same.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send), the first of the group in the order in which they were added; [`Misuse::Lonely`] when
+    /// a message to this rank itself lacks its other half.
+    pub fn group<'a>(&mut self, fill: impl FnOnce(&mut Group<'a>)) -> Result<(), Error> {
+        let lane = self.lane();
+        let mut group = Group { items: lane.mail.take_spare(), wrong: None };
+        fill(&mut group);
+        let made = match group.wrong {
+            Some(wrong) => Err(wrong.into()),
+            None => lane.transfer(&mut group.items, true),
+        };
+        lane.mail.keep_spare(group.items);
+        made
+    }
+}
