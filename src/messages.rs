@@ -25,28 +25,30 @@ impl<'a> Group<'a> {
 
     /// As [`send`](Self::send), for callers that learn the element type at run time.
     pub fn send_bytes(&mut self, dtype: DType, data: &'a [u8], to: u32) -> &mut Self {
-        if self.is_whole("send", dtype, data.len()) {
-            self.items.push(Item::send(dtype, data, Rank(to)));
+        match whole("send", dtype, data.len()) {
+            Ok(()) => self.items.push(Item::send(dtype, data, Rank(to))),
+            Err(misuse) => _ = self.wrong.get_or_insert(misuse),
         }
         self
     }
 
     /// As [`recv`](Self::recv), for callers that learn the element type at run time.
     pub fn recv_bytes(&mut self, dtype: DType, data: &'a mut [u8], from: u32) -> &mut Self {
-        if self.is_whole("recv", dtype, data.len()) {
-            self.items.push(Item::recv(dtype, data, Rank(from)));
+        match whole("recv", dtype, data.len()) {
+            Ok(()) => self.items.push(Item::recv(dtype, data, Rank(from))),
+            Err(misuse) => _ = self.wrong.get_or_insert(misuse),
         }
         self
     }
+}
 
-    fn is_whole(&mut self, call: &'static str, dtype: DType, bytes: usize) -> bool {
-        let element = dtype.size();
-        let whole = bytes.is_multiple_of(element);
-        if !whole {
-            self.wrong.get_or_insert(Misuse::Bytes { call, bytes, dtype: dtype.name(), element });
-        }
-        whole
+/// Whether so many bytes are a whole number of elements.
+fn whole(call: &'static str, dtype: DType, bytes: usize) -> Result<(), Misuse> {
+    let element = dtype.size();
+    if bytes.is_multiple_of(element) {
+        return Ok(());
     }
+    Err(Misuse::Bytes { call, bytes, dtype: dtype.name(), element })
 }
 
 impl Communicator {
@@ -62,8 +64,7 @@ impl Communicator {
     /// messages, on both of them: nothing was written and the communicator stays usable. Else as described at
     /// [`Communicator`].
     pub fn send<T: Element>(&mut self, data: &[T], to: u32) -> Result<(), Error> {
-        let item = Item::send(T::DTYPE, bytemuck::cast_slice(data), Rank(to));
-        self.lane().transfer(&mut [item], false)
+        self.send_bytes(T::DTYPE, bytemuck::cast_slice(data), to)
     }
 
     /// Receives `data` from rank `from`, which [sends](Self::send) as many elements of the same type.
@@ -71,8 +72,25 @@ impl Communicator {
     /// # Errors
     /// As for [`send`](Self::send).
     pub fn recv<T: Element>(&mut self, data: &mut [T], from: u32) -> Result<(), Error> {
-        let item = Item::recv(T::DTYPE, bytemuck::cast_slice_mut(data), Rank(from));
-        self.lane().transfer(&mut [item], false)
+        self.recv_bytes(T::DTYPE, bytemuck::cast_slice_mut(data), from)
+    }
+
+    /// As [`send`](Self::send), for callers that learn the element type at run time.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send), and [`Misuse::Bytes`] when `data` is no whole number of elements.
+    pub fn send_bytes(&mut self, dtype: DType, data: &[u8], to: u32) -> Result<(), Error> {
+        whole("send", dtype, data.len())?;
+        self.lane().transfer(&mut [Item::send(dtype, data, Rank(to))], false)
+    }
+
+    /// As [`recv`](Self::recv), for callers that learn the element type at run time.
+    ///
+    /// # Errors
+    /// As for [`send_bytes`](Self::send_bytes).
+    pub fn recv_bytes(&mut self, dtype: DType, data: &mut [u8], from: u32) -> Result<(), Error> {
+        whole("recv", dtype, data.len())?;
+        self.lane().transfer(&mut [Item::recv(dtype, data, Rank(from))], false)
     }
 
     /// Makes the sends and receives that `fill` adds, all at once: each goes on as soon as its peer is ready, so that their

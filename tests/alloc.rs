@@ -88,8 +88,22 @@ fn second_call(role: &str, size: u32) {
 /// A call to make again and again: with which communicator, from where, to where.
 type Call = (&'static str, fn(&mut Communicator, &[f32], &mut [f32]) -> Result<(), Error>);
 
-/// All collectives, in both forms.
-const CALLS: [Call; 8] = [
+/// All collectives, in both forms, and messages round the ring, as a group and alone.
+const CALLS: [Call; 10] = [
+    ("group", |comm, input, output| {
+        let (rank, size) = (comm.rank(), comm.size());
+        comm.group(|group| {
+            group.send(input, (rank + 1) % size).recv(output, (rank + size - 1) % size);
+        })
+    }),
+    ("send and recv", |comm, input, output| {
+        let (rank, size) = (comm.rank(), comm.size());
+        if rank > 0 {
+            comm.recv(output, rank - 1)?;
+        }
+        comm.send(input, (rank + 1) % size)?;
+        if rank == 0 { comm.recv(output, size - 1) } else { Ok(()) }
+    }),
     ("all_reduce", |comm, input, output| {
         let count = input.len() / comm.size() as usize;
         comm.all_reduce(&input[..count], &mut output[..count], ReduceOp::Sum)

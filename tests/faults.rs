@@ -7,6 +7,10 @@ mod calls;
 mod deaths;
 #[path = "faults/job.rs"]
 mod job;
+#[path = "faults/letter.rs"]
+mod letter;
+#[path = "faults/messages.rs"]
+mod messages;
 #[path = "faults/pending.rs"]
 mod pending;
 mod ranks;
@@ -37,6 +41,12 @@ fn main() -> ExitCode {
             ("a_rank_killed_during_a_call_is_named_by_all_within_a_second", deaths::during),
             ("a_rank_killed_between_calls_is_named_by_all_within_a_second", deaths::between),
             ("a_failed_communicator_leaves_nothing_in_its_process", deaths::leaves_nothing),
+            ("a_message_that_ranks_disagree_on_is_told_to_both_and_ends_nothing", messages::disagreements),
+            ("a_disagreement_leaves_the_rest_of_a_group_alone", messages::disagreement_in_a_group),
+            ("a_rank_killed_amid_messages_is_named_by_all_within_a_second", messages::killed),
+            ("a_message_that_nobody_meets_names_its_peer_at_the_deadline", messages::unreceived),
+            ("a_stopped_peer_of_a_message_is_named_at_the_deadline", messages::stopped),
+            ("a_peer_that_leaves_hurts_only_who_waits_for_its_messages", messages::leaves),
             ("a_rank_killed_while_calls_are_pending_is_named_by_each", pending::killed),
             ("a_mismatch_among_pending_calls_fails_it_and_those_behind_it", pending::mismatch),
             ("pending_calls_have_the_deadline_of_a_call", pending::deadline),

@@ -5,6 +5,8 @@
 mod groups;
 #[path = "matrix/lives.rs"]
 mod lives;
+#[path = "matrix/messages.rs"]
+mod messages;
 #[path = "matrix/ragged.rs"]
 mod ragged;
 mod ranks;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
             ("several_communicators_of_a_process_do_not_meet", lives::several_communicators),
             ("reproducible_results_do_not_depend_on_cuts", strict::strict_results),
             ("blocks_of_any_length_end_where_they_should", ragged::ragged_calls),
+            ("messages_reach_their_rank_in_any_order", messages::messages),
             ("splits_and_copies_have_the_ranks_they_should", groups::splits),
             ("threads_of_one_process_can_be_ranks", groups::threads),
             ("started_calls_end_as_blocking_ones_do", || started::on_all("started")),
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
             ("split", groups::play_split),
             ("strict", strict::play_strict),
             ("ragged", ragged::play_ragged),
+            ("messages", messages::play_messages),
             ("cycles", lives::play_cycles),
             ("started", started::play_started),
             ("order", started::play_order),

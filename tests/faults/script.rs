@@ -1,5 +1,6 @@
 //! A rank that does what its test says, line by line, and reports how it went.
 
+use crate::letter::{self, Letter};
 use crate::ranks::values::{Kind, PERIOD, Values, fill, first_difference};
 use crate::ranks::{Member, Post, host, report};
 use sohu_coll::{Buffers, Collective, Communicator, DType, Error, Failed, Pending, ReduceOp, Request};
@@ -142,6 +143,8 @@ pub(crate) fn play(member: &mut Member) {
             }
             ["call", ref call @ ..] => actor.calls(member, Call::read(call), 1),
             ["loop", ref call @ ..] => actor.calls(member, Call::read(call), u64::MAX),
+            ["messages", form, ref messages @ ..] => actor.messages(member, form, messages, 1),
+            ["messages_loop", form, ref messages @ ..] => actor.messages(member, form, messages, u64::MAX),
             ["pend", ref counts @ ..] => actor.pend(member, counts),
             ["lengths", input, output] => actor.lengths(member, input, output),
             ["leave"] => {
@@ -226,5 +229,29 @@ impl Actor {
         let took = begun.elapsed();
         let untouched = output.iter().all(|element| *element == -1);
         member.say(&report::line(&result, took, if untouched { "untouched" } else { "right" }));
+    }
+
+    /// Makes messages up to `times` times, until a call fails. Says what [`calls`](Self::calls) says.
+    fn messages(&mut self, member: &mut Member, form: &str, messages: &[&str], times: u64) {
+        let comm = self.comm();
+        let rank = comm.rank();
+        let mut letters: Vec<Letter> = messages.iter().map(|text| Letter::read(text, rank)).collect();
+        member.say("calling");
+        for time in 0..times {
+            letters.iter_mut().for_each(Letter::blank);
+            let begun = Instant::now();
+            let result = letter::make(comm, &mut letters, form == "group");
+            let took = begun.elapsed();
+            if result.is_err() || time + 1 == times {
+                if result.is_err() {
+                    member.say("returned");
+                }
+                member.say(&report::line(&result, took, letter::output(&letters)));
+                return;
+            }
+            if time == 0 {
+                member.say("going");
+            }
+        }
     }
 }

@@ -68,6 +68,7 @@ fn kind(error: &Error) -> &'static str {
     match error {
         Error::Misuse(_) => "Misuse",
         Error::Mismatch { .. } => "Mismatch",
+        Error::Mispaired { .. } => "Mispaired",
         Error::Missing { .. } => "Missing",
         Error::Refused(_) => "Refused",
         Error::PeerLost { .. } => "PeerLost",

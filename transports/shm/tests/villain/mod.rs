@@ -1,6 +1,7 @@
 //! A peer that writes what it likes into its own segment.
 
 use rustix::mm::{MapFlags, ProtFlags};
+use sohu_coll_core::pipe::Strand;
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
 use sohu_coll_mem::line::{Line, LineTx};
 use sohu_coll_mem::words::{Mapped, Ordering, Words};
@@ -17,6 +18,10 @@ pub(crate) const SINK: u8 = 4;
 pub(crate) const LANDED: u8 = 5;
 pub(crate) const BOARD: u8 = 6;
 pub(crate) const SWAP: u8 = 7;
+
+/// Lines of a pipe, and of the answers to one.
+pub(crate) const PIPE_LINES: usize = 32;
+pub(crate) const ANSWER_LINES: usize = 16;
 
 /// Bytes of staging and heap.
 pub(crate) const STAGING: usize = 1 << 16;
@@ -47,6 +52,8 @@ impl Drop for Unmap {
 pub(crate) struct Villain {
     words: Mapped,
     tx: LineTx<Mapped>,
+    /// Its pipe to the victim, and its answers to what comes through the victim's pipe.
+    pipes: [LineTx<Mapped>; 2],
     pub(crate) layout: Layout,
 }
 
@@ -72,9 +79,17 @@ impl Villain {
         // SAFETY: `keep` unmaps the words, and links use the parts that are used here as atomic words only.
         let words = unsafe { Mapped::new(base.cast(), len / 8, keep) };
         let lines = words.part(layout.lines(0) / 8, Layout::LINES * Layout::LINE_PITCH / 8);
+        let pipe = |at: usize, lines| LineTx::new(words.part(at / 8, lines * Layout::LINE_PITCH / 8), lines);
+        let pipes = [pipe(layout.pipe_lines(0), PIPE_LINES), pipe(layout.pipe_answers(0), ANSWER_LINES)];
         let links = ShmLinks::join(Rank(0), ours, &[None, Some(segment.fd().as_fd())]);
         let victim = links.expect("the segment itself is as agreed");
-        (Self { words, tx: LineTx::new(lines, Layout::LINES), layout }, victim)
+        (Self { words, tx: LineTx::new(lines, Layout::LINES), pipes, layout }, victim)
+    }
+
+    /// Puts a line into one strand of a pipe as it is.
+    pub(crate) fn pipe(&mut self, strand: Strand, line: Line) -> &mut Self {
+        assert!(self.pipes[strand as usize].put(&line), "the victim was sent more lines than there are");
+        self
     }
 
     /// Puts a line as it is.
