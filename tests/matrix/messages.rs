@@ -7,7 +7,7 @@ use sohu_coll::{Communicator, DType, Misuse, ReduceOp};
 const WELL: &str = "well";
 const BLANK: u8 = 0xa5;
 
-/// Bytes that go through a pipe of shared memory at once, and ahead of the receiver's answer.
+/// Bytes from which a message uses all of a pipe's ring, and that go ahead of the receiver's answer.
 const RING: usize = 128 << 10;
 const EAGER: usize = 16 << 10;
 

@@ -108,7 +108,7 @@ fn acknowledgements_of_what_was_never_sent_are_corrupt() {
             });
         }
     }
-    for (lines, chunks) in [(33u64, 0u64), (0, 33), (0x8000, 0), (0, 0xffff)] {
+    for (lines, chunks) in [(65u64, 0u64), (0, 65), (0x8000, 0), (0, 0xffff)] {
         let (mut villain, mut victim) = Villain::idle();
         villain.poke(villain.layout.pipe_credit(0, false), lines | chunks << 32);
         // The credit word is read when the victim runs out of lines.

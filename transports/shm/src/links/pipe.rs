@@ -7,7 +7,7 @@
 use super::peer::Peer;
 use super::protocol::{CHUNK, DATA, bounded};
 use super::words_view;
-use crate::layout::{ANSWER_LINES, LINE, Layout, PIPE_LINES, PIPE_RING};
+use crate::layout::{ANSWER_LINES, LINE, Layout, PIPE_LINES, PIPE_RING_MIN};
 use crate::map::Map;
 use crate::segment::Segment;
 use core::ops::Range;
@@ -23,6 +23,10 @@ use std::sync::Arc;
 
 /// Bytes that go into the ring at once: while the reader copies one piece, the writer copies the next.
 const PIECE: usize = 16 << 10;
+
+/// Below this a message stays in the first so many bytes of the ring: short ones are read while they are still in the writer's
+/// cache, and what is never used takes no memory.
+const NARROW: usize = PIPE_RING_MIN;
 
 /// The least piece worth a line of its own.
 const PIECE_MIN: usize = 64;
@@ -54,8 +58,8 @@ enum Flight {
 struct Outgoing {
     ring: ByteRing,
     range: Range<usize>,
-    /// Whether the memory of the ring was taken.
-    taken: bool,
+    /// How many bytes of it have memory.
+    taken: usize,
     flights: VecDeque<Flight>,
     /// Loans among them.
     lent: usize,
@@ -124,9 +128,9 @@ impl PipePair {
             }
         };
         let outgoing = Outgoing {
-            ring: ByteRing::new(PIPE_RING, PIPE_LINES),
+            ring: ByteRing::new(layout.pipe_ring(theirs).len(), PIPE_LINES),
             range: layout.pipe_ring(theirs),
-            taken: false,
+            taken: 0,
             flights: VecDeque::with_capacity(2 * PIPE_LINES),
             lent: 0,
         };
@@ -192,7 +196,7 @@ impl End {
             self.line(DATA, limit, &words[..limit.div_ceil(8)]);
             return Ok(limit);
         }
-        let Some(range) = self.room(own, limit.min(PIECE))? else { return Ok(0) };
+        let Some(range) = self.room(own, limit)? else { return Ok(0) };
         let out = self.outgoing.as_mut().expect("answers fit a line");
         let (offset, len) = (out.range.start + range.start, range.len());
         work(own.map.view_mut(offset, len));
@@ -203,24 +207,27 @@ impl End {
         Ok(len)
     }
 
-    /// Room in the ring, whose memory is taken at its first use.
-    fn room(&mut self, own: &Segment, want: usize) -> Result<Option<Range<usize>>, LinkError> {
-        let least = want.min(PIECE_MIN);
+    /// Room in the ring for some of `limit` bytes. Its memory is taken when it is first used.
+    fn room(&mut self, own: &Segment, limit: usize) -> Result<Option<Range<usize>>, LinkError> {
+        let want = limit.min(PIECE);
         let out = self.outgoing.as_mut().expect("answers fit a line");
-        if !out.taken {
-            out.taken = true;
+        let within = if limit < NARROW { NARROW } else { out.range.len() };
+        if out.taken < within {
+            let more = out.range.start + out.taken..out.range.start + within;
             let call = "fallocate";
-            own.take(&out.range).map_err(|errno| LinkError::System {
+            own.take(&more).map_err(|errno| LinkError::System {
                 peer: self.peer,
                 call,
                 errno: errno.raw_os_error(),
             })?;
+            out.taken = within;
         }
-        if let Some(range) = out.ring.reserve(want, least) {
+        if let Some(range) = out.ring.reserve_within(want, want.min(PIECE_MIN), within) {
             return Ok(Some(range));
         }
         self.collect()?;
-        Ok(self.outgoing.as_mut().and_then(|out| out.ring.reserve(want, least)))
+        let out = self.outgoing.as_mut();
+        Ok(out.and_then(|out| out.ring.reserve_within(want, want.min(PIECE_MIN), within)))
     }
 
     /// Tells the peer of registered memory at `offset`, which it may read until it says that it has.

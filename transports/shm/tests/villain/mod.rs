@@ -20,7 +20,7 @@ pub(crate) const BOARD: u8 = 6;
 pub(crate) const SWAP: u8 = 7;
 
 /// Lines of a pipe, and of the answers to one.
-pub(crate) const PIPE_LINES: usize = 32;
+pub(crate) const PIPE_LINES: usize = 64;
 pub(crate) const ANSWER_LINES: usize = 16;
 
 /// Bytes of staging and heap.
