@@ -24,8 +24,9 @@ use std::sync::Arc;
 ///
 /// Every rank makes the same calls in the same order. A call that differs (collective, count, type,
 /// operation, root) is an error on every rank, before any output is written. After a call has failed
-/// in any other way than [`Error::Misuse`], the communicator is aborted on all ranks: further calls return
-/// [`Error::Aborted`] with the first cause.
+/// in any other way than [`Error::Misuse`] or [`Error::Mispaired`], the communicator is aborted on all ranks: further
+/// calls return [`Error::Aborted`] with the first cause. Messages ([`send`](Self::send), [`recv`](Self::recv), [`group`](Self::group)) are
+/// the business of the ranks that they are between, and do not count among the calls of all.
 ///
 /// A call whose name starts with `start_` returns at once, with a [`Pending`](crate::Pending): it owns its buffers, and is made in its
 /// turn. A blocking call makes those that are pending first. Dropping the communicator makes them too.

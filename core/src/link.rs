@@ -1,6 +1,6 @@
 //! The seam between the executor and a transport: all of one rank's links over that transport.
 //!
-//! A link is a reliable, ordered pipe of bytes to one peer, in both directions. Links come in a
+//! A link is a reliable, ordered stream of bytes to one peer and one back. Links come in a
 //! bundle because a transport shares work between them: one staged copy serves every reader, one
 //! system call serves every socket. Everything is polled; nothing blocks; how bytes move (inside a
 //! cache line, through staging, out of a lent buffer, into a posted one, through a socket) is decided here

@@ -173,7 +173,7 @@ fn random_lines_never_crash_the_victim() {
 
 /// Uses pipes in all ways, in random order.
 fn act(random: &mut Seeded, victim: &mut ShmLinks) -> Result<(), LinkError> {
-    let memory = victim.heap().alloc(4096).expect("the heap is empty");
+    let memory = victim.alloc(4096).expect("the heap is empty");
     for _ in 0..60 {
         match random.below(6) {
             0 => drop(victim.pipes().flush(PEER)?),

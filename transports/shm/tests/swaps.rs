@@ -121,6 +121,9 @@ impl Links for Shy {
     fn settled(&mut self) -> Result<bool, LinkError> {
         self.links.settled()
     }
+    fn pipes(&mut self) -> &mut dyn sohu_coll_core::pipe::Pipes {
+        self.links.pipes()
+    }
     fn check(&mut self) -> Result<(), LinkError> {
         self.links.check()
     }
