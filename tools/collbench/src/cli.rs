@@ -188,6 +188,13 @@ pub(crate) struct Flags {
     /// Show algorithm, protocol, predicted time, percentage of the physical limit, cache-line hand-over and state
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Measure each row with reproducible results too, in turn with the others, and show how many times as long that takes
+    #[arg(long)]
+    pub(crate) reproducible: bool,
+    /// Measure each row in this many parts, between which the other rows have their turn [default: 8 with -J, --report,
+    /// --baseline or --reproducible and without -K, else 1]; rows appear when their last part is done
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "skip")]
+    pub(crate) rounds: Option<u32>,
     /// Compare with this report of an earlier -J; exit with 3 if anything got slower. With -N 10, say, in both runs the
     /// chance of the moment counts less
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! nccl-tests' table, letter for letter (version 2.19.6), so that what reads its output reads ours.
 
 use crate::geometry::Shape;
-use crate::measure::{Explained, Half, Row};
+use crate::measure::{Explained, Half, Row, Strict};
 use crate::stats::Stats;
 
 /// What the table shows besides the columns that are always there.
@@ -11,6 +11,8 @@ pub(crate) struct Columns {
     pub(crate) per_iter: bool,
     /// What was chosen and how near the limit it comes, at the end.
     pub(crate) explain: bool,
+    /// The time with reproducible results and what they cost, after each half.
+    pub(crate) strict: bool,
 }
 
 /// C's `"%*.2f"` with fewer decimals, and at last an exponent, where that does not fit `width`.
@@ -62,22 +64,31 @@ pub(crate) fn header(columns: Columns) -> String {
         let [a, b, c, d, e] = words;
         format!("# {a:>10}  {b:>12}  {c:>8}  {d:>6}  {e:>6}")
     };
-    let half = |times: [&str; 4], single: [&str; 4]| {
+    let half = |times: [&str; 4], single: [&str; 4], strict: [&str; 2]| {
         let [a, b, c, d] = times;
         let mut text = format!("  {a:>7}  {b:>6}  {c:>6}  {d:>6}");
         if columns.per_iter {
             let [a, b, c, d] = single;
             text += &format!("  {a:>7}  {b:>7}  {c:>7}  {d:>7}");
         }
+        if columns.strict {
+            let [a, b] = strict;
+            text += &format!("  {a:>7}  {b:>6}");
+        }
         text
     };
-    let places = if columns.per_iter {
-        "              out-of-place (+ per-iteration)                                in-place (+ per-iteration)"
-    } else {
-        "           out-of-place                       in-place          "
+    let names =
+        half(["time", "algbw", "busbw", "#wrong"], ["i_min", "i_max", "i_p99", "i_cv%"], ["repro", "cost"]);
+    let units = half(["(us)", "(GB/s)", "(GB/s)", ""], ["(us)", "(us)", "(us)", "(%)"], ["(us)", "(x)"]);
+    let places = match (columns.per_iter, columns.strict) {
+        (true, false) => {
+            "              out-of-place (+ per-iteration)                                in-place (+ per-iteration)"
+                .to_owned()
+        }
+        (false, false) => "           out-of-place                       in-place          ".to_owned(),
+        (_, true) => format!("{:^width$}{:^width$}", "out-of-place", "in-place", width = names.len()),
     };
-    let names = half(["time", "algbw", "busbw", "#wrong"], ["i_min", "i_max", "i_p99", "i_cv%"]).repeat(2);
-    let units = half(["(us)", "(GB/s)", "(GB/s)", ""], ["(us)", "(us)", "(us)", "(%)"]).repeat(2);
+    let (names, units) = (names.repeat(2), units.repeat(2));
     let ours = |words: [&str; 6]| {
         let [a, b, c, d, e, f] = words;
         if columns.explain {
@@ -104,6 +115,9 @@ pub(crate) fn row(row: &Row, columns: Columns) -> String {
         if columns.per_iter {
             text += &single(&Stats::of(&half.iterations_us));
         }
+        if let (true, Some(strict)) = (columns.strict, &half.strict) {
+            text += &reproducible(strict);
+        }
     }
     if columns.explain {
         text += &explained(row);
@@ -128,6 +142,11 @@ fn body(shape: &Shape, half: &Half) -> String {
 fn single(stats: &Stats) -> String {
     let [min, max, p99, spread] = [stats.min, stats.max, stats.p99, stats.spread_pct()].map(|v| number(v, 7));
     format!("  {min:>7}  {max:>7}  {p99:>7}  {spread:>7}")
+}
+
+/// The time with reproducible results, and how many times as long that is.
+fn reproducible(strict: &Strict) -> String {
+    format!("  {:>7}  {:>6}", number(strict.time_us, 7), number(strict.cost(), 6))
 }
 
 /// What was chosen for the out-of-place half, and how near the limit that came.

@@ -1,6 +1,7 @@
 //! What one row measures: how many elements each rank gives and gets, and how its bandwidths are computed. The rules are
 //! those of nccl-tests.
 
+use crate::pattern::Place;
 use sohu_coll::{Collective, DType, ReduceOp};
 use std::ops::Range;
 
@@ -37,6 +38,11 @@ impl Shape {
             blocks => (elements / blocks).max(1),
         };
         Self { collective, dtype, op, root, ranks, asked, count }
+    }
+
+    /// The forms that the call has.
+    pub(crate) fn places(&self) -> &'static [Place] {
+        &[Place::Apart, Place::InPlace]
     }
 
     /// Bytes of the input that a rank hands over where input and output are apart: as long as the root's, whether or not it

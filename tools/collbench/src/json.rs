@@ -5,7 +5,7 @@
 
 use crate::baseline::KEPT;
 use crate::failure::Failure;
-use crate::measure::{Half, Row, state};
+use crate::measure::{Half, Row, Strict, state};
 use crate::stats::{Stats, quantiles};
 use serde::{Serialize, Serializer};
 use sohu_coll::{Collective, DType, ReduceOp};
@@ -59,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) registered: &'static str,
     /// How many bytes after a cache line buffers started.
     pub(crate) unalign: u32,
+    /// In how many rounds each row was measured.
+    pub(crate) rounds: u32,
     pub(crate) devices: Vec<Device>,
 }
 
@@ -85,8 +87,10 @@ pub(crate) struct Entry {
     root: String,
     out_of_place: Place,
     out_of_place_per_iter: PerIteration,
-    in_place: Place,
-    in_place_per_iter: PerIteration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_place: Option<Place>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_place_per_iter: Option<PerIteration>,
     actual_iterations: usize,
     experiment_name: String,
     handover_ns: Num,
@@ -113,6 +117,33 @@ struct Place {
     protocol: String,
     predicted_us: Num,
     limit_pct: Num,
+    limit_us: Num,
+    /// What each round came to.
+    rounds: Vec<Round>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reproducible: Option<Reproducible>,
+}
+
+/// One round of a half.
+#[derive(Debug, Serialize)]
+struct Round {
+    med_us: Num,
+    state: &'static str,
+}
+
+/// The same calls with reproducible results.
+#[derive(Debug, Serialize)]
+struct Reproducible {
+    time: Num,
+    med_us: Num,
+    algorithm: String,
+    protocol: String,
+    /// How many times as long a call takes, back to back: the median of the rounds.
+    cost: Num,
+    /// The same of single calls.
+    cost_single: Num,
+    /// The same of each round, back to back.
+    costs: Vec<Num>,
 }
 
 #[derive(Debug, Serialize)]
@@ -164,7 +195,7 @@ pub(crate) fn truth(value: bool) -> &'static str {
 impl Entry {
     /// The row; with every single time where `all_times` asks for it.
     pub(crate) fn of(row: &Row, program: &str, all_times: bool) -> Self {
-        let [apart, in_place] = &row.halves;
+        let (apart, in_place) = (&row.halves[0], row.halves.get(1));
         Self {
             size: row.shape.bytes(),
             count: row.shape.count,
@@ -173,8 +204,8 @@ impl Entry {
             root: format!("{:6}", row.shape.root_number()),
             out_of_place: Place::of(row, apart),
             out_of_place_per_iter: PerIteration::of(apart, all_times),
-            in_place: Place::of(row, in_place),
-            in_place_per_iter: PerIteration::of(in_place, all_times),
+            in_place: in_place.map(|half| Place::of(row, half)),
+            in_place_per_iter: in_place.map(|half| PerIteration::of(half, all_times)),
             actual_iterations: apart.skipped + apart.iterations_us.len(),
             experiment_name: program.into(),
             handover_ns: Num(row.handover_ns()),
@@ -205,6 +236,30 @@ impl Place {
             protocol: half.explained.protocol.clone(),
             predicted_us: Num(half.explained.predicted_us),
             limit_pct: Num(half.limit_pct()),
+            limit_us: Num(half.limit_us),
+            rounds: half
+                .rounds
+                .iter()
+                .map(|round| Round {
+                    med_us: Num(picoseconds(round.med_us)),
+                    state: state(round.handover_ns),
+                })
+                .collect(),
+            reproducible: half.strict.as_ref().map(Reproducible::of),
+        }
+    }
+}
+
+impl Reproducible {
+    fn of(strict: &Strict) -> Self {
+        Self {
+            time: Num(strict.time_us),
+            med_us: Num(strict.med_us),
+            algorithm: strict.explained.algorithm.clone(),
+            protocol: strict.explained.protocol.clone(),
+            cost: Num(strict.cost()),
+            cost_single: Num(strict.cost_single()),
+            costs: strict.ratios.iter().map(|ratios| Num(ratios[0])).collect(),
         }
     }
 }
@@ -223,13 +278,14 @@ impl PerIteration {
             stdev_us: Num(stats.deviation),
             cv_pct: Num(stats.spread_pct()),
             times_us: if all_times { half.iterations_us.clone() } else { Vec::new() },
-            // To the picosecond: no clock is better.
-            quantiles_us: quantiles(&half.iterations_us, KEPT)
-                .into_iter()
-                .map(|time| (time * 1e6).round() / 1e6)
-                .collect(),
+            quantiles_us: quantiles(&half.iterations_us, KEPT).into_iter().map(picoseconds).collect(),
         }
     }
+}
+
+/// A time in microseconds, rounded to the picosecond: no clock is better.
+fn picoseconds(time: f64) -> f64 {
+    (time * 1e6).round() / 1e6
 }
 
 /// Who measured, for a line.

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod bound;
+mod caller;
 mod cli;
 mod failure;
 mod format;
@@ -36,9 +37,12 @@ const SLACK: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let arguments = cli::arguments(std::env::args_os().collect());
     let done = match Cli::parse_from(&arguments).task.work() {
-        Work::Limits(options) => start(&options.common, &arguments, |team| limits::run(team, &options)),
-        Work::Sweep(collective, flags) => sweep::Plan::new(collective, &flags)
-            .and_then(|plan| start(&flags.common, &arguments, |team| sweep::run(team, &plan))),
+        Work::Limits(options) => {
+            start(&options.common, &arguments, false, |team| limits::run(team, &options))
+        }
+        Work::Sweep(collective, flags) => sweep::Plan::new(collective, &flags).and_then(|plan| {
+            start(&flags.common, &arguments, flags.reproducible, |team| sweep::run(team, &plan))
+        }),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -50,10 +54,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does `work` as one rank of a job, or starts the job's ranks when `--ranks` asks for it.
+/// Does `work` as one rank of a job (with a communicator for reproducible results too, where asked for), or starts the job's ranks when `--ranks` asks for it.
 fn start(
     common: &Common,
     arguments: &[OsString],
+    reproducible: bool,
     work: impl FnOnce(&mut Team) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     if let (Some(ranks), false) = (common.ranks, common.launched) {
@@ -65,7 +70,7 @@ fn start(
     if let Some(timeout) = common.timeout {
         host::end_after(timeout, SLACK);
     }
-    let mut team = Team::join(common)?;
+    let mut team = Team::join(common, reproducible)?;
     let rank = team.rank();
     if !common.no_pin {
         host::pin(rank);

@@ -1,25 +1,23 @@
 //! Measures one row: checks the data, times calls back to back and one by one, and checks again.
 //!
+//! A row may be measured in several rounds, between which the other rows get their turn: what the machine does for a
+//! moment then shows as a difference between rounds, and not as one between rows.
+//!
 //! Invariant: every rank makes the same calls in the same order. Whatever decides how many (a clock, say) is agreed on first.
 
 use crate::bound::{self, Level};
+use crate::caller::{Caller, Timed};
 use crate::cli::Flags;
 use crate::geometry::Shape;
 use crate::host;
 use crate::memory::Memory;
 use crate::pattern::{Pattern, Place};
+use crate::stats::{Stats, median};
 use crate::team::Team;
-use sohu_coll::{Buffers, Error, ReduceOp, Request};
-use std::time::Instant;
+use sohu_coll::{Communicator, Error};
 
 /// The least and the most timed calls where a budget decides, as the benchmark of the peers has them.
 pub(crate) const ITERATIONS: (u32, u32) = (4, 5000);
-
-/// How often the budget may be overrun before the loop is cut short: the estimate was made in other conditions.
-const OVERRUN: f64 = 6.0;
-
-/// Calls between looks at the clock that all ranks share.
-const LOOK_EVERY: usize = 16;
 
 /// Below this hand-over of a cache line, in nanoseconds, ranks share a last-level cache.
 const NEAR_NS: f64 = 130.0;
@@ -37,18 +35,78 @@ pub(crate) struct Half {
     pub(crate) iterations_us: Vec<f64>,
     /// How many of them were left out.
     pub(crate) skipped: usize,
-    /// One-way hand-over of a cache line: the greater of before and after. NaN where there is none.
+    /// One-way hand-over of a cache line: the greater of before and after; of several rounds the median. NaN where there
+    /// is none.
     pub(crate) handover_ns: f64,
     /// The least time the machine allows; NaN where that is not known.
     pub(crate) limit_us: f64,
     /// What was chosen for the call.
     pub(crate) explained: Explained,
+    /// What each round came to.
+    pub(crate) rounds: Vec<Round>,
+    /// The same call with reproducible results, where that was asked for.
+    pub(crate) strict: Option<Strict>,
+}
+
+/// One round of a half.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Round {
+    /// Median of single calls, in microseconds.
+    pub(crate) med_us: f64,
+    /// One-way hand-over of a cache line around the round; NaN where there is none.
+    pub(crate) handover_ns: f64,
+}
+
+/// A half whose results may not depend on how they are computed.
+#[derive(Clone, Debug)]
+pub(crate) struct Strict {
+    /// As [`Half::time_us`].
+    pub(crate) time_us: f64,
+    /// Median of single calls, in microseconds.
+    pub(crate) med_us: f64,
+    /// What was chosen for the call.
+    pub(crate) explained: Explained,
+    /// In each round, how many times as long as without: calls back to back, single calls.
+    pub(crate) ratios: Vec<[f64; 2]>,
+}
+
+impl Strict {
+    /// How many times as long a call takes, back to back: the median of the rounds.
+    pub(crate) fn cost(&self) -> f64 {
+        median(&mut self.ratios.iter().map(|ratios| ratios[0]).collect::<Vec<f64>>())
+    }
+
+    /// The same, by the medians of single calls.
+    pub(crate) fn cost_single(&self) -> f64 {
+        median(&mut self.ratios.iter().map(|ratios| ratios[1]).collect::<Vec<f64>>())
+    }
 }
 
 impl Half {
     /// The limit in percent of the time taken: 100 would be perfect.
     pub(crate) fn limit_pct(&self) -> f64 {
         self.limit_us / self.time_us * 100.0
+    }
+
+    /// Several rounds as one half.
+    fn joined(rounds: Vec<Self>) -> Self {
+        let mean = |of: fn(&Self) -> f64| rounds.iter().map(of).sum::<f64>() / rounds.len() as f64;
+        let (time_us, bulk_us) = (mean(|half| half.time_us), mean(|half| half.bulk_us));
+        let handover_ns = median(&mut rounds.iter().map(|half| half.handover_ns).collect::<Vec<f64>>());
+        let stricts: Vec<&Strict> = rounds.iter().filter_map(|half| half.strict.as_ref()).collect();
+        let strict = stricts.first().map(|first| Strict {
+            time_us: stricts.iter().map(|strict| strict.time_us).sum::<f64>() / stricts.len() as f64,
+            med_us: median(&mut stricts.iter().map(|strict| strict.med_us).collect::<Vec<f64>>()),
+            explained: first.explained.clone(),
+            ratios: stricts.iter().flat_map(|strict| strict.ratios.clone()).collect(),
+        });
+        let wrong: Vec<u64> = rounds.iter().filter_map(|half| half.wrong).collect();
+        let mut whole = rounds.first().expect("a row has a round").clone();
+        whole.wrong = (!wrong.is_empty()).then(|| wrong.iter().sum());
+        whole.iterations_us = rounds.iter().flat_map(|half| half.iterations_us.iter().copied()).collect();
+        whole.skipped = rounds.iter().map(|half| half.skipped).sum();
+        whole.rounds = rounds.iter().flat_map(|half| half.rounds.iter().copied()).collect();
+        Self { time_us, bulk_us, handover_ns, strict, ..whole }
     }
 }
 
@@ -68,14 +126,28 @@ pub(crate) struct Explained {
 pub(crate) struct Row {
     /// What was called.
     pub(crate) shape: Shape,
-    /// Out of place, in place.
-    pub(crate) halves: [Half; 2],
+    /// Out of place and, where there is such a form, in place.
+    pub(crate) halves: Vec<Half>,
 }
 
 impl Row {
+    /// Several rounds of the same call as one row.
+    ///
+    /// # Panics
+    /// When there is no round.
+    pub(crate) fn joined(rounds: Vec<Self>) -> Self {
+        let shape = rounds.first().expect("a row has a round").shape;
+        let mut halves: Vec<Vec<Half>> = Vec::new();
+        for round in rounds {
+            halves.resize_with(round.halves.len(), Vec::new);
+            halves.iter_mut().zip(round.halves).for_each(|(halves, half)| halves.push(half));
+        }
+        Self { shape, halves: halves.into_iter().map(Half::joined).collect() }
+    }
+
     /// The greatest hand-over measured around the row; NaN where there is none.
     pub(crate) fn handover_ns(&self) -> f64 {
-        self.halves[0].handover_ns.max(self.halves[1].handover_ns)
+        self.halves.iter().map(|half| half.handover_ns).fold(f64::NAN, f64::max)
     }
 
     /// Whether the ranks' cores were near or far; `-` where that is not known.
@@ -98,13 +170,55 @@ pub(crate) fn state(handover_ns: f64) -> &'static str {
     }
 }
 
+/// Which round of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) round: u32,
+    pub(crate) rounds: u32,
+}
+
+impl Turn {
+    /// This round's share of `count` calls.
+    pub(crate) fn share(self, count: u32) -> u32 {
+        let upto = |round: u32| (u64::from(count) * u64::from(round) / u64::from(self.rounds)) as u32;
+        upto(self.round + 1) - upto(self.round)
+    }
+
+    /// Whether it comes before all others.
+    pub(crate) fn is_first(self) -> bool {
+        self.round == 0
+    }
+
+    /// Whether it comes after all others.
+    pub(crate) fn is_last(self) -> bool {
+        self.round + 1 == self.rounds
+    }
+}
+
+/// Buffers for the longest call.
+struct Buffers {
+    input: Memory,
+    output: Memory,
+}
+
+impl Buffers {
+    fn new(comm: &mut Communicator, flags: &Flags, shapes: &[Shape]) -> Result<Self, Error> {
+        let most = |bytes: fn(&Shape) -> usize| shapes.iter().map(bytes).max().unwrap_or(0);
+        let (unalign, registered) = (flags.unalign as usize, flags.register == 1);
+        let input = Memory::new(comm, most(Shape::input_bytes), unalign, registered)?;
+        let output = Memory::new(comm, most(Shape::bytes), unalign, registered)?;
+        Ok(Self { input, output })
+    }
+}
+
 /// What rows are measured with.
 pub(crate) struct Bench<'a> {
     team: &'a mut Team,
     flags: &'a Flags,
     levels: &'a [Level],
-    input: Memory,
-    output: Memory,
+    buffers: Buffers,
+    /// Those of the reproducible communicator, where they must be registered with it.
+    strict_buffers: Option<Buffers>,
     /// Whether the hand-over can be measured: with fewer cores than ranks it would be a time slice.
     roomy: bool,
 }
@@ -117,29 +231,30 @@ impl<'a> Bench<'a> {
         levels: &'a [Level],
         shapes: &[Shape],
     ) -> Result<Self, Error> {
-        let most = |bytes: fn(&Shape) -> usize| shapes.iter().map(bytes).max().unwrap_or(0);
-        let (unalign, registered) = (flags.unalign as usize, flags.register == 1);
-        let input = Memory::new(team.measured(), most(Shape::input_bytes), unalign, registered)?;
-        let output = Memory::new(team.measured(), most(Shape::bytes), unalign, registered)?;
+        let buffers = Buffers::new(team.measured(), flags, shapes)?;
+        // Private buffers are the same for both, so that no difference of their pages is taken for one of the calls.
+        let strict = team.strict().filter(|_| flags.register == 1);
+        let strict_buffers = strict.map(|comm| Buffers::new(comm, flags, shapes)).transpose()?;
         let roomy = team.size() as usize <= host::online();
-        Ok(Self { team, flags, levels, input, output, roomy })
+        Ok(Self { team, flags, levels, buffers, strict_buffers, roomy })
     }
 
-    /// Measures one row.
-    pub(crate) fn row(&mut self, shape: Shape) -> Result<Row, Error> {
+    /// Measures one round of a row.
+    pub(crate) fn row(&mut self, shape: Shape, turn: Turn) -> Result<Row, Error> {
         let pattern = Pattern::new(shape, self.team.rank());
-        let before = self.handover()?;
-        let mut apart = self.half(shape, &pattern, Place::Apart)?;
-        let between = self.handover()?;
-        let mut in_place = self.half(shape, &pattern, Place::InPlace)?;
-        let after = self.handover()?;
-        apart.handover_ns = before.max(between);
-        in_place.handover_ns = between.max(after);
-        for (half, place) in [(&mut apart, Place::Apart), (&mut in_place, Place::InPlace)] {
+        let mut halves = Vec::new();
+        let mut before = self.handover()?;
+        for place in shape.places() {
+            let mut half = self.half(shape, &pattern, *place, turn)?;
+            let after = self.handover()?;
+            half.handover_ns = before.max(after);
+            half.rounds.iter_mut().for_each(|round| round.handover_ns = half.handover_ns);
             let registered = self.flags.register == 1;
-            half.limit_us = bound::limit_us(self.levels, half.handover_ns, &shape, place, registered);
+            half.limit_us = bound::limit_us(self.levels, half.handover_ns, &shape, *place, registered);
+            halves.push(half);
+            before = after;
         }
-        Ok(Row { shape, halves: [apart, in_place] })
+        Ok(Row { shape, halves })
     }
 
     /// This rank's part of the bench lasts until here, where rank 0 gives the exit code; no rank leaves before.
@@ -151,176 +266,82 @@ impl<'a> Bench<'a> {
         if self.roomy { self.team.own().handover_ns() } else { Ok(f64::NAN) }
     }
 
-    fn half(&mut self, shape: Shape, pattern: &Pattern, place: Place) -> Result<Half, Error> {
-        let registered = self.flags.register == 1;
-        let in_place = place == Place::InPlace;
-        let chosen = self.team.measured().explain(
-            shape.collective,
-            shape.dtype,
-            shape.op,
-            shape.count,
-            in_place,
-            registered,
-        )?;
-        let length = if in_place { shape.in_place_bytes(self.team.rank()) } else { shape.output_bytes() };
-        let mut caller = Caller {
-            team: &mut *self.team,
-            shape,
-            place,
-            input: self.input.first(shape.input_bytes()),
-            output: self.output.first(length),
+    fn half(&mut self, shape: Shape, pattern: &Pattern, place: Place, turn: Turn) -> Result<Half, Error> {
+        let explained = self.explain(shape, place, false)?;
+        let strict_explained = match self.team.strict() {
+            Some(_) => Some(self.explain(shape, place, true)?),
+            None => None,
         };
-        let mut wrong = 0;
-        for _ in 0..self.flags.check {
-            wrong += caller.check(pattern)?;
-        }
-        let count = caller.warm_up(self.flags)?;
-        let mut iterations_us = caller.single(count, self.flags)?;
-        let mine = caller.bulk(iterations_us.len(), self.flags)?;
-        let skipped = (self.flags.skip as usize).min(iterations_us.len() - 1);
-        iterations_us.drain(..skipped);
-        let time_us = caller.combine(mine, self.flags.average)?;
-        let bulk_us = caller.combine(mine, 3)?;
-        if self.flags.check > 0 {
-            wrong += caller.check(pattern)?;
-        }
+        // Who goes first has the caches as the last row left them: both do in turn.
+        let strict_first = turn.round % 2 == 1;
+        let early = match strict_explained {
+            Some(_) if strict_first => Some(self.timed(shape, pattern, place, turn, true)?),
+            _ => None,
+        };
+        let free = self.timed(shape, pattern, place, turn, false)?;
+        let late = match strict_explained {
+            Some(_) if !strict_first => Some(self.timed(shape, pattern, place, turn, true)?),
+            _ => None,
+        };
+        let med_us = Stats::of(&free.iterations_us).p50;
+        let strict = early.or(late);
+        let wrong = free.wrong + strict.as_ref().map_or(0, |strict| strict.wrong);
+        let strict = strict.zip(strict_explained).map(|(timed, explained)| {
+            let strict_med = Stats::of(&timed.iterations_us).p50;
+            Strict {
+                time_us: timed.time_us,
+                med_us: strict_med,
+                explained,
+                ratios: vec![[timed.time_us / free.time_us, strict_med / med_us]],
+            }
+        });
         Ok(Half {
             wrong: (self.flags.check > 0).then_some(wrong),
-            time_us,
-            bulk_us,
-            iterations_us,
-            skipped,
+            time_us: free.time_us,
+            bulk_us: free.bulk_us,
+            iterations_us: free.iterations_us,
+            skipped: free.skipped,
             handover_ns: f64::NAN,
             limit_us: f64::NAN,
-            explained: Explained {
-                algorithm: chosen.algorithm.into(),
-                protocol: chosen.protocol.into(),
-                predicted_us: chosen.predicted_us,
-            },
+            explained,
+            rounds: vec![Round { med_us, handover_ns: f64::NAN }],
+            strict,
+        })
+    }
+
+    fn timed(
+        &mut self,
+        shape: Shape,
+        pattern: &Pattern,
+        place: Place,
+        turn: Turn,
+        strict: bool,
+    ) -> Result<Timed, Error> {
+        let rank = self.team.rank();
+        let length = match place {
+            Place::Apart => shape.output_bytes(),
+            Place::InPlace => shape.in_place_bytes(rank),
+        };
+        let Buffers { input, output } = match &mut self.strict_buffers {
+            Some(buffers) if strict => buffers,
+            _ => &mut self.buffers,
+        };
+        let (input, output) = (input.first(shape.input_bytes()), output.first(length));
+        Caller { team: &mut *self.team, shape, place, input, output, strict }.time(pattern, self.flags, turn)
+    }
+
+    fn explain(&mut self, shape: Shape, place: Place, strict: bool) -> Result<Explained, Error> {
+        let (in_place, registered) = (place == Place::InPlace, self.flags.register == 1);
+        let Shape { collective, dtype, op, count, .. } = shape;
+        let comm = self.team.calls(strict);
+        let chosen = comm.explain(collective, dtype, op, count, in_place, registered)?;
+        Ok(Explained {
+            algorithm: chosen.algorithm.into(),
+            protocol: chosen.protocol.into(),
+            predicted_us: chosen.predicted_us,
         })
     }
 }
 
-/// One call, to be made again and again.
-struct Caller<'a> {
-    team: &'a mut Team,
-    shape: Shape,
-    place: Place,
-    input: &'a mut [u8],
-    output: &'a mut [u8],
-}
-
-impl Caller<'_> {
-    fn call(&mut self) -> Result<(), Error> {
-        let Shape { collective, dtype, op, root, .. } = self.shape;
-        let buffers = match self.place {
-            Place::Apart => Buffers::Apart { input: &*self.input, output: &mut *self.output },
-            Place::InPlace => Buffers::InPlace(&mut *self.output),
-        };
-        self.team.measured().run(Request { collective, dtype, op, root, buffers })
-    }
-
-    /// Makes one call on known data; returns the number of wrong elements on all ranks.
-    fn check(&mut self, pattern: &Pattern) -> Result<u64, Error> {
-        pattern.fill(self.place, self.input, self.output);
-        self.team.own().barrier()?;
-        self.call()?;
-        let mut wrong = [pattern.wrong(self.place, self.output)];
-        self.team.own().all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
-        Ok(wrong[0])
-    }
-
-    /// Makes the untimed calls; returns how many timed ones there should be.
-    fn warm_up(&mut self, flags: &Flags) -> Result<u32, Error> {
-        let by_size = match self.shape.bytes() {
-            0..=0x1_0000 => 20,
-            0x1_0001..=0x40_0000 => 3,
-            _ => 1,
-        };
-        let calls = match (flags.warmup, flags.iters) {
-            (Some(calls), Some(_)) => calls,
-            // An estimate needs a call.
-            (Some(calls), None) => calls.max(1),
-            (None, Some(_)) => 1,
-            (None, None) => by_size,
-        };
-        self.team.own().barrier()?;
-        let start = Instant::now();
-        for _ in 0..calls {
-            self.call()?;
-        }
-        let mine = start.elapsed().as_secs_f64() / f64::from(calls.max(1));
-        match flags.iters {
-            Some(iterations) => Ok(iterations),
-            None => {
-                let slowest = self.combine(mine, 3)?;
-                let iteration = (slowest + 1e-6) * f64::from(flags.aggregate);
-                Ok(((flags.budget / iteration) as u32).clamp(ITERATIONS.0, ITERATIONS.1))
-            }
-        }
-    }
-
-    /// Times single iterations, each after a barrier; returns the time per call of the slowest rank for each, in
-    /// microseconds.
-    fn single(&mut self, count: u32, flags: &Flags) -> Result<Vec<f64>, Error> {
-        let most = if flags.iters.is_some() { f64::INFINITY } else { OVERRUN * flags.budget };
-        let mut times = Vec::with_capacity(count as usize);
-        let begin = Instant::now();
-        for _ in 0..count {
-            self.team.own().barrier()?;
-            let start = Instant::now();
-            for _ in 0..flags.aggregate {
-                self.call()?;
-            }
-            times.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(flags.aggregate));
-            if most.is_finite() && times.len().is_multiple_of(LOOK_EVERY) {
-                let mut over = [u8::from(begin.elapsed().as_secs_f64() > most)];
-                self.team.own().broadcast_in_place(&mut over, 0)?;
-                if over[0] == 1 {
-                    break;
-                }
-            }
-        }
-        self.team.own().all_reduce_in_place(&mut times, ReduceOp::Max)?;
-        Ok(times)
-    }
-
-    /// Times `count` iterations back to back, or each call with a barrier after it; returns this rank's mean per call, in
-    /// microseconds.
-    fn bulk(&mut self, count: usize, flags: &Flags) -> Result<f64, Error> {
-        let calls = count as u64 * u64::from(flags.aggregate);
-        self.team.own().barrier()?;
-        let start = Instant::now();
-        for _ in 0..calls {
-            self.call()?;
-            if flags.blocking == 1 {
-                self.team.own().barrier()?;
-            }
-        }
-        Ok(start.elapsed().as_secs_f64() * 1e6 / calls as f64)
-    }
-
-    /// One figure of every rank, as `-a` combines them: 0 = rank 0's, 1 = the mean, 2 = the least, 3 = the greatest.
-    fn combine(&mut self, mine: f64, how: u8) -> Result<f64, Error> {
-        let mut figure = [mine];
-        match how {
-            0 => self.team.own().broadcast_in_place(&mut figure, 0)?,
-            1 => self.team.own().all_reduce_in_place(&mut figure, ReduceOp::Avg)?,
-            2 => self.team.own().all_reduce_in_place(&mut figure, ReduceOp::Min)?,
-            _ => self.team.own().all_reduce_in_place(&mut figure, ReduceOp::Max)?,
-        }
-        Ok(figure[0])
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_part_at_130_ns() {
-        for (ns, name) in [(55.0, "near"), (129.9, "near"), (130.0, "far"), (290.0, "far"), (f64::NAN, "-")] {
-            assert_eq!(state(ns), name);
-        }
-    }
-}
+mod tests;

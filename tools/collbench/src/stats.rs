@@ -45,6 +45,15 @@ impl Stats {
     }
 }
 
+/// The median of `values`: the upper of the two in the middle.
+///
+/// # Panics
+/// When there are none.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
 /// At most `most` of the times, sorted: evenly spaced ones of their order.
 pub(crate) fn quantiles(times: &[f64], most: usize) -> Vec<f64> {
     let mut sorted = times.to_vec();

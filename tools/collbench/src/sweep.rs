@@ -6,7 +6,7 @@ use crate::failure::{Failure, SLOWER, WRONG};
 use crate::format::{self, Columns};
 use crate::geometry::{self, SIZES_MAX, Shape};
 use crate::json::{self, Origin, truth};
-use crate::measure::{Bench, ITERATIONS, Row};
+use crate::measure::{Bench, ITERATIONS, Row, Turn};
 use crate::team::Team;
 use crate::{host, limits};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -17,6 +17,9 @@ use std::path::PathBuf;
 
 /// How many percent slower than the baseline is too slow, where nothing else is asked for.
 const FAIL_ON: f64 = 5.0;
+
+/// In how many rounds rows are measured where runs, or settings, are compared.
+const ROUNDS: u32 = 8;
 
 /// A series that makes sense.
 #[derive(Debug)]
@@ -68,6 +71,19 @@ impl<'a> Plan<'a> {
                 flags.skip
             ));
         }
+        if let (Some(rounds), Some(iterations)) = (flags.rounds, flags.iters)
+            && rounds > iterations
+        {
+            return usage(format!(
+                "--rounds {rounds} can not share the {iterations} iterations of -n; give --rounds {iterations} or less"
+            ));
+        }
+        if flags.reproducible && !collective.reduces() {
+            return usage(format!(
+                "--reproducible makes no difference to {collective}, which folds nothing; it does to all_reduce, \
+                 reduce_scatter and reduce"
+            ));
+        }
         if flags.baseline.is_some() && flags.cycles == 0 {
             return usage(
                 "--baseline compares when all is measured, which -N 0 never is; give -N 1 or more".into(),
@@ -75,6 +91,14 @@ impl<'a> Plan<'a> {
         }
         let baseline = flags.baseline.as_deref().map(Measured::read).transpose()?;
         Ok(Self { collective, flags, max, sizes, baseline })
+    }
+
+    /// In how many rounds each row is measured.
+    fn rounds(&self) -> u32 {
+        let flags = self.flags;
+        let compared = flags.reproducible || flags.baseline.is_some() || flags.common.output_file.is_some();
+        let usual = if compared && flags.skip == 0 { ROUNDS } else { 1 };
+        flags.rounds.unwrap_or_else(|| usual.min(flags.iters.unwrap_or(usual)))
     }
 
     /// What nccl-tests calls the program.
@@ -131,14 +155,20 @@ pub(crate) fn run(team: &mut Team, plan: &Plan<'_>) -> Result<u8, Failure> {
     }
     let levels = limits::levels(team, flags)?;
     let mut bench = Bench::new(team, flags, &levels, &shapes)?;
+    let rounds = plan.rounds();
     let mut wrong = 0;
     let mut cycle = 0;
     while flags.cycles == 0 || cycle < flags.cycles {
-        for &shape in &shapes {
-            let row = bench.row(shape)?;
-            wrong += u64::from(row.wrong() > 0);
-            if let Some(printer) = &mut printer {
-                printer.row(&row);
+        let mut parts: Vec<Vec<Row>> = vec![Vec::new(); shapes.len()];
+        for round in 0..rounds {
+            for (&shape, parts) in shapes.iter().zip(&mut parts) {
+                let turn = Turn { round, rounds };
+                parts.push(bench.row(shape, turn)?);
+                let row = turn.is_last().then(|| Row::joined(std::mem::take(parts)));
+                wrong += u64::from(row.as_ref().is_some_and(|row| row.wrong() > 0));
+                if let Some(printer) = &mut printer {
+                    printer.tell(row.as_ref());
+                }
             }
         }
         cycle = cycle.saturating_add(1);
@@ -198,9 +228,13 @@ impl<'a> Printer<'a> {
         let file = path.map(json::create).transpose().map_err(|error| json::unwritable(path, &error))?;
         let printer = Self {
             plan,
-            columns: Columns { per_iter: flags.per_iter == 1, explain: flags.explain },
+            columns: Columns {
+                per_iter: flags.per_iter == 1,
+                explain: flags.explain,
+                strict: flags.reproducible,
+            },
             mode,
-            bar: bar(shapes.len(), flags),
+            bar: bar(shapes.len() * plan.rounds() as usize, flags),
             file,
             report,
             busbw: (0.0, 0),
@@ -238,6 +272,17 @@ impl<'a> Printer<'a> {
                 ITERATIONS.0, ITERATIONS.1
             );
         }
+        if self.plan.rounds() > 1 {
+            println!(
+                "# Each row is measured in {} rounds, in turn with the others; rows appear in the last one",
+                self.plan.rounds()
+            );
+        }
+        if self.columns.strict {
+            println!(
+                "# Reproducible results: repro is the time with them, cost how many times as long that is"
+            );
+        }
         if self.columns.per_iter {
             println!("# Per-Iteration Report: i_* are single calls after a barrier, slowest rank each");
         }
@@ -262,6 +307,14 @@ impl<'a> Printer<'a> {
         print!("{}", format::header(self.columns));
     }
 
+    /// Says that a round of a row is done, and shows the row that it completed.
+    fn tell(&mut self, row: Option<&Row>) {
+        if let Some(row) = row {
+            self.row(row);
+        }
+        self.bar.inc(1);
+    }
+
     fn row(&mut self, row: &Row) {
         let flags = self.plan.flags;
         for half in &row.halves {
@@ -274,7 +327,6 @@ impl<'a> Printer<'a> {
             format::row(row, self.columns)
         };
         self.bar.suspend(|| print!("{text}"));
-        self.bar.inc(1);
         if self.file.is_some() || self.plan.baseline.is_some() {
             let entry = json::Entry::of(row, &self.plan.program(), self.columns.per_iter);
             self.report.results.push(entry);
@@ -323,7 +375,7 @@ fn bar(rows: usize, flags: &Flags) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let length = (flags.cycles != 0).then(|| rows as u64 * u64::from(flags.cycles));
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} rows, {elapsed} gone, {eta} to go");
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} measured, {elapsed} gone, {eta} to go");
     ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr())
         .with_style(style.expect("the template is well formed"))
 }
@@ -360,6 +412,7 @@ fn report(plan: &Plan<'_>, devices: Vec<json::Device>, mode: &str) -> json::Repo
             ranks: devices.len() as u32,
             registered: truth(flags.register == 1),
             unalign: flags.unalign,
+            rounds: plan.rounds(),
             devices,
         },
         results: Vec::new(),

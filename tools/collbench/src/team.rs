@@ -11,25 +11,55 @@ use sohu_coll::{Builder, Communicator, Error};
 pub(crate) struct Team {
     measured: Communicator,
     own: Option<Communicator>,
+    /// As `measured`, with reproducible results.
+    strict: Option<Communicator>,
 }
 
 impl Team {
-    /// Joins the job that the launcher's environment tells of, as the flags have it.
-    pub(crate) fn join(common: &Common) -> Result<Self, Failure> {
-        let first = builder(common)?.build()?;
-        let Some(algorithm) = &common.algo else {
-            return Ok(Self { measured: first, own: None });
+    /// Joins the job that the launcher's environment tells of, as the flags have it; `reproducible` adds a communicator with
+    /// reproducible results.
+    pub(crate) fn join(common: &Common, reproducible: bool) -> Result<Self, Failure> {
+        let mut first = builder(common)?;
+        if reproducible && common.algo.is_none() {
+            first = first.reproducible(false);
+        }
+        let mut first = first.build()?;
+        let mut next = |strict: bool| -> Result<Communicator, Failure> {
+            // When every rank is here, rank 0 no longer receives ranks for the communicator before.
+            first.barrier()?;
+            let mut builder = builder(common)?;
+            if let Some(algorithm) = &common.algo {
+                builder = builder.algorithm(algorithm);
+            }
+            if reproducible {
+                builder = builder.reproducible(strict);
+            }
+            Ok(builder.build()?)
         };
-        let mut own = first;
-        // When every rank is here, rank 0 no longer receives ranks for the first communicator.
-        own.barrier()?;
-        let measured = builder(common)?.algorithm(algorithm).build()?;
-        Ok(Self { measured, own: Some(own) })
+        let forced = common.algo.as_ref().map(|_| next(false)).transpose()?;
+        let strict = reproducible.then(|| next(true)).transpose()?;
+        Ok(match forced {
+            Some(measured) => Self { measured, own: Some(first), strict },
+            None => Self { measured: first, own: None, strict },
+        })
     }
 
     /// The communicator whose calls are measured.
     pub(crate) fn measured(&mut self) -> &mut Communicator {
         &mut self.measured
+    }
+
+    /// The communicator whose results are reproducible, where one was asked for.
+    pub(crate) fn strict(&mut self) -> Option<&mut Communicator> {
+        self.strict.as_mut()
+    }
+
+    /// The communicator to call on: with reproducible results, or the one that is measured anyway.
+    pub(crate) fn calls(&mut self, strict: bool) -> &mut Communicator {
+        match &mut self.strict {
+            Some(comm) if strict => comm,
+            _ => &mut self.measured,
+        }
     }
 
     /// The communicator for everything else.

@@ -128,6 +128,10 @@ fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
         (&["all_reduce", "--ranks", "2", "-b", "64", "-e", "8"], "-b 64 is more than -e 8"),
         (&["all_reduce", "--ranks", "2", "-b", "8x"], "\"8x\" is no size"),
         (&["broadcast", "--ranks", "2", "-r", "2"], "root 2 is not a rank of a job of 2"),
+        (
+            &["broadcast", "--ranks", "2", "--reproducible"],
+            "it does to all_reduce, reduce_scatter and reduce",
+        ),
         (&["all_reduce", "--ranks", "2", "--transport", "shn"], "'shm'"),
         (&["all_reduce", "-b", "8"], "add --ranks 2"),
     ] {
@@ -136,6 +140,29 @@ fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
         assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {errors}");
         assert!(errors.contains(told), "{arguments:?}: {errors}");
         assert!(ended.stdout.is_empty(), "{arguments:?}: {}", text(&ended.stdout));
+    }
+}
+
+#[test]
+fn what_reproducible_results_cost_is_in_the_table_and_in_the_report() {
+    let report = Report::path("reproducible");
+    let flags = ["--ranks", "4", "--reproducible", "-b", "8", "-e", "64K", "-f", "64", "-n", "8", "-w", "1"];
+    for more in
+        [&["all_reduce"][..], &["reduce_scatter", "-R", "1"], &["reduce", "--algo", "binomial,one_shot"]]
+    {
+        let ended = bench(&[more, &flags, &["-J", report.text()]].concat());
+        for row in rows(&ended) {
+            let [free, strict, cost] =
+                [row[5].as_str(), &row[9], &row[10]].map(|n| n.parse::<f64>().expect("a number"));
+            assert!(free > 0.0 && strict > 0.0 && cost > 0.0, "{row:?}");
+            assert_eq!((row[8].as_str(), row[14].as_str()), ("0", "0"), "{row:?}");
+        }
+        let written = fs::read(&report.0).expect("the report is there");
+        fs::remove_file(&report.0).expect("the report is ours");
+        let value: serde_json::Value = serde_json::from_slice(&written).expect("it is JSON");
+        let told = &value["results"][0]["in_place"]["reproducible"];
+        assert_eq!(told["costs"].as_array().map(Vec::len), Some(8), "{told}");
+        assert_eq!(told["algorithm"], "one_shot", "{more:?}: {told}");
     }
 }
 

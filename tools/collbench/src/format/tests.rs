@@ -1,6 +1,7 @@
 //! The expected lines are those that nccl-tests 2.19.6 prints for the same numbers, trailing spaces included.
 
 use super::*;
+use crate::measure::Strict;
 use sohu_coll::{Collective, DType, ReduceOp};
 
 fn half(time_us: f64, wrong: Option<u64>) -> Half {
@@ -13,15 +14,17 @@ fn half(time_us: f64, wrong: Option<u64>) -> Half {
         handover_ns: 55.4,
         limit_us: time_us / 2.0,
         explained: Explained { algorithm: "one_shot".into(), protocol: "line".into(), predicted_us: 1.234 },
+        rounds: Vec::new(),
+        strict: None,
     }
 }
 
 fn sample(collective: Collective) -> Row {
     let shape = Shape::new((collective, DType::F32, ReduceOp::Sum, 0), 2, 1 << 20);
-    Row { shape, halves: [half(100.0, Some(0)), half(12_345_678.9, Some(3))] }
+    Row { shape, halves: vec![half(100.0, Some(0)), half(12_345_678.9, Some(3))] }
 }
 
-const PLAIN: Columns = Columns { per_iter: false, explain: false };
+const PLAIN: Columns = Columns { per_iter: false, explain: false, strict: false };
 
 #[test]
 fn numbers_lose_decimals_before_they_lose_their_column() {
@@ -95,7 +98,7 @@ fn a_row_that_was_not_checked_says_so() {
 
 #[test]
 fn single_calls_follow_each_half() {
-    let columns = Columns { per_iter: true, explain: false };
+    let columns = Columns { per_iter: true, explain: false, strict: false };
     assert_eq!(
         row(&sample(Collective::AllReduce), columns),
         "     1048576        262144     float     sum      -1   100.00   10.49   10.49       0     1.00     3.00     3.00    35.36  \
@@ -108,7 +111,7 @@ fn single_calls_follow_each_half() {
 
 #[test]
 fn explanations_come_last_and_under_their_names() {
-    let columns = Columns { per_iter: false, explain: true };
+    let columns = Columns { per_iter: false, explain: true, strict: false };
     let (header, row) = (header(columns), row(&sample(Collective::AllReduce), columns));
     assert!(
         row.ends_with("       3            one_shot      line       1.23      50      55   near\n"),
@@ -128,7 +131,7 @@ fn what_was_not_measured_is_a_dash() {
     for half in &mut unknown.halves {
         (half.handover_ns, half.limit_us) = (f64::NAN, f64::NAN);
     }
-    let text = row(&unknown, Columns { per_iter: false, explain: true });
+    let text = row(&unknown, Columns { per_iter: false, explain: true, strict: false });
     assert!(text.ends_with("      line       1.23       -       -      -\n"), "{text}");
 }
 
@@ -142,4 +145,21 @@ fn the_footer_is_that_of_nccl_tests() {
     assert!(
         footer("x", 2, 0.0).starts_with("# Out of bounds values : 2 FAILED\n# Avg bus bandwidth    : 0 \n")
     );
+}
+
+#[test]
+fn what_reproducible_results_cost_follows_each_half() {
+    let columns = Columns { per_iter: false, explain: false, strict: true };
+    let mut sample = sample(Collective::AllReduce);
+    for half in &mut sample.halves {
+        let explained = half.explained.clone();
+        let ratios = vec![[1.25, 1.5], [1.0, 1.0], [1.5, 1.0]];
+        half.strict = Some(Strict { time_us: 125.0, med_us: 120.0, explained, ratios });
+    }
+    let text = row(&sample, columns);
+    assert!(text.contains("  100.00   10.49   10.49       0   125.00    1.25  1.2e+07"), "{text}");
+    let header = header(columns);
+    let names = header.lines().nth(2).expect("a line of names");
+    assert!(names.contains("#wrong    repro    cost     time"), "{names}");
+    assert_eq!(names.trim_end().len(), text.trim_end().len());
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::geometry::Shape;
-use crate::measure::Explained;
+use crate::measure::{Explained, Round, Strict};
 use serde_json::Value;
 
 fn half(handover_ns: f64) -> Half {
@@ -13,12 +13,14 @@ fn half(handover_ns: f64) -> Half {
         handover_ns,
         limit_us: 0.5,
         explained: Explained { algorithm: "two_shot".into(), protocol: "staged".into(), predicted_us: 1.5 },
+        rounds: vec![Round { med_us: 2.0, handover_ns }],
+        strict: None,
     }
 }
 
 fn row(handover_ns: f64) -> Row {
     let shape = Shape::new((Collective::AllReduce, DType::F32, ReduceOp::Sum, 0), 2, 1026);
-    Row { shape, halves: [half(handover_ns), half(40.0)] }
+    Row { shape, halves: vec![half(handover_ns), half(40.0)] }
 }
 
 fn entry(row: &Row, all_times: bool) -> Value {
@@ -131,4 +133,31 @@ fn an_earlier_report_is_not_overwritten() {
     assert_eq!(names, [path.clone(), folder.join("out.json.0"), folder.join("out.json.1")]);
     assert!(create(&folder.join("no/such/folder")).is_err());
     std::fs::remove_dir_all(&folder).expect("the folder goes");
+}
+
+#[test]
+fn rounds_and_the_cost_of_reproducible_results_are_told_of_each_half() {
+    let mut row = row(60.0);
+    assert!(entry(&row, false)["in_place"].get("reproducible").is_none());
+    let explained = row.halves[1].explained.clone();
+    let ratios = vec![[1.5, 1.0], [1.25, 2.0], [2.0, 3.0]];
+    row.halves[1].strict = Some(Strict { time_us: 3.0, med_us: 2.5, explained, ratios });
+    let entry = entry(&row, false);
+    let told = &entry["in_place"]["reproducible"];
+    assert_eq!(
+        (&told["time"], &told["med_us"], &told["algorithm"]),
+        (&3.0.into(), &2.5.into(), &"two_shot".into())
+    );
+    assert_eq!((&told["cost"], &told["cost_single"]), (&1.5.into(), &2.0.into()));
+    assert_eq!(told["costs"], serde_json::json!([1.5, 1.25, 2.0]));
+    assert_eq!(entry["out_of_place"]["rounds"], serde_json::json!([{ "med_us": 2.0, "state": "near" }]));
+}
+
+#[test]
+fn a_call_without_an_in_place_form_has_one_half() {
+    let mut row = row(60.0);
+    row.halves.truncate(1);
+    let entry = entry(&row, false);
+    assert!(entry.get("in_place").is_none() && entry.get("in_place_per_iter").is_none(), "{entry}");
+    assert_eq!(entry["state"], "near");
 }

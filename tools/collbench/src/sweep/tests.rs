@@ -44,6 +44,14 @@ fn what_makes_no_sense_is_refused_with_what_would() {
             "bench all_reduce -n 5 -K 5",
             "-K 5 leaves none of the 5 iterations of -n; give -K less, or -n more",
         ),
+        (
+            "bench all_reduce -n 5 --rounds 6",
+            "--rounds 6 can not share the 5 iterations of -n; give --rounds 5 or less",
+        ),
+        (
+            "bench gather --reproducible",
+            "--reproducible makes no difference to gather, which folds nothing; it does to all_reduce, reduce_scatter and reduce",
+        ),
         ("bench broadcast --ranks 2 -r 2", "root 2 is not a rank of a job of 2; ranks are 0..2"),
     ] {
         let told = refusal(line);
@@ -67,4 +75,22 @@ fn all_means_every_type_operation_and_root() {
     assert_eq!(count("bench reduce -b 8 -e 8 -d all -o all -r all", 3), 12 * 5 * 3);
     assert_eq!(count("bench scatter -b 8 -e 8 -o all -r all", 3), 3);
     assert_eq!(count("bench all_to_all -b 8 -e 8 -o all -r all", 3), 1);
+}
+
+#[test]
+fn rows_have_rounds_where_runs_or_settings_are_compared() {
+    for (line, rounds) in [
+        ("bench all_reduce", 1),
+        ("bench all_reduce -n 20", 1),
+        ("bench all_reduce --reproducible", 8),
+        ("bench all_reduce -J x.json", 8),
+        ("bench all_reduce -J x.json -n 20", 8),
+        ("bench all_reduce -J x.json -n 3", 3),
+        ("bench all_reduce -J x.json -K 1", 1),
+        ("bench all_reduce -J x.json --rounds 2", 2),
+        ("bench all_reduce --rounds 5", 5),
+    ] {
+        let (collective, flags) = flags(line);
+        assert_eq!(Plan::new(collective, &flags).expect(line).rounds(), rounds, "{line}");
+    }
 }
