@@ -13,6 +13,8 @@ Examples:
   sohu-collbench all_gather --ranks 4 -b 1K -e 1M -f 2 -d bfloat16 --explain
   sohu-collbench all_to_all --ranks 2 -b 1M -e 1M -J old.json
   sohu-collbench all_to_all --ranks 2 -b 1M -e 1M --baseline old.json --fail-on 5%
+  sohu-collbench all_reduce --ranks 2 -b 8 -e 64M -f 2 --report all_reduce.html
+  sohu-collbench report both.html private.json registered.json
   sohu-collbench limits --ranks 2
   sohu-coll run -n 2 --no-prefix -- sohu-collbench all_reduce -b 1M -e 1M -n 100
 
@@ -60,6 +62,9 @@ pub(crate) enum Task {
     /// What the machine can do at best: copy and reduce bandwidth, hand-over of a cache line, wake of a sleeper
     #[command(name = "limits")]
     Limits(LimitFlags),
+    /// Draw reports of -J as one page, as --report does with that of its own run
+    #[command(name = "report")]
+    Report(ReportFlags),
 }
 
 /// The same, with the collective told apart from the rest.
@@ -68,6 +73,8 @@ pub(crate) enum Work {
     Sweep(Collective, Box<Flags>),
     /// Measure the machine.
     Limits(Box<LimitFlags>),
+    /// Draw what was measured.
+    Report(ReportFlags),
 }
 
 impl Task {
@@ -83,6 +90,7 @@ impl Task {
             Self::Scatter(flags) => (Collective::Scatter, flags),
             Self::AllToAll(flags) => (Collective::AllToAll, flags),
             Self::Limits(flags) => return Work::Limits(Box::new(flags)),
+            Self::Report(flags) => return Work::Report(flags),
         };
         Work::Sweep(collective, Box::new(flags))
     }
@@ -188,6 +196,9 @@ pub(crate) struct Flags {
     /// Show algorithm, protocol, predicted time, percentage of the physical limit, cache-line hand-over and state
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Draw time and bus bandwidth against size, with the limits of the machine, as a page of HTML
+    #[arg(long, value_name = "PAGE")]
+    pub(crate) report: Option<PathBuf>,
     /// Measure each row with reproducible results too, in turn with the others, and show how many times as long that takes
     #[arg(long)]
     pub(crate) reproducible: bool,
@@ -255,6 +266,17 @@ fn only(
     why: &'static str,
 ) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
     move |text| if text == value { Ok(text.into()) } else { Err(format!("only {value} is supported: {why}")) }
+}
+
+/// What is drawn.
+#[derive(Args, Debug)]
+pub(crate) struct ReportFlags {
+    /// The page to write: HTML
+    #[arg(value_name = "PAGE")]
+    pub(crate) page: PathBuf,
+    /// Reports of -J
+    #[arg(value_name = "REPORT", required = true)]
+    pub(crate) reports: Vec<PathBuf>,
 }
 
 /// How limits are measured.

@@ -103,7 +103,7 @@ pub(crate) fn write_json(file: &mut std::fs::File, report: &impl Serialize) -> s
 
 /// The levels that rows are compared with; none where nobody asked, or where bytes do not move through memory alone.
 pub(crate) fn levels(team: &mut Team, flags: &Flags) -> Result<Vec<Level>, Error> {
-    let wanted = flags.explain || flags.common.output_file.is_some();
+    let wanted = flags.explain || flags.common.output_file.is_some() || flags.report.is_some();
     if !wanted || team.transport() != "shm" || team.size() < 2 {
         return Ok(Vec::new());
     }

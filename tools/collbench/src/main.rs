@@ -17,6 +17,7 @@ mod measure;
 mod memory;
 mod parse;
 mod pattern;
+mod report;
 mod stats;
 mod sweep;
 mod team;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Work::Limits(options) => {
             start(&options.common, &arguments, false, |team| limits::run(team, &options))
         }
+        Work::Report(flags) => report::draw(&flags.page, &flags.reports),
         Work::Sweep(collective, flags) => sweep::Plan::new(collective, &flags).and_then(|plan| {
             start(&flags.common, &arguments, flags.reproducible, |team| sweep::run(team, &plan))
         }),

@@ -104,6 +104,8 @@ impl Half {
         let mut whole = rounds.first().expect("a row has a round").clone();
         whole.wrong = (!wrong.is_empty()).then(|| wrong.iter().sum());
         whole.iterations_us = rounds.iter().flat_map(|half| half.iterations_us.iter().copied()).collect();
+        // A limit that a busy moment raised is none.
+        whole.limit_us = rounds.iter().map(|half| half.limit_us).fold(f64::NAN, f64::min);
         whole.skipped = rounds.iter().map(|half| half.skipped).sum();
         whole.rounds = rounds.iter().flat_map(|half| half.rounds.iter().copied()).collect();
         Self { time_us, bulk_us, handover_ns, strict, ..whole }

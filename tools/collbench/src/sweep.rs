@@ -7,6 +7,7 @@ use crate::format::{self, Columns};
 use crate::geometry::{self, SIZES_MAX, Shape};
 use crate::json::{self, Origin, truth};
 use crate::measure::{Bench, ITERATIONS, Row, Turn};
+use crate::report::{Run, Target};
 use crate::team::Team;
 use crate::{host, limits};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -96,7 +97,8 @@ impl<'a> Plan<'a> {
     /// In how many rounds each row is measured.
     fn rounds(&self) -> u32 {
         let flags = self.flags;
-        let compared = flags.reproducible || flags.baseline.is_some() || flags.common.output_file.is_some();
+        let kept = flags.common.output_file.is_some() || flags.report.is_some();
+        let compared = flags.reproducible || flags.baseline.is_some() || kept;
         let usual = if compared && flags.skip == 0 { ROUNDS } else { 1 };
         flags.rounds.unwrap_or_else(|| usual.min(flags.iters.unwrap_or(usual)))
     }
@@ -208,6 +210,7 @@ struct Printer<'a> {
     mode: &'static str,
     bar: ProgressBar,
     file: Option<(PathBuf, File)>,
+    page: Option<Target>,
     report: json::Report,
     busbw: (f64, u32),
 }
@@ -224,6 +227,7 @@ impl<'a> Printer<'a> {
         if let Some(baseline) = &plan.baseline {
             baseline.fits(&report, &plan.program(), shapes)?;
         }
+        let page = flags.report.as_deref().map(Target::open).transpose()?;
         let path = flags.common.output_file.as_deref();
         let file = path.map(json::create).transpose().map_err(|error| json::unwritable(path, &error))?;
         let printer = Self {
@@ -236,6 +240,7 @@ impl<'a> Printer<'a> {
             mode,
             bar: bar(shapes.len() * plan.rounds() as usize, flags),
             file,
+            page,
             report,
             busbw: (0.0, 0),
         };
@@ -250,6 +255,9 @@ impl<'a> Printer<'a> {
         let (flags, config) = (self.plan.flags, &self.report.config);
         if let Some((path, _)) = &self.file {
             println!("# Writing JSON output to {}", path.display());
+        }
+        if let Some(path) = &flags.report {
+            println!("# Drawing a page to {}", path.display());
         }
         println!("# sohu-collbench version {}, table of nccl-tests 2.19.6", self.report.sohu_coll_version);
         println!("# Collective test starting: {}", self.plan.program());
@@ -327,7 +335,7 @@ impl<'a> Printer<'a> {
             format::row(row, self.columns)
         };
         self.bar.suspend(|| print!("{text}"));
-        if self.file.is_some() || self.plan.baseline.is_some() {
+        if self.file.is_some() || self.page.is_some() || self.plan.baseline.is_some() {
             let entry = json::Entry::of(row, &self.plan.program(), self.columns.per_iter);
             self.report.results.push(entry);
         }
@@ -348,6 +356,9 @@ impl<'a> Printer<'a> {
             limits::write_json(&mut file, &self.report).map_err(|error| {
                 Failure::Environment(format!("writing {} failed: {error}", path.display()))
             })?;
+        }
+        if let Some(page) = self.page.take() {
+            page.write(&[Run::now(&self.report)])?;
         }
         Ok(self.compare())
     }

@@ -305,6 +305,36 @@ fn a_baseline_that_can_not_be_compared_with_exits_with_2_and_says_why() {
 }
 
 #[test]
+fn a_page_is_drawn_of_this_run_and_of_reports() {
+    let (report, page) = (Report::path("drawn"), Report::path("page"));
+    let flags =
+        ["all_reduce", "-b", "8", "-e", "64", "-f", "8", "-J", report.text(), "--report", page.text()];
+    rows(&bench(&[&flags[..], &QUICK].concat()));
+    let points =
+        |page: &Report| fs::read_to_string(&page.0).expect("text").matches("class=\"point\"").count();
+    // Two rows, two halves, two charts.
+    assert_eq!(points(&page), 8);
+    let drawn = bench(&["report", page.text(), report.text(), report.text()]);
+    assert_eq!(drawn.status.code(), Some(0), "{}", text(&drawn.stderr));
+    assert_eq!(points(&page), 16);
+}
+
+#[test]
+fn a_page_that_can_not_be_written_is_said_before_anything_is_measured() {
+    let ended = bench(
+        &[&["all_reduce", "-b", "8", "-e", "8", "--report", "/no/such/folder/page.html"], &QUICK[..]]
+            .concat(),
+    );
+    let errors = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(5), "{errors}");
+    assert!(errors.contains("no report can be written to /no/such/folder/page.html"), "{errors}");
+    assert!(ended.stdout.is_empty(), "{}", text(&ended.stdout));
+    let ended = bench(&["report", "/tmp/never.html", "/no/such/report.json"]);
+    assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stderr));
+    assert!(text(&ended.stderr).contains("/no/such/report.json: No such file"), "{}", text(&ended.stderr));
+}
+
+#[test]
 fn aggregated_waiting_and_skipped_calls_are_told_in_the_report_and_right() {
     let report = Report::path("aggregated");
     let flags = ["reduce", "-b", "8", "-e", "8", "-m", "7", "-z", "1", "-K", "1", "-J", report.text()];

@@ -8,7 +8,7 @@ fn parse(line: &str) -> Result<Task, clap::Error> {
 fn sweep(line: &str) -> (Collective, Box<Flags>) {
     match parse(line).expect(line).work() {
         Work::Sweep(collective, flags) => (collective, flags),
-        Work::Limits(_) => panic!("{line} is no collective"),
+        Work::Limits(_) | Work::Report(_) => panic!("{line} is no collective"),
     }
 }
 

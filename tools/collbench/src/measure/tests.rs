@@ -32,7 +32,7 @@ fn round(time_us: f64, handover_ns: f64, strict_us: Option<f64>) -> Row {
         iterations_us: vec![time_us, time_us + 1.0],
         skipped: 1,
         handover_ns,
-        limit_us: 0.5,
+        limit_us: time_us / 2.0,
         explained: explained("ring"),
         rounds: vec![Round { med_us: time_us, handover_ns }],
         strict: strict_us.map(|strict| Strict {
@@ -54,6 +54,7 @@ fn rounds_join_to_one_row_with_every_time_in_it() {
     assert_eq!(half.iterations_us, [1.0, 2.0, 4.0, 5.0, 1.0, 2.0]);
     let rounds: Vec<(f64, &str)> = half.rounds.iter().map(|b| (b.med_us, state(b.handover_ns))).collect();
     assert_eq!(rounds, [(1.0, "near"), (4.0, "far"), (1.0, "near")]);
+    assert_eq!(half.limit_us, 0.5);
     // One far moment does not make the row far.
     assert_eq!((row.halves.len(), row.state()), (2, "near"));
 }

@@ -5,7 +5,7 @@ use clap::Parser;
 fn flags(line: &str) -> (Collective, Box<Flags>) {
     match Cli::try_parse_from(line.split_whitespace()).expect(line).task.work() {
         Work::Sweep(collective, flags) => (collective, flags),
-        Work::Limits(_) => unreachable!("the line names a collective"),
+        Work::Limits(_) | Work::Report(_) => unreachable!("the line names a collective"),
     }
 }
 
