@@ -13,6 +13,7 @@ use crate::others;
 use crate::plans::{Plans, Shape};
 use crate::proxy::Proxy;
 use crate::queue::Queue;
+use crate::ragged;
 use crate::request::Request;
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::link::LEND_MIN;
@@ -45,6 +46,8 @@ pub struct Communicator {
     transport: &'static str,
     /// The settings that communicators made out of this one have too.
     template: Builder,
+    /// Plans of calls whose blocks have lengths of their own.
+    pub(crate) ragged_plans: ragged::plans::Plans,
 }
 
 impl Communicator {
@@ -84,6 +87,7 @@ impl Communicator {
             memory,
             transport,
             template,
+            ragged_plans: ragged::plans::Plans::default(),
         }
     }
 

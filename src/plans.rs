@@ -9,11 +9,10 @@ use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::plan::fuse::{Room, fuse_for};
-use sohu_coll_core::plan::{Algorithm, Extents, Job};
+use sohu_coll_core::plan::{Extents, Job};
 use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// The most shapes that are kept. An inference step makes a few dozen; beyond this the oldest goes.
@@ -25,9 +24,6 @@ const RECENT: usize = 4;
 /// Outputs from this size on are stored past the cache: they would not be found there when they are read.
 /// Twice the last-level cache's share of a core on the machines measured; see docs/measurements.
 const STREAM_FROM: usize = 16 << 20;
-
-/// Slice of calls whose blocks have lengths of their own: right for a block of some 100 KiB.
-const RAGGED_SLICE: usize = 64 << 10;
 
 /// Everything of a call that decides what is done, and not to which bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -278,28 +274,4 @@ impl Plans {
             },
         })
     }
-}
-
-/// A plan for one call whose blocks have lengths of their own: the direct algorithm, which is right for any lengths.
-/// `held` are the byte ranges that the rank's input and output hold, in order; `blocks` those of the whole vector.
-pub(crate) fn ragged_plan(
-    rank: Rank,
-    size: u32,
-    call: &Signature,
-    held: [&[Range<usize>]; 2],
-    blocks: &[Range<usize>],
-    registered: [bool; 2],
-) -> Executor {
-    let job = Job { root: call.root, ..Job::new(call.collective, size) };
-    let program = algorithms::OneShot.program(&job, rank);
-    let extents = Extents::ragged(&program, held, blocks);
-    let binding = Binding {
-        kernel: Kernel::new(call.dtype, call.op),
-        element: call.dtype.size(),
-        slice: RAGGED_SLICE,
-        store: Store::Cached,
-        input_registered: registered[0],
-        output_registered: registered[1],
-    };
-    Executor::new(Arc::new(Bound::new(&program, &fuse_for(&program, Room::Slice), &extents, &binding)))
 }

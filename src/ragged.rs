@@ -3,8 +3,10 @@
 //! Invariant: no byte of a call moves before all ranks agree on all lengths. Where every rank is told all of them, the
 //! signature carries a hash; an all-to-all compares what each pair says in two small calls before.
 
+pub(crate) mod plans;
+
 use crate::communicator::Communicator;
-use crate::plans::ragged_plan;
+use plans::{Key, Layout, Words};
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -99,12 +101,14 @@ impl Communicator {
         output: &mut [T],
         counts: &[usize],
     ) -> Result<(), Error> {
-        let blocks = Blocks::packed(counts);
-        let output_ranges =
-            blocks.ranges(self.size(), output.len(), size_of::<T>(), ("all_gather_v", "output"))?;
-        let own = self.own_block("all_gather_v", "input", input, counts)?;
+        const CALL: &str = "all_gather_v";
         let call = self.ragged_call::<T>(Collective::AllGather, ReduceOp::Sum, 0, agreed(counts));
-        self.ragged(call, (input, &[own]), (output, &output_ranges), &output_ranges)
+        let (given, got) = (input.len(), output.len());
+        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
+            let all = comm.whole::<T>(CALL, "output", got, counts)?;
+            let own = comm.own_block::<T>(CALL, "input", given, counts)?;
+            Ok(Layout { held: [vec![own], all.clone()], blocks: all })
+        })
     }
 
     /// `output` becomes block `rank` of the reduction of all ranks' `input`; block r is `counts[r]` elements long. All
@@ -119,12 +123,14 @@ impl Communicator {
         counts: &[usize],
         op: ReduceOp,
     ) -> Result<(), Error> {
-        let blocks = Blocks::packed(counts);
-        let input_ranges =
-            blocks.ranges(self.size(), input.len(), size_of::<T>(), ("reduce_scatter_v", "input"))?;
-        let own = self.own_block("reduce_scatter_v", "output", output, counts)?;
+        const CALL: &str = "reduce_scatter_v";
         let call = self.ragged_call::<T>(Collective::ReduceScatter, op, 0, agreed(counts));
-        self.ragged(call, (input, &input_ranges), (output, &[own]), &input_ranges)
+        let (given, got) = (input.len(), output.len());
+        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
+            let all = comm.whole::<T>(CALL, "input", given, counts)?;
+            let own = comm.own_block::<T>(CALL, "output", got, counts)?;
+            Ok(Layout { held: [all.clone(), vec![own]], blocks: all })
+        })
     }
 
     /// The root's `output` becomes all ranks' `input`, in rank order; that of rank r is `counts[r]` elements long. All ranks
@@ -139,14 +145,17 @@ impl Communicator {
         counts: &[usize],
         root: u32,
     ) -> Result<(), Error> {
-        let whole = if root == self.rank() { output.len() } else { total(counts) };
-        let all =
-            Blocks::packed(counts).ranges(self.size(), whole, size_of::<T>(), ("gather_v", "output"))?;
-        let own = self.own_block("gather_v", "input", input, counts)?;
-        self.is_root("gather_v", root)?;
+        const CALL: &str = "gather_v";
         let call = self.ragged_call::<T>(Collective::Gather, ReduceOp::Sum, root, agreed(counts));
-        let held: &[_] = if root == self.rank() { &all } else { &[] };
-        self.ragged(call, (input, &[own]), (output, held), &all)
+        let (given, got, is_root) = (input.len(), output.len(), root == self.rank());
+        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
+            let length = if is_root { got } else { total(counts) };
+            let all = comm.whole::<T>(CALL, "output", length, counts)?;
+            let own = comm.own_block::<T>(CALL, "input", given, counts)?;
+            comm.is_root(CALL, root)?;
+            let held = if is_root { all.clone() } else { Vec::new() };
+            Ok(Layout { held: [vec![own], held], blocks: all })
+        })
     }
 
     /// `output` becomes block `rank` of the root's `input`; block r is `counts[r]` elements long. All ranks must give the
@@ -161,14 +170,17 @@ impl Communicator {
         counts: &[usize],
         root: u32,
     ) -> Result<(), Error> {
-        let whole = if root == self.rank() { input.len() } else { total(counts) };
-        let all =
-            Blocks::packed(counts).ranges(self.size(), whole, size_of::<T>(), ("scatter_v", "input"))?;
-        let own = self.own_block("scatter_v", "output", output, counts)?;
-        self.is_root("scatter_v", root)?;
+        const CALL: &str = "scatter_v";
         let call = self.ragged_call::<T>(Collective::Scatter, ReduceOp::Sum, root, agreed(counts));
-        let held: &[_] = if root == self.rank() { &all } else { &[] };
-        self.ragged(call, (input, held), (output, &[own]), &all)
+        let (given, got, is_root) = (input.len(), output.len(), root == self.rank());
+        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
+            let length = if is_root { given } else { total(counts) };
+            let all = comm.whole::<T>(CALL, "input", length, counts)?;
+            let own = comm.own_block::<T>(CALL, "output", got, counts)?;
+            comm.is_root(CALL, root)?;
+            let held = if is_root { all.clone() } else { Vec::new() };
+            Ok(Layout { held: [held, vec![own]], blocks: all })
+        })
     }
 
     /// Block `s` of `output` becomes block `rank` of rank s's `input`, wherever the blocks lie: `gives` says it of the
@@ -187,22 +199,26 @@ impl Communicator {
         gets: Blocks<'_>,
     ) -> Result<(), Error> {
         const CALL: &str = "all_to_all_v";
-        let (size, element) = (self.size(), size_of::<T>());
-        let from = gives.ranges(size, input.len(), element, (CALL, "input"))?;
-        let into = gets.ranges(size, output.len(), element, (CALL, "output"))?;
-        if overlap(&into) {
-            return Err(Misuse::Overlap { call: CALL, buffer: "output" }.into());
-        }
-        self.compare_counts(CALL, gives.counts, gets.counts)?;
         let call = self.ragged_call::<T>(Collective::AllToAll, ReduceOp::Sum, 0, 0);
-        self.ragged(call, (input, &from), (output, &into), &[])
+        let (size, element) = (self.size(), size_of::<T>());
+        let (given, got) = (input.len(), output.len());
+        self.ragged(call, input, output, [gives, gets], |_| {
+            let from = gives.ranges(size, given, element, (CALL, "input"))?;
+            let into = gets.ranges(size, got, element, (CALL, "output"))?;
+            if overlap(&into) {
+                return Err(Misuse::Overlap { call: CALL, buffer: "output" }.into());
+            }
+            Ok(Layout { held: [from, into], blocks: Vec::new() })
+        })
     }
 
     /// Tells every rank what it will get from this one, and all ranks of the first pair that disagrees.
-    fn compare_counts(&mut self, call: &'static str, gives: &[usize], gets: &[usize]) -> Result<(), Error> {
-        let given: Vec<u64> = gives.iter().map(|count| *count as u64).collect();
-        let mut offered = vec![0u64; gives.len()];
-        self.all_to_all(&given, &mut offered)?;
+    fn compare_counts(&mut self, gives: &[usize], gets: &[usize], words: &mut Words) -> Result<(), Error> {
+        let Words { given, offered, found: all } = words;
+        given.clear();
+        given.extend(gives.iter().map(|count| *count as u64));
+        offered.resize(given.len(), 0);
+        self.all_to_all(given, offered)?;
         let wrong =
             (0..).zip(offered.iter().zip(gets)).find(|(_, (offered, gets))| **offered != **gets as u64);
         // The pair, the giver first; 0 where all is well. And the two counts, of the rank that found the pair.
@@ -212,12 +228,12 @@ impl Communicator {
             let pair = ((giver + 1) << 32) | (u64::from(self.rank()) + 1);
             found = [pair, *offered, *gets as u64];
         }
-        let mut all = vec![0u64; 3 * self.size() as usize];
-        self.all_gather(&found, &mut all)?;
+        all.resize(3 * given.len(), 0);
+        self.all_gather(&found, all)?;
         match all.chunks_exact(3).find(|found| found[0] != 0) {
             None => Ok(()),
             Some(found) => Err(Misuse::Disagree {
-                call,
+                call: "all_to_all_v",
                 from: Rank((found[0] >> 32) as u32 - 1),
                 to: Rank(found[0] as u32 - 1),
                 gives: found[1],
@@ -225,6 +241,17 @@ impl Communicator {
             }
             .into()),
         }
+    }
+
+    /// The blocks of a buffer of `length` elements that holds all of them, in bytes.
+    fn whole<T>(
+        &self,
+        call: &'static str,
+        buffer: &'static str,
+        length: usize,
+        counts: &[usize],
+    ) -> Result<Vec<Range<usize>>, Error> {
+        Blocks::packed(counts).ranges(self.size(), length, size_of::<T>(), (call, buffer))
     }
 
     fn is_root(&self, call: &'static str, root: u32) -> Result<(), Error> {
@@ -237,13 +264,13 @@ impl Communicator {
         &self,
         call: &'static str,
         buffer: &'static str,
-        elements: &[T],
+        length: usize,
         counts: &[usize],
     ) -> Result<Range<usize>, Error> {
-        let (found, expected) = (elements.len() as u64, counts[self.rank() as usize] as u64);
+        let (found, expected) = (length as u64, counts[self.rank() as usize] as u64);
         let rule = "it is this rank's block";
         let wrong = Misuse::Length { call, buffer, found, expected, rule };
-        if found == expected { Ok(0..size_of_val(elements)) } else { Err(wrong.into()) }
+        if found == expected { Ok(0..length * size_of::<T>()) } else { Err(wrong.into()) }
     }
 
     fn ragged_call<T: Element>(
@@ -259,20 +286,36 @@ impl Communicator {
         Signature { collective, dtype, op, algorithm: Signature::RAGGED, root, count, sequence: 0 }
     }
 
-    /// Plans and makes a call. `held` are the byte ranges of the blocks that input and output hold, `blocks` those of
-    /// the whole vector, for their lengths.
+    /// Makes a call, planned now if it is a new one: then `lay` checks it and says where its blocks lie.
     fn ragged<T: Element>(
         &mut self,
         call: Signature,
-        input: (&[T], &[Range<usize>]),
-        output: (&mut [T], &[Range<usize>]),
-        blocks: &[Range<usize>],
+        input: &[T],
+        output: &mut [T],
+        blocks: [Blocks<'_>; 2],
+        lay: impl FnOnce(&Self) -> Result<Layout, Error>,
     ) -> Result<(), Error> {
-        let (given, got) = (bytemuck::cast_slice(input.0), bytemuck::cast_slice_mut(output.0));
-        let registered = [self.is_registered(given), self.is_registered(got)];
-        let (rank, size) = (Rank(self.rank()), self.size());
-        let mut executor = ragged_plan(rank, size, &call, [input.1, output.1], blocks, registered);
-        self.make(&mut executor, call, Loan::Apart { input: given, output: got })
+        let (input, output) = (bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output));
+        let registered = [self.is_registered(input), self.is_registered(output)];
+        let key = Key { call, lengths: [input.len(), output.len()], registered, blocks };
+        let found = self.ragged_plans.find(&key);
+        let layout = if found.is_none() { Some(lay(self)?) } else { None };
+        if call.collective == Collective::AllToAll {
+            // Each rank knows its own lengths alone, so those of others may have changed where these have not.
+            let mut words = std::mem::take(&mut self.ragged_plans.words);
+            let agreed = self.compare_counts(blocks[0].counts, blocks[1].counts, &mut words);
+            self.ragged_plans.words = words;
+            agreed?;
+        }
+        let place = match (found, layout) {
+            (Some(place), _) => place,
+            (None, Some(layout)) => self.ragged_plans.add(Rank(self.rank()), self.size(), &key, &layout),
+            (None, None) => unreachable!("what was not found was laid out"),
+        };
+        let mut executor = self.ragged_plans.take(place);
+        let made = self.make(&mut executor, call, Loan::Apart { input, output });
+        self.ragged_plans.put_back(place, executor);
+        made
     }
 }
 

@@ -4,7 +4,7 @@
 mod ranks;
 
 use ranks::{Group, Member, Post, TRANSPORTS};
-use sohu_coll::{Communicator, Error, ReduceOp};
+use sohu_coll::{Blocks, Communicator, Error, ReduceOp};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::process::ExitCode;
@@ -88,8 +88,8 @@ fn second_call(role: &str, size: u32) {
 /// A call to make again and again: with which communicator, from where, to where.
 type Call = (&'static str, fn(&mut Communicator, &[f32], &mut [f32]) -> Result<(), Error>);
 
-/// All collectives, in both forms, and messages round the ring, as a group and alone.
-const CALLS: [Call; 10] = [
+/// Collectives, in both forms, those with blocks of any lengths, and messages round the ring, as a group and alone.
+const CALLS: [Call; 13] = [
     ("group", |comm, input, output| {
         let (rank, size) = (comm.rank(), comm.size());
         comm.group(|group| {
@@ -121,7 +121,30 @@ const CALLS: [Call; 10] = [
     ("all_gather_in_place", |comm, _, output| comm.all_gather_in_place(output)),
     ("broadcast", |comm, input, output| comm.broadcast(input, output, 1)),
     ("broadcast_in_place", |comm, _, output| comm.broadcast_in_place(output, 1)),
+    ("all_to_all_v", |comm, input, output| {
+        let (counts, size) = (ragged_counts(comm.rank(), comm.size(), input.len()), comm.size() as usize);
+        let sum = counts.iter().sum();
+        let blocks = Blocks::packed(&counts[..size]);
+        comm.all_to_all_v(&input[..sum], blocks, &mut output[..sum], blocks)
+    }),
+    ("all_gather_v", |comm, input, output| {
+        let (counts, size) = (ragged_counts(0, comm.size(), input.len()), comm.size() as usize);
+        let own = counts[comm.rank() as usize];
+        comm.all_gather_v(&input[..own], &mut output[..counts.iter().sum()], &counts[..size])
+    }),
+    ("reduce_scatter_v", |comm, input, output| {
+        let (counts, size) = (ragged_counts(0, comm.size(), input.len()), comm.size() as usize);
+        let own = counts[comm.rank() as usize];
+        let sum = counts.iter().sum();
+        comm.reduce_scatter_v(&input[..sum], &mut output[..own], &counts[..size], ReduceOp::Sum)
+    }),
 ];
+
+/// What a rank gives each rank, and gets from it: nothing here, more there.
+fn ragged_counts(rank: u32, size: u32, elements: usize) -> [usize; 3] {
+    let unit = elements / 4;
+    [0, 1, 2].map(|peer| if peer < size { unit * ((rank + peer) % size) as usize } else { 0 })
+}
 
 /// The role: makes every call more than once, and says which of the later ones allocated how often.
 fn play(member: &mut Member) {

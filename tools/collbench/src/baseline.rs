@@ -1,13 +1,15 @@
 //! Comparison with an earlier report of `-J`: what is slower than it was, and not by chance?
 //!
+//! Each round of a row counts in its own near or far state.
+//!
 //! Invariant: only times measured in the same way are compared: the same call on as many ranks over the same transport, in
 //! the same place (out of place or in place) and with the ranks' cores in the same near or far state.
 
+use crate::confidence::{Times, change, spread};
 use crate::failure::Failure;
 use crate::geometry::Shape;
 use crate::json::Report;
-use crate::pattern::mix;
-use crate::stats::quantiles;
+use crate::stats::{median, quantiles};
 use core::fmt;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -16,8 +18,8 @@ use std::path::Path;
 /// The most times of one measurement that a report keeps and that are compared.
 pub(crate) const KEPT: usize = 200;
 
-/// How often both samples are drawn anew for an interval.
-const DRAWS: usize = 1000;
+/// How unlikely it is that anything at all is called slower that is not.
+const DOUBT: f64 = 0.05;
 
 /// How a run was measured, as far as it is the same for all rows.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -26,9 +28,11 @@ pub(crate) struct Conditions {
     ranks: u32,
     registered: String,
     aggregated_iterations: u32,
-    // Reports of 0.1.0 do not say.
+    // Older reports do not say.
     #[serde(default)]
     unalign: u32,
+    #[serde(default)]
+    traffic: String,
 }
 
 impl fmt::Display for Conditions {
@@ -38,7 +42,11 @@ impl fmt::Display for Conditions {
             f,
             "{} ranks over {}, {buffers} buffers, -m {}, -u {}",
             self.ranks, self.transport, self.aggregated_iterations, self.unalign
-        )
+        )?;
+        match &*self.traffic {
+            "" => Ok(()),
+            traffic => write!(f, ", {traffic}"),
+        }
     }
 }
 
@@ -59,15 +67,6 @@ impl fmt::Display for Call {
         let place = if *in_place { "in place" } else { "out of place" };
         write!(f, "{program} {dtype} {op} root {root} size {size} {place}")
     }
-}
-
-/// The times of one call in one state, of all cycles, in microseconds.
-#[derive(Clone, Debug, Default)]
-struct Times {
-    /// Of each cycle.
-    medians: Vec<f64>,
-    /// Single calls of each cycle; none in a report that kept none.
-    singles: Vec<Vec<f64>>,
 }
 
 /// All times of a report.
@@ -95,12 +94,21 @@ struct Entry {
     size: usize,
     out_of_place: Half,
     out_of_place_per_iter: Singles,
-    in_place: Half,
-    in_place_per_iter: Singles,
+    in_place: Option<Half>,
+    in_place_per_iter: Option<Singles>,
 }
 
 #[derive(Deserialize)]
 struct Half {
+    med_us: f64,
+    state: String,
+    /// None in older reports: then the half is one round.
+    #[serde(default)]
+    rounds: Vec<Round>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Round {
     med_us: f64,
     state: String,
 }
@@ -133,13 +141,12 @@ impl Measured {
     }
 
     fn of(file: File) -> Result<Self, String> {
-        let mut times: BTreeMap<_, Times> = BTreeMap::new();
+        let mut times = BTreeMap::new();
         for entry in file.results {
-            let halves = [
-                (false, entry.out_of_place, entry.out_of_place_per_iter),
-                (true, entry.in_place, entry.in_place_per_iter),
-            ];
-            for (in_place, half, singles) in halves {
+            let apart = (false, Some((entry.out_of_place, entry.out_of_place_per_iter)));
+            let in_place = (true, entry.in_place.zip(entry.in_place_per_iter));
+            for (in_place, half) in [apart, in_place] {
+                let Some((half, singles)) = half else { continue };
                 let call = Call {
                     program: entry.experiment_name.clone(),
                     dtype: entry.dtype.clone(),
@@ -148,16 +155,7 @@ impl Measured {
                     size: entry.size,
                     in_place,
                 };
-                let singles = match singles.quantiles_us.is_empty() {
-                    true => quantiles(&singles.times_us, KEPT),
-                    false => singles.quantiles_us,
-                };
-                if singles.iter().chain([&half.med_us]).any(|time| *time <= 0.0) {
-                    return Err(format!("{call} has times that are not positive"));
-                }
-                let all = times.entry((call, half.state)).or_default();
-                all.medians.push(half.med_us);
-                all.singles.extend(Some(singles).filter(|singles| !singles.is_empty()));
+                add(&mut times, &call, half, &singles)?;
             }
         }
         Ok(Self { conditions: file.config, times })
@@ -195,6 +193,33 @@ impl Measured {
     }
 }
 
+/// Adds what one half tells to the times of its call, each round in its own state.
+fn add(
+    times: &mut BTreeMap<(Call, String), Times>,
+    call: &Call,
+    half: Half,
+    singles: &Singles,
+) -> Result<(), String> {
+    let sorted = match singles.quantiles_us.is_empty() {
+        true => quantiles(&singles.times_us, KEPT),
+        false => singles.quantiles_us.clone(),
+    };
+    let rounds = match half.rounds.is_empty() {
+        true => vec![Round { med_us: half.med_us, state: half.state }],
+        false => half.rounds,
+    };
+    let all = sorted.iter().copied().chain(rounds.iter().map(|round| round.med_us));
+    if all.chain([half.med_us]).any(|time| time.is_nan() || time <= 0.0) {
+        return Err(format!("{call} has times that are not positive"));
+    }
+    for round in rounds {
+        let all = times.entry((call.clone(), round.state)).or_default();
+        all.rounds.push(round.med_us);
+        all.spreads.extend(spread(&sorted));
+    }
+    Ok(())
+}
+
 /// One measurement that is slower than it was.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Slower {
@@ -202,8 +227,8 @@ pub(crate) struct Slower {
     state: String,
     /// The medians in microseconds, before and now.
     medians: [f64; 2],
-    /// With a probability of 95 %, time is between so and so many times what it was; `None` where a report has medians
-    /// only.
+    /// Time is between so and so many times what it was, with a probability of 95 % for all measurements together; `None`
+    /// where a report tells nothing of spread.
     interval: Option<[f64; 2]>,
 }
 
@@ -220,7 +245,7 @@ impl fmt::Display for Slower {
         match self.interval {
             Some(ends) => {
                 let [low, high] = ends.map(percent);
-                write!(f, " (95 % sure: {low:+.1} to {high:+.1} %)")
+                write!(f, " (surely {low:+.1} to {high:+.1} %)")
             }
             None => f.write_str(" (medians only)"),
         }
@@ -252,58 +277,35 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Compares a run with an earlier one. A measurement is slower when its median is, by more than `percent`, and where
-/// both sides have single times, with a probability of 95 %.
+/// Compares a run with an earlier one. A measurement is slower when that is sure of more than `percent`: the chance that
+/// any is called so by mistake is 5 %, all measurements together. Where a report tells nothing of spread, the medians alone
+/// decide.
 pub(crate) fn compare(before: &Measured, now: &Measured, percent: f64) -> Comparison {
     let mut result = Comparison { compared: 0, other_state: 0, missing: 0, slower: Vec::new() };
     let allowed = 1.0 + percent / 100.0;
-    for (key @ (call, state), new) in &now.times {
-        let Some(old) = before.times.get(key) else {
-            let known = before.times.keys().any(|(other, _)| other == call);
-            *(if known { &mut result.other_state } else { &mut result.missing }) += 1;
-            continue;
-        };
-        result.compared += 1;
-        let both = !old.singles.is_empty() && !new.singles.is_empty();
-        let medians = [old, new].map(|times| match both {
-            true => median(&mut times.singles.concat()),
-            false => median(&mut times.medians.clone()),
-        });
-        let interval = both.then(|| interval(&old.singles, &new.singles));
+    let mut pairs = Vec::new();
+    for (key @ (call, _), new) in &now.times {
+        match before.times.get(key) {
+            Some(old) => pairs.push((key, old, new)),
+            None if before.times.keys().any(|(other, _)| other == call) => result.other_state += 1,
+            None => result.missing += 1,
+        }
+    }
+    result.compared = pairs.len();
+    let doubt = DOUBT / pairs.len().max(1) as f64;
+    // Rounds that agree by chance are believed no more than rounds usually are here.
+    let mut variances: Vec<f64> =
+        pairs.iter().flat_map(|(_, old, new)| [old.variance(), new.variance()]).flatten().collect();
+    let usual = if variances.is_empty() { 0.0 } else { median(&mut variances) };
+    for ((call, state), old, new) in pairs {
+        let interval = change(old, new, usual, 2.0 * doubt);
+        let medians = [old.median(), new.median()];
         let least = interval.map_or(medians[1] / medians[0], |[low, _]| low);
         if least > allowed {
             result.slower.push(Slower { call: call.clone(), state: state.clone(), medians, interval });
         }
     }
     result
-}
-
-/// The median: the upper of the two in the middle.
-fn median(times: &mut [f64]) -> f64 {
-    let middle = times.len() / 2;
-    *times.select_nth_unstable_by(middle, f64::total_cmp).1
-}
-
-/// Where the ratio of the medians lies with a probability of 95 %, by the bootstrap: many times, as many cycles as there are
-/// are drawn from them, and of each drawn one as many times as it has. So what differs from cycle to cycle widens the
-/// interval. Draws are always the same, so that equal reports give equal answers.
-fn interval(old: &[Vec<f64>], new: &[Vec<f64>]) -> [f64; 2] {
-    let mut drawn = 0;
-    let mut draw = |from: usize| {
-        drawn += 1;
-        (mix(drawn) % from as u64) as usize
-    };
-    let mut again = |cycles: &[Vec<f64>]| {
-        let mut times = Vec::new();
-        for _ in cycles {
-            let cycle = &cycles[draw(cycles.len())];
-            times.extend(cycle.iter().map(|_| cycle[draw(cycle.len())]));
-        }
-        median(&mut times)
-    };
-    let mut ratios: Vec<f64> = (0..DRAWS).map(|_| again(new) / again(old)).collect();
-    ratios.sort_by(f64::total_cmp);
-    [ratios[DRAWS * 25 / 1000], ratios[DRAWS * 975 / 1000 - 1]]
 }
 
 #[cfg(test)]

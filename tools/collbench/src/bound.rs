@@ -28,6 +28,7 @@
 //! | gather and scatter, registered | (n-1) B, and B more out of place | - |
 //! | all-to-all, private | 2 n (n-1) B: into staging, out of it, and n B more out of place | - |
 //! | all-to-all, registered | n (n-1) B, and n B more out of place | - |
+//! | all-to-all with blocks of any lengths | as all-to-all, with what the pairs of ranks exchange | - |
 //!
 //! Reading what another core has just written is slower than reading one's own memory, so 100 % is out of reach.
 
@@ -73,6 +74,10 @@ pub(crate) fn limit_us(
 }
 
 fn work(shape: &Shape, place: Place, registered: bool) -> Work {
+    if let Some(traffic) = shape.traffic {
+        let [moved, stays] = traffic.moved().map(|bytes| bytes as f64);
+        return Work { copied: if registered { moved } else { 2.0 * moved } + stays, folded: 0.0 };
+    }
     let ranks = f64::from(shape.ranks);
     let others = ranks - 1.0;
     let whole = shape.bytes() as f64;
@@ -116,6 +121,7 @@ fn rate(levels: &[Level], bytes: f64, of: impl Fn(&Level) -> [f64; 2]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::Traffic;
     use sohu_coll::{DType, ReduceOp};
 
     const LEVELS: [Level; 2] = [
@@ -188,6 +194,14 @@ mod tests {
             let work = work(&shape(collective, 4, 4096), Place::Apart, false);
             assert_eq!(work, Work { copied, folded }, "{collective}");
         }
+    }
+
+    #[test]
+    fn blocks_of_their_own_lengths_are_copied_as_long_as_they_are() {
+        let traffic = Traffic::new(vec![vec![10, 0], vec![5, 1]], 4);
+        let shape = Shape::ragged(DType::F32, 2, 40, traffic);
+        assert_eq!(work(&shape, Place::Apart, false), Work { copied: 2.0 * 20.0 + 44.0, folded: 0.0 });
+        assert_eq!(work(&shape, Place::Apart, true), Work { copied: 20.0 + 44.0, folded: 0.0 });
     }
 
     #[test]

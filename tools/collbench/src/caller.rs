@@ -7,7 +7,7 @@ use crate::geometry::Shape;
 use crate::measure::{ITERATIONS, Turn};
 use crate::pattern::{Pattern, Place};
 use crate::team::Team;
-use sohu_coll::{Buffers, Error, ReduceOp, Request};
+use sohu_coll::{Blocks, Buffers, Error, ReduceOp, Request};
 use std::time::Instant;
 
 /// How often the budget may be overrun before the loop is cut short: the estimate was made in other conditions.
@@ -38,6 +38,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) output: &'a mut [u8],
     /// Whether to call on the communicator with reproducible results.
     pub(crate) strict: bool,
+    /// Bytes of the blocks of the input and the output, where they have lengths of their own.
+    pub(crate) blocks: Option<[Vec<usize>; 2]>,
 }
 
 impl Caller<'_> {
@@ -70,6 +72,16 @@ impl Caller<'_> {
 
     fn call(&mut self) -> Result<(), Error> {
         let Shape { collective, dtype, op, root, .. } = self.shape;
+        if let Some([gives, gets]) = &self.blocks {
+            // What only moves needs no type: bytes go wherever buffers start, in the same time.
+            let comm = self.team.calls(self.strict);
+            return comm.all_to_all_v(
+                &*self.input,
+                Blocks::packed(gives),
+                &mut *self.output,
+                Blocks::packed(gets),
+            );
+        }
         let buffers = match self.place {
             Place::Apart => Buffers::Apart { input: &*self.input, output: &mut *self.output },
             Place::InPlace => Buffers::InPlace(&mut *self.output),

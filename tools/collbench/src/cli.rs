@@ -1,6 +1,7 @@
 //! The command line of `sohu-collbench`: the flags of nccl-tests with their letters and meanings, and a few of its own.
 
 use crate::parse::{self, Choice};
+use crate::traffic::Spread;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sohu_coll::{Collective, DType, ReduceOp, TransportKind};
 use std::ffi::OsString;
@@ -15,6 +16,7 @@ Examples:
   sohu-collbench all_to_all --ranks 2 -b 1M -e 1M --baseline old.json --fail-on 5%
   sohu-collbench all_reduce --ranks 2 -b 8 -e 64M -f 2 --report all_reduce.html
   sohu-collbench report both.html private.json registered.json
+  sohu-collbench alltoallv --ranks 4 -b 64K -e 16M -f 4 --spread zipf:1.2 --seed 7
   sohu-collbench limits --ranks 2
   sohu-coll run -n 2 --no-prefix -- sohu-collbench all_reduce -b 1M -e 1M -n 100
 
@@ -59,6 +61,9 @@ pub(crate) enum Task {
     /// Rank r ends with block r of every rank's input
     #[command(name = "all_to_all", aliases = ["alltoall_perf", "all_to_all_perf", "alltoall", "all-to-all"])]
     AllToAll(Flags),
+    /// Rank r ends with what every rank has for it, which may be more or less
+    #[command(name = "alltoallv", aliases = ["alltoallv_perf", "all_to_all_v", "all-to-all-v"])]
+    AllToAllV(RaggedFlags),
     /// What the machine can do at best: copy and reduce bandwidth, hand-over of a cache line, wake of a sleeper
     #[command(name = "limits")]
     Limits(LimitFlags),
@@ -71,6 +76,8 @@ pub(crate) enum Task {
 pub(crate) enum Work {
     /// Measure this collective.
     Sweep(Collective, Box<Flags>),
+    /// Measure the all-to-all whose blocks have lengths of their own.
+    Ragged(Box<RaggedFlags>),
     /// Measure the machine.
     Limits(Box<LimitFlags>),
     /// Draw what was measured.
@@ -89,6 +96,7 @@ impl Task {
             Self::Gather(flags) => (Collective::Gather, flags),
             Self::Scatter(flags) => (Collective::Scatter, flags),
             Self::AllToAll(flags) => (Collective::AllToAll, flags),
+            Self::AllToAllV(flags) => return Work::Ragged(Box::new(flags)),
             Self::Limits(flags) => return Work::Limits(Box::new(flags)),
             Self::Report(flags) => return Work::Report(flags),
         };
@@ -202,15 +210,15 @@ pub(crate) struct Flags {
     /// Measure each row with reproducible results too, in turn with the others, and show how many times as long that takes
     #[arg(long)]
     pub(crate) reproducible: bool,
-    /// Measure each row in this many parts, between which the other rows have their turn [default: 8 with -J, --report,
+    /// Measure each row in this many parts, between which the other rows have their turn [default: 12 with -J, --report,
     /// --baseline or --reproducible and without -K, else 1]; rows appear when their last part is done
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "skip")]
     pub(crate) rounds: Option<u32>,
-    /// Compare with this report of an earlier -J; exit with 3 if anything got slower. With -N 10, say, in both runs the
-    /// chance of the moment counts less
+    /// Compare with this report of an earlier -J; exit with 3 if anything got slower. The more rounds both runs have (by -N, or
+    /// --rounds), the less is seen as slower or missed by chance
     #[arg(long, value_name = "FILE")]
     pub(crate) baseline: Option<PathBuf>,
-    /// How much slower is too slow, where it is surely (at 95 %) more than that [default: 5%]
+    /// How much slower is too slow, where it is surely more than that: at 95 %, for all rows together [default: 5%]
     #[arg(long, value_name = "PERCENT", value_parser = parse::percent, requires = "baseline")]
     pub(crate) fail_on: Option<f64>,
     /// The name of the library in JSON lines
@@ -266,6 +274,28 @@ fn only(
     why: &'static str,
 ) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
     move |text| if text == value { Ok(text.into()) } else { Err(format!("only {value} is supported: {why}")) }
+}
+
+/// How the all-to-all whose blocks have lengths of their own is measured.
+#[derive(Args, Debug)]
+pub(crate) struct RaggedFlags {
+    /// As any collective.
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+    /// How what each rank gives is shared out: zipf:S (the k-th most popular rank gets a share of k to the minus S), uniform:F
+    /// (each share even but for up to F of it), hot:K (K ranks get everything), distance:D (the rule of nccl-tests)
+    #[arg(long, value_name = "SPREAD", value_parser = Spread::parse, default_value = "distance:1", conflicts_with = "matrix")]
+    pub(crate) spread: Spread,
+    /// What decides who is popular, and all else that is drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Take the shares from this file instead: a row for each rank that gives, in it a number for each rank that gets, with
+    /// spaces or commas between; # starts a comment. The busiest rank gives or gets each size
+    #[arg(long, value_name = "FILE")]
+    pub(crate) matrix: Option<PathBuf>,
+    /// The numbers of --matrix are bytes, as in nccl-tests, and -b, -e, -f and -i make no difference
+    #[arg(long, requires = "matrix")]
+    pub(crate) exact: bool,
 }
 
 /// What is drawn.

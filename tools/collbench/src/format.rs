@@ -110,7 +110,11 @@ pub(crate) fn header(columns: Columns) -> String {
 /// One row.
 pub(crate) fn row(row: &Row, columns: Columns) -> String {
     let mut text = lead(&row.shape);
-    for half in &row.halves {
+    for place in 0..2 {
+        let Some(half) = row.halves.get(place) else {
+            text += &absent(columns);
+            continue;
+        };
         text += &body(&row.shape, half);
         if columns.per_iter {
             text += &single(&Stats::of(&half.iterations_us));
@@ -137,6 +141,16 @@ fn body(shape: &Shape, half: &Half) -> String {
     let busbw = number(shape.busbw(half.time_us), 6);
     let wrong = half.wrong.map_or_else(|| "N/A".into(), |wrong| general(wrong as f64));
     format!("  {time:>7}  {algbw:>6}  {busbw:>6}  {wrong:>6}")
+}
+
+/// What stands for a form that the call does not have.
+fn absent(columns: Columns) -> String {
+    let none = "N/A";
+    let mut text = format!("  {none:>7}  {none:>6}  {none:>6}  {none:>6}");
+    if columns.per_iter {
+        text += &format!("  {none:>7}").repeat(4);
+    }
+    text
 }
 
 fn single(stats: &Stats) -> String {

@@ -2,6 +2,7 @@
 //! those of nccl-tests.
 
 use crate::pattern::Place;
+use crate::traffic::Traffic;
 use sohu_coll::{Collective, DType, ReduceOp};
 use std::ops::Range;
 
@@ -22,6 +23,9 @@ pub(crate) struct Shape {
     pub(crate) asked: u64,
     /// Elements as the call counts them: those of one block.
     pub(crate) count: usize,
+    /// Where blocks have lengths of their own: which. It lasts as long as the process, so that a shape stays a small value;
+    /// a run has few.
+    pub(crate) traffic: Option<&'static Traffic>,
 }
 
 impl Shape {
@@ -37,26 +41,50 @@ impl Shape {
             1 => elements,
             blocks => (elements / blocks).max(1),
         };
-        Self { collective, dtype, op, root, ranks, asked, count }
+        Self { collective, dtype, op, root, ranks, asked, count, traffic: None }
+    }
+
+    /// An all-to-all of such blocks, for `asked` bytes a rank.
+    pub(crate) fn ragged(dtype: DType, ranks: u32, asked: u64, traffic: Traffic) -> Self {
+        let count = asked as usize / dtype.size() / ranks as usize;
+        let call = (Collective::AllToAll, dtype, ReduceOp::Sum, 0);
+        Self { count, traffic: Some(Box::leak(Box::new(traffic))), ..Self::new(call, ranks, asked) }
     }
 
     /// The forms that the call has.
     pub(crate) fn places(&self) -> &'static [Place] {
-        &[Place::Apart, Place::InPlace]
+        match self.traffic {
+            None => &[Place::Apart, Place::InPlace],
+            Some(_) => &[Place::Apart],
+        }
     }
 
     /// Bytes of the input that a rank hands over where input and output are apart: as long as the root's, whether or not it
     /// is looked at.
     pub(crate) fn input_bytes(&self) -> usize {
+        if let Some(traffic) = self.traffic {
+            return traffic.most()[0];
+        }
         self.collective.held(self.ranks, true)[0] as usize * self.block_bytes()
     }
 
     /// The same, of the output.
     pub(crate) fn output_bytes(&self) -> usize {
+        if let Some(traffic) = self.traffic {
+            return traffic.most()[1];
+        }
         self.collective.held(self.ranks, true)[1] as usize * self.block_bytes()
     }
 
-    /// Bytes of the greater of the two: the size column.
+    /// Bytes of the input and the output of `rank` where they are apart, and blocks may have lengths of their own.
+    pub(crate) fn apart_bytes(&self, rank: u32) -> [usize; 2] {
+        match self.traffic {
+            Some(traffic) => [traffic.gives(rank), traffic.gets(rank)].map(|blocks| blocks.iter().sum()),
+            None => [self.input_bytes(), self.output_bytes()],
+        }
+    }
+
+    /// Bytes of the greater of the two, of the busiest rank: the size column.
     pub(crate) fn bytes(&self) -> usize {
         self.input_bytes().max(self.output_bytes())
     }
@@ -220,6 +248,17 @@ mod tests {
             assert_eq!(shape.algbw(8.0), 1.0);
             assert_eq!(shape.busbw(8.0), factor);
         }
+    }
+
+    #[test]
+    fn the_size_of_ragged_calls_is_that_of_the_busiest_rank() {
+        let traffic = Traffic::new(vec![vec![0, 6], vec![3, 1]], 4);
+        let shape = Shape::ragged(DType::F32, 2, 24, traffic);
+        assert_eq!((shape.bytes(), shape.count), (28, 3));
+        assert_eq!(shape.apart_bytes(0), [24, 12]);
+        assert_eq!(shape.apart_bytes(1), [16, 28]);
+        assert_eq!(shape.busbw(14.0), 28.0 / 14.0 / 1e3 / 2.0);
+        assert_eq!(shape.places(), [Place::Apart]);
     }
 
     #[test]

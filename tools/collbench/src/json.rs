@@ -59,6 +59,9 @@ pub(crate) struct Config {
     pub(crate) registered: &'static str,
     /// How many bytes after a cache line buffers started.
     pub(crate) unalign: u32,
+    /// Where the lengths of blocks come from, where they have lengths of their own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) traffic: String,
     /// In how many rounds each row was measured.
     pub(crate) rounds: u32,
     pub(crate) devices: Vec<Device>,
@@ -330,6 +333,7 @@ pub(crate) fn line(row: &Row, origin: Origin<'_>) -> String {
 /// `allreduce`; `allreduce_i32` or `allreduce_bf16` for other types, and so on for other operations.
 fn short_name(row: &Row) -> String {
     let mut name = match row.shape.collective {
+        _ if row.shape.traffic.is_some() => "alltoallv",
         Collective::AllReduce => "allreduce",
         Collective::AllGather => "allgather",
         Collective::ReduceScatter => "reduce_scatter",

@@ -7,6 +7,7 @@ mod baseline;
 mod bound;
 mod caller;
 mod cli;
+mod confidence;
 mod failure;
 mod format;
 mod geometry;
@@ -21,6 +22,7 @@ mod report;
 mod stats;
 mod sweep;
 mod team;
+mod traffic;
 
 use clap::Parser;
 use cli::{Cli, Common, Work};
@@ -42,9 +44,10 @@ fn main() -> ExitCode {
             start(&options.common, &arguments, false, |team| limits::run(team, &options))
         }
         Work::Report(flags) => report::draw(&flags.page, &flags.reports),
-        Work::Sweep(collective, flags) => sweep::Plan::new(collective, &flags).and_then(|plan| {
-            start(&flags.common, &arguments, flags.reproducible, |team| sweep::run(team, &plan))
-        }),
+        Work::Sweep(collective, flags) => {
+            sweep::Plan::new(collective, &flags).and_then(|plan| measure(&plan, &arguments))
+        }
+        Work::Ragged(flags) => sweep::Plan::ragged(&flags).and_then(|plan| measure(&plan, &arguments)),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -54,6 +57,11 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+fn measure(plan: &sweep::Plan<'_>, arguments: &[OsString]) -> Result<u8, Failure> {
+    let flags = plan.flags();
+    start(&flags.common, arguments, flags.reproducible, |team| sweep::run(team, plan))
 }
 
 /// Does `work` as one rank of a job (with a communicator for reproducible results too, where asked for), or starts the job's ranks when `--ranks` asks for it.

@@ -320,21 +320,28 @@ impl<'a> Bench<'a> {
         strict: bool,
     ) -> Result<Timed, Error> {
         let rank = self.team.rank();
-        let length = match place {
-            Place::Apart => shape.output_bytes(),
-            Place::InPlace => shape.in_place_bytes(rank),
+        let [given, got] = match place {
+            Place::Apart => shape.apart_bytes(rank),
+            Place::InPlace => [0, shape.in_place_bytes(rank)],
         };
+        let blocks = shape.traffic.map(|traffic| [traffic.gives(rank), traffic.gets(rank)]);
         let Buffers { input, output } = match &mut self.strict_buffers {
             Some(buffers) if strict => buffers,
             _ => &mut self.buffers,
         };
-        let (input, output) = (input.first(shape.input_bytes()), output.first(length));
-        Caller { team: &mut *self.team, shape, place, input, output, strict }.time(pattern, self.flags, turn)
+        let (input, output) = (input.first(given), output.first(got));
+        let team = &mut *self.team;
+        Caller { team, shape, place, input, output, strict, blocks }.time(pattern, self.flags, turn)
     }
 
     fn explain(&mut self, shape: Shape, place: Place, strict: bool) -> Result<Explained, Error> {
         let (in_place, registered) = (place == Place::InPlace, self.flags.register == 1);
         let Shape { collective, dtype, op, count, .. } = shape;
+        if shape.traffic.is_some() {
+            // There is one way to make such a call, and no figure for it.
+            let (algorithm, protocol) = ("one_shot".into(), "-".into());
+            return Ok(Explained { algorithm, protocol, predicted_us: f64::NAN });
+        }
         let comm = self.team.calls(strict);
         let chosen = comm.explain(collective, dtype, op, count, in_place, registered)?;
         Ok(Explained {

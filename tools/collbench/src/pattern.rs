@@ -24,16 +24,22 @@ pub(crate) enum Place {
     InPlace,
 }
 
+/// A run of elements of one table.
+struct Part {
+    table: Table,
+    /// The element it starts with.
+    first: usize,
+    bytes: usize,
+}
+
 /// The data of one shape on one rank.
 pub(crate) struct Pattern {
     shape: Shape,
     rank: u32,
     /// What this rank puts in.
     input: Table,
-    /// What comes out, table after table, each over an equal part of the output; none where nothing does.
-    output: Vec<Table>,
-    /// Which element of each table its part starts with.
-    first: usize,
+    /// What comes out, part after part; none where nothing does.
+    output: Vec<Part>,
     /// What lies in an output that must not be touched.
     untouched: Table,
 }
@@ -44,8 +50,8 @@ impl Pattern {
         let bytes = |rank| Table::of_bytes(rank, shape.dtype);
         let input = if shape.collective.reduces() { Table::of_rank(&shape, rank) } else { bytes(rank) };
         let own_block = rank as usize * shape.count;
-        let (output, first) = match shape.collective {
-            _ if !shape.gets(rank) => (Vec::new(), 0),
+        let (tables, first) = match shape.collective {
+            _ if !shape.gets(rank) || shape.traffic.is_some() => (Vec::new(), 0),
             Collective::AllReduce | Collective::Reduce => (vec![Table::reduced(&shape)], 0),
             Collective::ReduceScatter => (vec![Table::reduced(&shape)], own_block),
             Collective::AllGather | Collective::Gather => ((0..shape.ranks).map(bytes).collect(), 0),
@@ -53,9 +59,21 @@ impl Pattern {
             Collective::Scatter => (vec![bytes(shape.root)], own_block),
             Collective::AllToAll => ((0..shape.ranks).map(bytes).collect(), own_block),
         };
+        let part = shape.output_in_place(rank).len() / tables.len().max(1);
+        let mut output: Vec<Part> =
+            tables.into_iter().map(|table| Part { table, first, bytes: part }).collect();
+        if let Some(traffic) = shape.traffic {
+            let got = (0..).zip(traffic.gets(rank));
+            let part = |(from, bytes)| Part {
+                table: Table::of_bytes(from, shape.dtype),
+                first: traffic.before(from, rank),
+                bytes,
+            };
+            output = got.map(part).collect();
+        }
         // Bytes that no rank has, so that whatever is written there is seen.
         let untouched = bytes(shape.ranks + rank);
-        Self { shape, rank, input, output, first, untouched }
+        Self { shape, rank, input, output, untouched }
     }
 
     /// Writes this rank's input, and into the output what must not stay there (or must, where nothing comes out).
@@ -84,9 +102,14 @@ impl Pattern {
     }
 
     fn wrong_output(&self, output: &[u8]) -> u64 {
-        let part = output.len() / self.output.len().max(1);
-        let parts = self.output.iter().zip(output.chunks_exact(part.max(1)));
-        parts.map(|(table, got)| table.differences(self.first, got)).sum()
+        let mut rest = output;
+        let mut wrong = 0;
+        for part in &self.output {
+            let (got, after) = rest.split_at(part.bytes);
+            wrong += part.table.differences(part.first, got);
+            rest = after;
+        }
+        wrong
     }
 
     /// In place, input that the output does not lie upon stays.
@@ -102,9 +125,11 @@ impl Pattern {
     }
 
     fn spoil(&self, output: &mut [u8]) {
-        let part = output.len() / self.output.len().max(1);
-        for (table, bytes) in self.output.iter().zip(output.chunks_exact_mut(part.max(1))) {
-            table.lay(self.first, bytes);
+        let mut rest = &mut *output;
+        for part in &self.output {
+            let (bytes, after) = rest.split_at_mut(part.bytes);
+            part.table.lay(part.first, bytes);
+            rest = after;
         }
         output.iter_mut().for_each(|byte| *byte = !*byte);
     }

@@ -81,6 +81,8 @@ struct Config {
     ranks: u32,
     registered: String,
     #[serde(default)]
+    traffic: String,
+    #[serde(default)]
     devices: Vec<Device>,
 }
 
@@ -182,15 +184,17 @@ struct Call {
     root: String,
     ranks: u32,
     transport: String,
+    traffic: String,
 }
 
 impl Call {
     fn title(&self) -> String {
-        let Self { program, dtype, redop, root, ranks, transport } = self;
+        let Self { program, dtype, redop, root, ranks, transport, traffic } = self;
         let name = program.strip_suffix("_perf").unwrap_or(program);
         let op = if redop == "none" { String::new() } else { format!(" {redop}") };
         let root = if root == "-1" { String::new() } else { format!(", root {root}") };
-        format!("{name} {dtype}{op}{root}, {ranks} ranks over {transport}")
+        let traffic = if traffic.is_empty() { String::new() } else { format!(", {traffic}") };
+        format!("{name} {dtype}{op}{root}, {ranks} ranks over {transport}{traffic}")
     }
 }
 
@@ -266,6 +270,7 @@ fn panels(runs: &[Run]) -> Vec<Panel> {
                 root: entry.root.trim().into(),
                 ranks: run.config.ranks,
                 transport: run.config.transport.clone(),
+                traffic: run.config.traffic.clone(),
             };
             let lines = panels.entry(call).or_default();
             let apart = (false, Some(&entry.out_of_place), Some(&entry.out_of_place_per_iter));

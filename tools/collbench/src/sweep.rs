@@ -1,7 +1,7 @@
 //! A series of rows: every chosen type, operation and root at every size, printed by rank 0.
 
 use crate::baseline::{self, Measured};
-use crate::cli::Flags;
+use crate::cli::{Flags, RaggedFlags};
 use crate::failure::{Failure, SLOWER, WRONG};
 use crate::format::{self, Columns};
 use crate::geometry::{self, SIZES_MAX, Shape};
@@ -9,6 +9,7 @@ use crate::json::{self, Origin, truth};
 use crate::measure::{Bench, ITERATIONS, Row, Turn};
 use crate::report::{Run, Target};
 use crate::team::Team;
+use crate::traffic::Source;
 use crate::{host, limits};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sohu_coll::{Collective, DType, Error, ReduceOp};
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 const FAIL_ON: f64 = 5.0;
 
 /// In how many rounds rows are measured where runs, or settings, are compared.
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 12;
 
 /// A series that makes sense.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Plan<'a> {
     sizes: Vec<u64>,
     /// What to compare with.
     baseline: Option<Measured>,
+    /// Where the lengths of blocks come from, where they have lengths of their own.
+    traffic: Option<Source>,
 }
 
 impl<'a> Plan<'a> {
@@ -91,7 +94,34 @@ impl<'a> Plan<'a> {
             );
         }
         let baseline = flags.baseline.as_deref().map(Measured::read).transpose()?;
-        Ok(Self { collective, flags, max, sizes, baseline })
+        Ok(Self { collective, flags, max, sizes, baseline, traffic: None })
+    }
+
+    /// The series of all-to-alls whose blocks have lengths of their own.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new); and what is wrong with the matrix.
+    pub(crate) fn ragged(ragged: &'a RaggedFlags) -> Result<Self, Failure> {
+        let flags = &ragged.flags;
+        if flags.common.algo.is_some() {
+            return Err(Failure::Usage(
+                "--algo makes no difference to alltoallv, for which there is one algorithm".into(),
+            ));
+        }
+        let source = match &ragged.matrix {
+            Some(path) => {
+                Source::read(path, ragged.exact).map_err(|why| Failure::Usage(format!("--matrix {why}")))?
+            }
+            None => Source::Spread(ragged.spread, ragged.seed),
+        };
+        if let Some(ranks) = flags.common.ranks {
+            source.fits(ranks).map_err(Failure::Usage)?;
+        }
+        Ok(Self { traffic: Some(source), ..Self::new(Collective::AllToAll, flags)? })
+    }
+
+    pub(crate) fn flags(&self) -> &'a Flags {
+        self.flags
     }
 
     /// In how many rounds each row is measured.
@@ -106,12 +136,16 @@ impl<'a> Plan<'a> {
     /// What nccl-tests calls the program.
     fn program(&self) -> String {
         match self.collective {
+            _ if self.traffic.is_some() => "alltoallv_perf".into(),
             Collective::AllToAll => "alltoall_perf".into(),
             other => format!("{other}_perf"),
         }
     }
 
     fn shapes(&self, ranks: u32) -> Vec<Shape> {
+        if let Some(source) = &self.traffic {
+            return self.ragged_shapes(ranks, source);
+        }
         let collective = self.collective;
         let ops = match collective.reduces() {
             true => self.flags.op.of(ReduceOp::ALL),
@@ -131,6 +165,18 @@ impl<'a> Plan<'a> {
     }
 }
 
+impl Plan<'_> {
+    fn ragged_shapes(&self, ranks: u32, source: &Source) -> Vec<Shape> {
+        let sizes = if source.is_exact() { &[0][..] } else { &self.sizes };
+        let mut shapes = Vec::new();
+        for dtype in self.flags.dtype.of(DType::ALL) {
+            let shape = |size| Shape::ragged(dtype, ranks, size, source.traffic(ranks, size, dtype.size()));
+            shapes.extend(sizes.iter().map(|&size| shape(size)));
+        }
+        shapes
+    }
+}
+
 fn no_such_root(root: u32, ranks: u32) -> String {
     format!("root {root} is not a rank of a job of {ranks}; ranks are 0..{ranks}")
 }
@@ -142,6 +188,9 @@ pub(crate) fn run(team: &mut Team, plan: &Plan<'_>) -> Result<u8, Failure> {
         && root >= ranks
     {
         return Err(Failure::Usage(no_such_root(root, ranks)));
+    }
+    if let Some(source) = &plan.traffic {
+        source.fits(ranks).map_err(Failure::Usage)?;
     }
     let shapes = plan.shapes(ranks);
     let devices = devices(team)?;
@@ -286,6 +335,9 @@ impl<'a> Printer<'a> {
                 self.plan.rounds()
             );
         }
+        if let Some(source) = &self.plan.traffic {
+            println!("# Traffic: {source}; the size is what the busiest rank gives or gets");
+        }
         if self.columns.strict {
             println!(
                 "# Reproducible results: repro is the time with them, cost how many times as long that is"
@@ -423,6 +475,7 @@ fn report(plan: &Plan<'_>, devices: Vec<json::Device>, mode: &str) -> json::Repo
             ranks: devices.len() as u32,
             registered: truth(flags.register == 1),
             unalign: flags.unalign,
+            traffic: plan.traffic.as_ref().map_or_else(String::new, ToString::to_string),
             rounds: plan.rounds(),
             devices,
         },

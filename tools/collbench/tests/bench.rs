@@ -134,6 +134,9 @@ fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
         ),
         (&["all_reduce", "--ranks", "2", "--transport", "shn"], "'shm'"),
         (&["all_reduce", "-b", "8"], "add --ranks 2"),
+        (&["alltoallv", "--ranks", "2", "--spread", "zip:1"], "spreads are zipf:1.2"),
+        (&["alltoallv", "--ranks", "2", "--spread", "hot:3"], "hot:3 is more ranks than the job's 2"),
+        (&["alltoallv", "--ranks", "2", "--matrix", "/no/such/file"], "--matrix /no/such/file: No such file"),
     ] {
         let ended = bench(arguments);
         let errors = text(&ended.stderr);
@@ -227,6 +230,9 @@ impl Report {
             for half in ["out_of_place", "in_place"] {
                 let median = entry[half]["med_us"].as_f64().expect("a time");
                 entry[half]["med_us"] = (median * factor).into();
+                for round in entry[half]["rounds"].as_array_mut().expect("rounds") {
+                    round["med_us"] = (round["med_us"].as_f64().expect("a time") * factor).into();
+                }
                 let singles =
                     entry[format!("{half}_per_iter")]["quantiles_us"].as_array_mut().expect("times");
                 singles.iter_mut().for_each(|time| *time = (time.as_f64().expect("a time") * factor).into());
@@ -302,6 +308,28 @@ fn a_baseline_that_can_not_be_compared_with_exits_with_2_and_says_why() {
         assert!(errors.contains(told), "{more:?}: {errors}");
         assert!(ended.stdout.is_empty(), "{more:?}: {}", text(&ended.stdout));
     }
+}
+
+#[test]
+fn blocks_of_any_lengths_are_measured_and_right() {
+    let matrix = Report::path("matrix");
+    fs::write(&matrix.0, "# who gives whom\n0, 7, 0\n0, 0, 0\n1, 1, 30\n").expect("it can be written");
+    let flags = ["--ranks", "3", "-b", "12", "-e", "1M", "-f", "97", "-n", "2", "-w", "1"];
+    for more in [
+        &["alltoallv", "--spread", "zipf:1.2"][..],
+        &["alltoallv", "--spread", "uniform:0.5", "-d", "double", "-u", "1"],
+        &["alltoallv_perf", "--spread", "hot:1", "--seed", "5", "-R", "1"],
+        &["alltoallv", "--matrix", matrix.text(), "--transport", "tcp"],
+        &["alltoallv"],
+    ] {
+        let ended = bench(&[more, &flags].concat());
+        let rows = rows(&ended);
+        assert_eq!(rows.len(), 3, "{}", text(&ended.stdout));
+        assert!(rows.iter().all(|row| wrong(row) == ["0", "N/A"]), "{}", text(&ended.stdout));
+        assert!(text(&ended.stdout).contains("# Collective test concluded: alltoallv_perf\n"));
+    }
+    let ended = bench(&[&["alltoallv", "--exact", "--matrix", matrix.text()], &flags[..]].concat());
+    assert_eq!(rows(&ended)[0][..2], ["28", "0"], "rank 2 gives itself 7 elements: {}", text(&ended.stdout));
 }
 
 #[test]

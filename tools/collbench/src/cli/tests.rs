@@ -8,7 +8,7 @@ fn parse(line: &str) -> Result<Task, clap::Error> {
 fn sweep(line: &str) -> (Collective, Box<Flags>) {
     match parse(line).expect(line).work() {
         Work::Sweep(collective, flags) => (collective, flags),
-        Work::Limits(_) | Work::Report(_) => panic!("{line} is no collective"),
+        Work::Limits(_) | Work::Report(_) | Work::Ragged(_) => panic!("{line} is no collective"),
     }
 }
 
@@ -82,6 +82,22 @@ fn every_collective_has_its_own_name_and_that_of_nccl_tests() {
 }
 
 #[test]
+fn the_all_to_all_with_blocks_of_any_lengths_has_a_spread_or_a_matrix() {
+    for line in
+        ["alltoallv_perf -b 8", "sohu-collbench alltoallv", "sohu-collbench all_to_all_v --spread distance:1"]
+    {
+        let Work::Ragged(flags) = parse(line).expect(line).work() else { panic!("{line}") };
+        assert_eq!((flags.spread, flags.seed, flags.exact), (Spread::Distance(1.0), 1, false));
+    }
+    let line = "sohu-collbench alltoallv --matrix x.txt --exact -d half";
+    let Work::Ragged(flags) = parse(line).expect(line).work() else { panic!("{line}") };
+    assert!(flags.exact && flags.matrix == Some("x.txt".into()));
+    for line in ["--matrix x --spread hot:1", "--exact", "--spread warm:1"] {
+        assert!(parse(&format!("sohu-collbench alltoallv {line}")).is_err(), "{line}");
+    }
+}
+
+#[test]
 fn the_flags_that_readme_explains_are_there() {
     use clap::CommandFactory;
     let command = Cli::command();
@@ -91,9 +107,10 @@ fn the_flags_that_readme_explains_are_there() {
     let explained: Vec<&str> =
         cells.iter().flat_map(|cell| cell.split(['`', ' '])).filter(|word| word.starts_with('-')).collect();
     assert!(explained.len() >= 15, "{explained:?}");
-    let reduce = command.find_subcommand("reduce").expect("a collective");
+    // It has all flags that any other has.
+    let ragged = command.find_subcommand("alltoallv").expect("a collective");
     for word in explained {
-        let known = reduce.get_arguments().any(|flag| match word.strip_prefix("--") {
+        let known = ragged.get_arguments().any(|flag| match word.strip_prefix("--") {
             Some(long) => flag.get_long() == Some(long),
             None => flag.get_short().is_some_and(|short| word == format!("-{short}")),
         });

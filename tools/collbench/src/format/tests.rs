@@ -163,3 +163,14 @@ fn what_reproducible_results_cost_follows_each_half() {
     assert!(names.contains("#wrong    repro    cost     time"), "{names}");
     assert_eq!(names.trim_end().len(), text.trim_end().len());
 }
+
+#[test]
+fn a_form_that_a_call_does_not_have_is_not_available() {
+    let mut sample = sample(Collective::AllToAll);
+    sample.halves.truncate(1);
+    for columns in [PLAIN, Columns { per_iter: true, ..PLAIN }] {
+        let (text, header) = (row(&sample, columns), header(columns));
+        assert!(text.contains("    N/A     N/A     N/A     N/A"), "{text}");
+        assert_eq!(text.trim_end().len(), header.lines().nth(2).expect("names").trim_end().len(), "{text}");
+    }
+}

@@ -193,3 +193,35 @@ fn a_buffer_shifted_by_one_period_is_seen() {
     let shifted = &bytes[4 * PERIOD..];
     assert!(table.differences(0, shifted) > 6 * PERIOD as u64);
 }
+
+#[test]
+fn blocks_of_their_own_lengths_come_from_where_they_should() {
+    for element in [DType::F32, DType::U8, DType::F64] {
+        let size = element.size();
+        let gives = vec![vec![3, 0, 1500], vec![0, 0, 0], vec![1021, 7, 2]];
+        let shape = Shape::ragged(element, 3, 0, crate::traffic::Traffic::new(gives.clone(), size));
+        let patterns: Vec<Pattern> = (0..3).map(|rank| Pattern::new(shape, rank)).collect();
+        let inputs: Vec<Vec<u8>> = (0..3)
+            .map(|rank| {
+                let [input, output] = shape.apart_bytes(rank);
+                let [mut input, mut output] = [vec![0; input], vec![0; output]];
+                patterns[rank as usize].fill(Place::Apart, &mut input, &mut output);
+                let elements = output.len() as u64 / size as u64;
+                assert_eq!(patterns[rank as usize].wrong(Place::Apart, &output), elements);
+                input
+            })
+            .collect();
+        for rank in 0..3 {
+            let block = |from: usize| {
+                let before: usize = gives[from][..rank].iter().sum();
+                inputs[from][before * size..][..gives[from][rank] * size].to_vec()
+            };
+            let mut output = (0..3).flat_map(block).collect::<Vec<u8>>();
+            assert_eq!(patterns[rank].wrong(Place::Apart, &output), 0, "{element} rank {rank}");
+            if let Some(last) = output.last_mut() {
+                *last ^= 1;
+                assert_eq!(patterns[rank].wrong(Place::Apart, &output), 1, "{element} rank {rank}");
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The bound programs of calls whose blocks have lengths of their own, found again by all of those lengths.
+//!
+//! Invariant: a plan is found only for a call that is the same in everything that was checked before it was planned, so a
+//! call whose plan is found need not be checked again.
+
+use super::Blocks;
+use sohu_coll_algorithms as algorithms;
+use sohu_coll_core::exec::{Binding, Bound, Executor};
+use sohu_coll_core::kernel::{Kernel, Store};
+use sohu_coll_core::plan::fuse::{Passes, Room, fuse_for};
+use sohu_coll_core::plan::{Algorithm, Extents, Job, Program};
+use sohu_coll_core::{Collective, Rank, Signature};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The most plans that are kept: where lengths differ from call to call, none is found again, and each takes memory.
+const PLANS_MAX: usize = 64;
+
+/// The most programs that are kept: one for each collective, and for each root of those that have one.
+const PROGRAMS_MAX: usize = 64;
+
+/// Slice of calls whose blocks have lengths of their own: right for a block of some 100 KiB.
+const SLICE: usize = 64 << 10;
+
+/// Everything that decides how a call is made, apart from which bytes it moves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key<'a> {
+    /// The signature, but for its sequence.
+    pub(crate) call: Signature,
+    /// Bytes of the input and of the output.
+    pub(crate) lengths: [usize; 2],
+    /// Whether the input and the output are registered.
+    pub(crate) registered: [bool; 2],
+    /// The blocks that were given for the input and the output; the same twice where there is one list.
+    pub(crate) blocks: [Blocks<'a>; 2],
+}
+
+impl Key<'_> {
+    fn lists(&self) -> [&[usize]; 4] {
+        let [gives, gets] = &self.blocks;
+        [gives.counts, gives.displacements.unwrap_or(&[]), gets.counts, gets.displacements.unwrap_or(&[])]
+    }
+}
+
+/// Where the blocks lie, in bytes.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// Those that the input and the output hold, in order.
+    pub(crate) held: [Vec<Range<usize>>; 2],
+    /// Those of the whole vector, for their lengths.
+    pub(crate) blocks: Vec<Range<usize>>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    call: Signature,
+    lengths: [usize; 2],
+    registered: [bool; 2],
+    lists: [Box<[usize]>; 4],
+    /// Out while its call is made.
+    executor: Option<Executor>,
+}
+
+impl Plan {
+    fn is_for(&self, key: &Key<'_>) -> bool {
+        self.call == key.call
+            && self.lengths == key.lengths
+            && self.registered == key.registered
+            && self.lists.iter().zip(key.lists()).all(|(kept, asked)| **kept == *asked)
+    }
+}
+
+/// A program with its passes: the same for all lengths.
+#[derive(Debug)]
+struct Written {
+    collective: Collective,
+    root: Rank,
+    program: Program,
+    passes: Passes,
+}
+
+/// The plans of one communicator.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    plans: Vec<Plan>,
+    /// Where the last one that was asked for is: calls repeat.
+    latest: usize,
+    oldest: usize,
+    written: Vec<Written>,
+    /// Words that ranks tell each other before a call; kept, so that they are allocated once.
+    pub(crate) words: Words,
+}
+
+/// See [`Plans::words`].
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    pub(crate) given: Vec<u64>,
+    pub(crate) offered: Vec<u64>,
+    pub(crate) found: Vec<u64>,
+}
+
+impl Plans {
+    /// The place of the plan for such a call, if there is one.
+    pub(crate) fn find(&mut self, key: &Key<'_>) -> Option<usize> {
+        let is_at = |place: &usize| self.plans.get(*place).is_some_and(|plan| plan.is_for(key));
+        let place = Some(self.latest).filter(is_at).or_else(|| (0..self.plans.len()).find(is_at))?;
+        self.latest = place;
+        Some(place)
+    }
+
+    /// Plans such a call with the direct algorithm, which is right for any lengths; gives the plan's place.
+    pub(crate) fn add(&mut self, rank: Rank, size: u32, key: &Key<'_>, layout: &Layout) -> usize {
+        let written = self.written(rank, size, &key.call);
+        let Written { program, passes, .. } = &self.written[written];
+        let held = [&*layout.held[0], &*layout.held[1]];
+        let extents = Extents::ragged(program, held, &layout.blocks);
+        let binding = Binding {
+            kernel: Kernel::new(key.call.dtype, key.call.op),
+            element: key.call.dtype.size(),
+            slice: SLICE,
+            store: Store::Cached,
+            input_registered: key.registered[0],
+            output_registered: key.registered[1],
+        };
+        let bound = Bound::new(program, passes, &extents, &binding);
+        let plan = Plan {
+            call: key.call,
+            lengths: key.lengths,
+            registered: key.registered,
+            lists: key.lists().map(Box::from),
+            executor: Some(Executor::new(Arc::new(bound))),
+        };
+        self.latest = if self.plans.len() < PLANS_MAX {
+            self.plans.push(plan);
+            self.plans.len() - 1
+        } else {
+            let place = self.oldest;
+            self.oldest = (self.oldest + 1) % PLANS_MAX;
+            self.plans[place] = plan;
+            place
+        };
+        self.latest
+    }
+
+    /// Where the program of the call's collective and root is, written now if it was not.
+    fn written(&mut self, rank: Rank, size: u32, call: &Signature) -> usize {
+        let is_it = |w: &Written| w.collective == call.collective && w.root == call.root;
+        if let Some(place) = self.written.iter().position(is_it) {
+            return place;
+        }
+        if self.written.len() == PROGRAMS_MAX {
+            self.written.clear();
+        }
+        let job = Job { root: call.root, ..Job::new(call.collective, size) };
+        let program = algorithms::OneShot.program(&job, rank);
+        let passes = fuse_for(&program, Room::Slice);
+        self.written.push(Written { collective: call.collective, root: call.root, program, passes });
+        self.written.len() - 1
+    }
+
+    /// The executor of the plan at a place, for one call.
+    ///
+    /// # Panics
+    /// When it is out.
+    pub(crate) fn take(&mut self, place: usize) -> Executor {
+        self.plans[place].executor.take().expect("a communicator is in one blocking call at a time")
+    }
+
+    /// The call is over.
+    pub(crate) fn put_back(&mut self, place: usize, executor: Executor) {
+        self.plans[place].executor = Some(executor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sohu_coll_core::{DType, ReduceOp};
+
+    fn call(root: u32) -> Signature {
+        Signature {
+            collective: Collective::AllToAll,
+            dtype: DType::F32,
+            op: ReduceOp::Sum,
+            algorithm: Signature::RAGGED,
+            root: Rank(root),
+            count: 0,
+            sequence: 0,
+        }
+    }
+
+    /// A call of rank 0 of 2 with such blocks.
+    fn key<'a>(gives: Blocks<'a>, gets: Blocks<'a>) -> Key<'a> {
+        let bytes = |blocks: Blocks<'_>| blocks.counts.iter().sum::<usize>() * 4;
+        Key {
+            call: call(0),
+            lengths: [bytes(gives), bytes(gets)],
+            registered: [false; 2],
+            blocks: [gives, gets],
+        }
+    }
+
+    fn added(plans: &mut Plans, key: &Key<'_>) -> usize {
+        let ranges = |blocks: Blocks<'_>| {
+            let mut next = 0;
+            let range = |count: &usize| {
+                next += count * 4;
+                next - count * 4..next
+            };
+            blocks.counts.iter().map(range).collect::<Vec<_>>()
+        };
+        let held = key.blocks.map(ranges);
+        plans.add(Rank(0), 2, key, &Layout { held, blocks: Vec::new() })
+    }
+
+    #[test]
+    fn a_plan_is_found_for_the_same_blocks_alone() {
+        let mut plans = Plans::default();
+        let even = key(Blocks::packed(&[2, 2]), Blocks::packed(&[2, 2]));
+        assert_eq!(plans.find(&even), None);
+        let place = added(&mut plans, &even);
+        assert_eq!(plans.find(&even), Some(place));
+        // As long together, but cut elsewhere, laid elsewhere, from elsewhere, or for another root.
+        let starts = [2, 0];
+        let apart = Blocks { counts: &[2, 2], displacements: Some(&starts) };
+        for other in [
+            key(Blocks::packed(&[1, 3]), Blocks::packed(&[2, 2])),
+            key(Blocks::packed(&[2, 2]), Blocks::packed(&[3, 1])),
+            key(Blocks::packed(&[2, 2]), apart),
+            key(apart, Blocks::packed(&[2, 2])),
+            Key { registered: [true, false], ..even },
+            Key { lengths: [16, 20], ..even },
+            Key { call: call(1), ..even },
+        ] {
+            assert_eq!(plans.find(&other), None, "{other:?}");
+        }
+        let executor = plans.take(place);
+        plans.put_back(place, executor);
+    }
+
+    #[test]
+    fn the_oldest_plan_goes_and_programs_are_written_once() {
+        let mut plans = Plans::default();
+        for count in 0..PLANS_MAX + 2 {
+            let counts = [count, 1];
+            added(&mut plans, &key(Blocks::packed(&counts), Blocks::packed(&counts)));
+        }
+        let has = |plans: &mut Plans, count| {
+            let counts = [count, 1];
+            plans.find(&key(Blocks::packed(&counts), Blocks::packed(&counts))).is_some()
+        };
+        let kept: Vec<bool> = (0..PLANS_MAX + 2).map(|count| has(&mut plans, count)).collect();
+        assert_eq!(kept.iter().position(|kept| *kept), Some(2));
+        assert!(kept[2..].iter().all(|kept| *kept));
+        assert_eq!(plans.written.len(), 1);
+    }
+}
