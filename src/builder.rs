@@ -5,6 +5,8 @@ use crate::communicator::Communicator;
 use crate::config::Config;
 use crate::connect::Fabric;
 use crate::drive::Manners;
+use crate::lane;
+use crate::memory::Account;
 use crate::plans::Plans;
 use crate::wish::Wish;
 use crate::{discover, launch};
@@ -13,6 +15,7 @@ use sohu_coll_algorithms::tuner::{Machine, Tuner};
 use sohu_coll_core::{Error, Misuse, Rank};
 use sohu_coll_mem::doorbell::Patience;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long to wait for ranks to come, and for a call to end, unless told otherwise.
@@ -30,6 +33,9 @@ const SPINS_TCP: u32 = 50;
 
 /// Yields before a rank sleeps: about a millisecond where nobody else wants the core.
 const YIELDS: u32 = 2_000;
+
+/// Bytes of the longest name.
+const NAME_MAX: usize = 64;
 
 /// What connects the ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +59,8 @@ pub struct Builder {
     heap_bytes: Option<usize>,
     reproducible: Option<bool>,
     proxy: Option<bool>,
+    name: Option<Arc<str>>,
+    max_memory: Option<usize>,
     /// Processors for the ranks of this host, in the order of the ranks.
     cpus: Option<Vec<u32>>,
 }
@@ -120,6 +128,38 @@ impl Builder {
         self
     }
 
+    /// What the communicator is called in errors: `on communicator 'tp'`. At most 64 letters, digits and signs; no name unless
+    /// set. It is this rank's own business: others may call it otherwise.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The most bytes that all communicators of this process together may take, when this one is made, allocates registered
+    /// memory, or needs more scratch memory: see [`Communicator::memory`]. Not bounded unless set.
+    pub fn max_memory(mut self, bytes: usize) -> Self {
+        self.max_memory = Some(bytes);
+        self
+    }
+
+    /// The settings for a communicator that comes out of one with these.
+    pub(crate) fn named_after(mut self, suffix: &str) -> Self {
+        let longer = self.name.as_ref().map(|name| format!("{name}/{suffix}"));
+        // One that came out of many says no more than where it began.
+        if let Some(name) = longer.filter(|name| name.len() <= NAME_MAX) {
+            self.name = Some(name.into());
+        }
+        self
+    }
+
+    pub(crate) fn shown_name(&self) -> Option<Arc<str>> {
+        self.name.clone()
+    }
+
+    pub(crate) fn name_text(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Takes what was not set yet from the environment: rank, size and job from the launcher's variables,
     /// settings from `SOHU_COLL_*`.
     ///
@@ -143,6 +183,8 @@ impl Builder {
         self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
         self.reproducible = self.reproducible.or(config.reproducible);
         self.proxy = self.proxy.or(config.proxy);
+        self.name = self.name.or(config.name.map(Into::into));
+        self.max_memory = self.max_memory.or(config.max_memory);
         self.cpus = config.cpus;
         Ok(self)
     }
@@ -161,8 +203,21 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Missing`] names the ranks that did not come within the timeout; [`Error::Refused`] says which ranks
-    /// disagree about the job; [`Misuse::Setting`] names what was not set or makes no sense.
+    /// disagree about the job; [`Misuse::Setting`] names what was not set or makes no sense; [`Error::Memory`] says what takes
+    /// how much, where [`max_memory`](Self::max_memory) leaves too little.
     pub fn build(self) -> Result<Communicator, Error> {
+        let name = self.name.clone();
+        if let Some(name) = name.as_deref()
+            && (name.is_empty() || name.len() > NAME_MAX || name.chars().any(|c| c.is_control() || c == '\''))
+        {
+            let reason =
+                format!("is no name; one has 1 to {NAME_MAX} bytes, no quotes and nothing unprintable");
+            return Err(Misuse::Setting { name: "SOHU_COLL_NAME".into(), value: name.into(), reason }.into());
+        }
+        self.join().map_err(|error| lane::named(name.as_ref(), error))
+    }
+
+    fn join(self) -> Result<Communicator, Error> {
         let template = Self { rank: None, size: None, id: None, cpus: None, ..self.clone() };
         let timeout = self.patience();
         let missing = |name: &str, what: &str| {
@@ -194,9 +249,11 @@ impl Builder {
             mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
         let kind = self.transport.unwrap_or_default();
         let heap_bytes = self.heap_bytes.unwrap_or(HEAP_BYTES);
-        let connected = Fabric::connect(kind, &mut mesh, heap_bytes, deadline);
+        let opened = Account::open(size, Fabric::items(kind, size), self.max_memory);
+        let connected =
+            opened.and_then(|account| Ok((account, Fabric::connect(kind, &mut mesh, heap_bytes, deadline)?)));
         // Else the others would only see that this rank is gone.
-        let fabric = connected.inspect_err(|error| mesh.abort(error))?;
+        let (account, fabric) = connected.inspect_err(|error| mesh.abort(error))?;
         let crowded = size as usize > cores.len();
         // Ranks that may have to leave this core before this one can run, or the other way round.
         let own = &mesh.roster()[rank as usize].cpus;
@@ -216,7 +273,7 @@ impl Builder {
         let plans = Plans::new(rank, size, Tuner::new(machine), wish, self.reproducible.unwrap_or(false));
         let patience = Patience::new(spins, YIELDS);
         let manners = Manners { patience, mates };
-        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, manners))
+        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, manners, account))
     }
 }
 

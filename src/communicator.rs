@@ -7,8 +7,9 @@ use crate::control::Control;
 use crate::drive::Manners;
 use crate::engine::Engine;
 use crate::explain::Explanation;
-use crate::lane::Lane;
+use crate::lane::{self, Lane};
 use crate::mail::Mail;
+use crate::memory::{Account, MemoryUse};
 use crate::others;
 use crate::plans::{Plans, Shape};
 use crate::proxy::Proxy;
@@ -43,6 +44,7 @@ pub struct Communicator {
     /// Whether a call was ever started.
     has_started: bool,
     memory: Memory,
+    account: Arc<Account>,
     transport: &'static str,
     /// The settings that communicators made out of this one have too.
     template: Builder,
@@ -72,11 +74,14 @@ impl Communicator {
         plans: Plans,
         template: Builder,
         manners: Manners,
+        account: Arc<Account>,
     ) -> Self {
         let (size, memory, transport) = (fabric.size(), fabric.memory(), fabric.name());
-        let engine = Engine::new(fabric, control, template.patience(), manners);
+        account.connected(&memory);
+        let engine = Engine::new(fabric, control, template.patience(), manners, account.clone());
         let mail = Mail::new(rank, size);
-        let lane = Some(Lane { rank, size, engine, plans, sequence: 0, mail, failed: None });
+        let name = template.shown_name();
+        let lane = Some(Lane { rank, size, engine, plans, sequence: 0, mail, failed: None, name });
         Self {
             rank,
             size,
@@ -85,6 +90,7 @@ impl Communicator {
             proxy: None,
             has_started: false,
             memory,
+            account,
             transport,
             template,
             ragged_plans: ragged::plans::Plans::default(),
@@ -103,6 +109,23 @@ impl Communicator {
     /// How many ranks there are.
     pub fn size(&self) -> u32 {
         self.size
+    }
+
+    /// The name, where it has one: see [`Builder::name`].
+    pub fn name(&self) -> Option<&str> {
+        self.template.name_text()
+    }
+
+    /// What the communicator takes of this process's memory now, item by item: its staging, slots, lines and control words (or
+    /// the queues of its sockets), registered memory in use, and scratch memory.
+    pub fn memory(&self) -> MemoryUse {
+        self.account.report(self.name())
+    }
+
+    /// The error, with the name if there is one.
+    #[cold]
+    pub(crate) fn named(&self, error: Error) -> Error {
+        lane::named(self.template.shown_name().as_ref(), error)
     }
 
     /// What connects the ranks: `shm` or `tcp`.
@@ -176,7 +199,7 @@ impl Communicator {
     /// # Errors
     /// [`Error::Misuse`] says what does not.
     pub(crate) fn check(&self, request: Request<'_>) -> Result<(), Error> {
-        request.shape(self.rank, self.size, |_| false).map(drop)
+        request.shape(self.rank, self.size, |_| false).map(drop).map_err(|error| self.named(error))
     }
 
     /// Makes all calls that are pending, and returns when they are over. What came of each is told where it is waited for.
@@ -191,11 +214,12 @@ impl Communicator {
     /// business: no rank waits for another. On a transport without such memory it is ordinary memory.
     ///
     /// # Errors
-    /// [`Misuse::Alloc`] when there is not enough.
+    /// [`Misuse::Alloc`] when there is not enough, or more than [`Builder::max_memory`] leaves.
     pub fn alloc<T: Element>(&mut self, count: usize) -> Result<Buffer<T>, Error> {
         let too_long = || Misuse::Alloc { bytes: usize::MAX, reason: "more than there are addresses".into() };
-        let bytes = count.checked_mul(size_of::<T>()).ok_or_else(too_long)?;
-        self.memory.alloc(bytes).map_err(|reason| Misuse::Alloc { bytes, reason }.into())
+        let bytes = count.checked_mul(size_of::<T>()).ok_or_else(|| self.named(too_long().into()))?;
+        let taken = self.account.register(bytes, || self.memory.alloc(bytes));
+        taken.map_err(|reason| self.named(Misuse::Alloc { bytes, reason }.into()))
     }
 
     /// What a call would do and how long it should take: the algorithm chosen, and what else there is. While another
@@ -224,10 +248,11 @@ impl Communicator {
             input_registered: lends,
             output_registered: lends,
         };
-        match &self.lane {
+        let explained = match &self.lane {
             Some(lane) => Explanation::of(&lane.plans, &shape, self.size),
             None => self.queue.with_lane(|lane| Explanation::of(&lane.plans, &shape, self.size)),
-        }
+        };
+        explained.map_err(|error| self.named(error))
     }
 
     /// One-way time of a cache line from rank 0 to rank 1, in nanoseconds, measured now. Every rank must call

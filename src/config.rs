@@ -27,13 +27,15 @@ const TRANSPORT: &str = "SOHU_COLL_TRANSPORT";
 const ALGO: &str = "SOHU_COLL_ALGO";
 const CPUS: &str = "SOHU_COLL_CPUS";
 const HEAP: &str = "SOHU_COLL_HEAP";
+const NAME: &str = "SOHU_COLL_NAME";
+const MAX_MEMORY: &str = "SOHU_COLL_MAX_MEMORY";
 const REPRODUCIBLE: &str = "SOHU_COLL_REPRODUCIBLE";
 const PROXY: &str = "SOHU_COLL_PROXY";
 const LAUNCHED: &str = "SOHU_COLL_LAUNCHED";
 
 const PREFIX: &str = "SOHU_COLL_";
 /// Every variable of ours.
-const OURS: [&str; 13] = [
+const OURS: [&str; 15] = [
     RANK,
     WORLD_SIZE,
     COMM_ID,
@@ -44,6 +46,8 @@ const OURS: [&str; 13] = [
     ALGO,
     CPUS,
     HEAP,
+    NAME,
+    MAX_MEMORY,
     REPRODUCIBLE,
     PROXY,
     LAUNCHED,
@@ -102,6 +106,10 @@ pub(crate) struct Config {
     pub(crate) cpus: Option<Vec<u32>>,
     /// `SOHU_COLL_HEAP`: address space of a rank's registered memory, in bytes.
     pub(crate) heap_bytes: Option<usize>,
+    /// `SOHU_COLL_NAME`: what the communicator is called in errors.
+    pub(crate) name: Option<String>,
+    /// `SOHU_COLL_MAX_MEMORY`: the most bytes that all communicators of the process may take.
+    pub(crate) max_memory: Option<usize>,
     /// `SOHU_COLL_REPRODUCIBLE`: whether results may not depend on how they are computed.
     pub(crate) reproducible: Option<bool>,
     /// `SOHU_COLL_PROXY`: whether a thread drives pending calls.
@@ -170,6 +178,8 @@ impl Config {
                 ALGO => config.algorithm = Some(value),
                 CPUS => config.cpus = Some(cpus(&value).map_err(bad)?),
                 HEAP => config.heap_bytes = Some(bytes(&value).map_err(bad)?),
+                NAME => config.name = Some(value),
+                MAX_MEMORY => config.max_memory = Some(bytes(&value).map_err(bad)?),
                 REPRODUCIBLE => config.reproducible = Some(yes(&value).map_err(bad)?),
                 PROXY => config.proxy = Some(yes(&value).map_err(bad)?),
                 LAUNCHED => config.launched = value != "0",

@@ -3,6 +3,7 @@
 use crate::bootstrap::Mesh;
 use crate::buffer::Buffer;
 use crate::builder::TransportKind;
+use crate::memory::Items;
 use sohu_coll_core::link::Links;
 use sohu_coll_core::{Element, Error, Rank};
 use sohu_coll_shm::{Heap, Layout, Segment, ShmError, ShmLinks};
@@ -25,6 +26,15 @@ pub(crate) enum Fabric {
 }
 
 impl Fabric {
+    /// What the links of one of `size` ranks take from their beginning on.
+    pub(crate) fn items(kind: TransportKind, size: u32) -> Items {
+        match kind {
+            // More ranks than can be are refused when they connect.
+            TransportKind::Shm => layout(size.clamp(1, Layout::RANKS_MAX), 0).parts().into(),
+            TransportKind::Tcp => vec![("queues", TcpLinks::queue_bytes(size))],
+        }
+    }
+
     /// Links this rank with all others. `heap_bytes` is the address space of its registered memory.
     ///
     /// # Errors
@@ -49,7 +59,7 @@ impl Fabric {
                 "shared memory connects at most {most} ranks, not {size}; use the tcp transport"
             )));
         }
-        let segment = Segment::create(Layout::new(size, STAGING_BYTES, heap_bytes)).map_err(failed)?;
+        let segment = Segment::create(layout(size, heap_bytes)).map_err(failed)?;
         // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
         let length = (segment.layout().len() as u64).to_le_bytes();
         let theirs = mesh.swap(&length, Some(segment.fd()), deadline)?;
@@ -159,6 +169,14 @@ pub(crate) enum Memory {
 }
 
 impl Memory {
+    /// The heap, where there is one.
+    pub(crate) fn heap(&self) -> Option<&Arc<Heap>> {
+        match self {
+            Self::Registered(heap) => Some(heap),
+            Self::Private => None,
+        }
+    }
+
     /// Zeroed memory.
     ///
     /// # Errors
@@ -169,6 +187,10 @@ impl Memory {
             Self::Private => Ok(Buffer::private(bytes)),
         }
     }
+}
+
+fn layout(size: u32, heap_bytes: usize) -> Layout {
+    Layout::new(size, STAGING_BYTES, heap_bytes)
 }
 
 fn failed(error: ShmError) -> Error {

@@ -4,10 +4,12 @@ use crate::connect::Fabric;
 use crate::control::Control;
 use crate::drive::{Driver, Manners};
 use crate::mail::Letters;
+use crate::memory::Account;
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::{Error, Signature};
 use sohu_coll_mem::doorbell::Patience;
 use sohu_coll_mem::region::{Ledger, Loan, scope};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything of a communicator that a call needs besides its plan.
@@ -19,11 +21,18 @@ pub(crate) struct Engine {
     scratch: Vec<u8>,
     timeout: Duration,
     manners: Manners,
+    account: Arc<Account>,
 }
 
 impl Engine {
-    pub(crate) fn new(fabric: Fabric, control: Control, timeout: Duration, manners: Manners) -> Self {
-        Self { fabric, control, ledger: Ledger::new(), scratch: Vec::new(), timeout, manners }
+    pub(crate) fn new(
+        fabric: Fabric,
+        control: Control,
+        timeout: Duration,
+        manners: Manners,
+        account: Arc<Account>,
+    ) -> Self {
+        Self { fabric, control, ledger: Ledger::new(), scratch: Vec::new(), timeout, manners, account }
     }
 
     /// Makes one call, from its beginning to its end.
@@ -37,8 +46,8 @@ impl Engine {
         call: Signature,
         loan: Loan<'_>,
     ) -> Result<(), Box<Error>> {
-        self.make_room(executor.bound().scratch_bytes);
-        let Self { fabric, control, ledger, scratch, timeout, manners } = self;
+        self.make_room(executor.bound().scratch_bytes)?;
+        let Self { fabric, control, ledger, scratch, timeout, manners, .. } = self;
         let mut driver = Driver::new(fabric.links(), control, *timeout, manners, call);
         let result = scope(ledger, loan, scratch, |regions| driver.run(executor, regions));
         driver.links.ring();
@@ -69,9 +78,12 @@ impl Engine {
     }
 
     /// The scratch memory, at least `bytes` of it, for a call that keeps it until [`return_scratch`](Self::return_scratch).
-    pub(crate) fn take_scratch(&mut self, bytes: usize) -> Vec<u8> {
-        self.make_room(bytes);
-        std::mem::take(&mut self.scratch)
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when there may not be so much.
+    pub(crate) fn take_scratch(&mut self, bytes: usize) -> Result<Vec<u8>, Box<Error>> {
+        self.make_room(bytes)?;
+        Ok(std::mem::take(&mut self.scratch))
     }
 
     /// The scratch memory is here again.
@@ -80,9 +92,16 @@ impl Engine {
     }
 
     #[inline]
-    fn make_room(&mut self, bytes: usize) {
-        if self.scratch.len() < bytes {
-            self.scratch.resize(bytes, 0);
-        }
+    fn make_room(&mut self, bytes: usize) -> Result<(), Box<Error>> {
+        if self.scratch.len() < bytes { self.grow_scratch(bytes) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn grow_scratch(&mut self, bytes: usize) -> Result<(), Box<Error>> {
+        self.account.grow_scratch(bytes)?;
+        // Exactly so much: a vector that grows by itself would take more than was entered.
+        self.scratch.reserve_exact(bytes - self.scratch.len());
+        self.scratch.resize(bytes, 0);
+        Ok(())
     }
 }

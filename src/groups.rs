@@ -16,13 +16,18 @@ impl Communicator {
     /// order of their `key`s (equal keys: in the order of their ranks here). A rank without a colour takes part
     /// in the call and gets none. Every rank must call it, as any collective.
     ///
-    /// The new communicator has the settings of this one, and both can be used at once: calls on one do not
+    /// The new communicator has the settings of this one (and, where this one has a name, `world`, that of its colour, `world/0`),
+    /// and both can be used at once: calls on one do not
     /// wait for calls on the other.
     ///
     /// # Errors
     /// As for [`Builder::build`](crate::Builder::build); [`Misuse::Algorithm`](crate::Misuse::Algorithm) when an algorithm
     /// is forced that does no all-gather; else as described at [`Communicator`].
     pub fn split(&mut self, colour: Option<u32>, key: i64) -> Result<Option<Self>, Error> {
+        self.split_as(colour, key, &colour.unwrap_or(0).to_string())
+    }
+
+    fn split_as(&mut self, colour: Option<u32>, key: i64, suffix: &str) -> Result<Option<Self>, Error> {
         let mut own = [0; RECORD];
         own[0] = u8::from(colour.is_some());
         own[1..5].copy_from_slice(&colour.unwrap_or(0).to_ne_bytes());
@@ -46,17 +51,18 @@ impl Communicator {
         let text = text.map_err(|_| Error::Refused("a rank sent an id that is no text".into()))?;
         let id = UniqueId::from_text(text)?;
         all.fill(0);
-        let builder = self.template().rank(place).size(group.len() as u32).id(&id);
+        let builder = self.template().named_after(suffix).rank(place).size(group.len() as u32).id(&id);
         builder.build().map(Some)
     }
 
-    /// A second communicator of the same ranks, in the same order. Every rank must call it.
+    /// A second communicator of the same ranks, in the same order; named `world/copy` where this one is `world`. Every rank must
+    /// call it.
     ///
     /// # Errors
     /// As for [`split`](Self::split).
     pub fn duplicate(&mut self) -> Result<Self, Error> {
         let key = i64::from(self.rank());
-        self.split(Some(0), key).map(|copy| copy.expect("every rank has a colour"))
+        self.split_as(Some(0), key, "copy").map(|copy| copy.expect("every rank has a colour"))
     }
 
     /// All ranks of a job of `size`, for the threads of this process: one communicator for each, in the order of the

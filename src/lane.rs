@@ -22,8 +22,10 @@ pub(crate) struct Lane {
     /// The number of the next call.
     pub(crate) sequence: u32,
     pub(crate) mail: Mail,
-    /// The first failure. It stays, and every later call tells it.
+    /// The first failure, without the name. It stays, and every later call tells it.
     pub(crate) failed: Option<Arc<Error>>,
+    /// The communicator's name, for errors.
+    pub(crate) name: Option<Arc<str>>,
 }
 
 /// A call that is planned for itself, apart from the plans that are kept and may go.
@@ -61,9 +63,15 @@ impl Lane {
     #[cold]
     fn run_anew(&mut self, request: Request<'_>, flags: u8, asked: Asked) -> Result<(), Error> {
         let fabric = &self.engine.fabric;
-        let (shape, loan) = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes))?;
+        let (shape, loan) = match request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes)) {
+            Ok(asked) => asked,
+            Err(error) => return Err(self.named(error)),
+        };
         self.ready()?;
-        let plan = self.plans.find(&shape, asked)?;
+        let plan = match self.plans.find(&shape, asked) {
+            Ok(plan) => plan,
+            Err(error) => return Err(named(self.name.as_ref(), error)),
+        };
         let algorithm = plan.signature.algorithm | flags;
         let call = Signature { sequence: self.sequence, algorithm, ..plan.signature };
         let made = self.engine.make(&mut plan.executor, call, loan);
@@ -93,8 +101,9 @@ impl Lane {
     /// When an algorithm was forced that can not do it.
     pub(crate) fn pin(&mut self, request: Request<'_>, flags: u8) -> Result<Box<Pinned>, Error> {
         let (asked, fabric) = (Asked::new(&request), &self.engine.fabric);
-        let (shape, _) = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes))?;
-        let plan = self.plans.find(&shape, asked)?;
+        let shape = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes));
+        let planned = shape.and_then(|(shape, _)| self.plans.find(&shape, asked));
+        let plan = planned.map_err(|error| named(self.name.as_ref(), error))?;
         let algorithm = plan.signature.algorithm | flags;
         let signature = Signature { algorithm, ..plan.signature };
         Ok(Box::new(Pinned { executor: plan.executor.twin(), signature }))
@@ -108,8 +117,14 @@ impl Lane {
     pub(crate) fn ready(&self) -> Result<(), Error> {
         match &self.failed {
             None => Ok(()),
-            Some(cause) => Err(Error::Aborted { cause: cause.clone() }),
+            Some(cause) => Err(self.named(Error::Aborted { cause: cause.clone() })),
         }
+    }
+
+    /// The error, with the communicator's name if it has one.
+    #[cold]
+    pub(crate) fn named(&self, error: Error) -> Error {
+        named(self.name.as_ref(), error)
     }
 
     /// A call is over.
@@ -127,6 +142,15 @@ impl Lane {
     pub(crate) fn fail(&mut self, error: Error) -> Error {
         self.engine.control.abort(&error);
         self.failed = Some(Arc::new(error.clone()));
-        error
+        self.named(error)
+    }
+}
+
+/// The error, with a name if there is one.
+#[cold]
+pub(crate) fn named(name: Option<&Arc<str>>, error: Error) -> Error {
+    match name {
+        Some(name) => error.named(name),
+        None => error,
     }
 }

@@ -80,8 +80,9 @@ impl Communicator {
     /// # Errors
     /// As for [`send`](Self::send), and [`Misuse::Bytes`] when `data` is no whole number of elements.
     pub fn send_bytes(&mut self, dtype: DType, data: &[u8], to: u32) -> Result<(), Error> {
-        whole("send", dtype, data.len())?;
-        self.lane().transfer(&mut [Item::send(dtype, data, Rank(to))], false)
+        whole("send", dtype, data.len()).map_err(|misuse| self.named(misuse.into()))?;
+        let made = self.lane().transfer(&mut [Item::send(dtype, data, Rank(to))], false);
+        made.map_err(|error| self.named(error))
     }
 
     /// As [`recv`](Self::recv), for callers that learn the element type at run time.
@@ -89,8 +90,9 @@ impl Communicator {
     /// # Errors
     /// As for [`send_bytes`](Self::send_bytes).
     pub fn recv_bytes(&mut self, dtype: DType, data: &mut [u8], from: u32) -> Result<(), Error> {
-        whole("recv", dtype, data.len())?;
-        self.lane().transfer(&mut [Item::recv(dtype, data, Rank(from))], false)
+        whole("recv", dtype, data.len()).map_err(|misuse| self.named(misuse.into()))?;
+        let made = self.lane().transfer(&mut [Item::recv(dtype, data, Rank(from))], false);
+        made.map_err(|error| self.named(error))
     }
 
     /// Makes the sends and receives that `fill` adds, all at once: each goes on as soon as its peer is ready, so that their
@@ -125,6 +127,6 @@ impl Communicator {
             None => lane.transfer(&mut group.items, true),
         };
         lane.mail.keep_spare(group.items);
-        made
+        made.map_err(|error| self.named(error))
     }
 }

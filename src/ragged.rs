@@ -299,13 +299,16 @@ impl Communicator {
         let registered = [self.is_registered(input), self.is_registered(output)];
         let key = Key { call, lengths: [input.len(), output.len()], registered, blocks };
         let found = self.ragged_plans.find(&key);
-        let layout = if found.is_none() { Some(lay(self)?) } else { None };
+        let layout = match found {
+            Some(_) => None,
+            None => Some(lay(self).map_err(|error| self.named(error))?),
+        };
         if call.collective == Collective::AllToAll {
             // Each rank knows its own lengths alone, so those of others may have changed where these have not.
             let mut words = std::mem::take(&mut self.ragged_plans.words);
             let agreed = self.compare_counts(blocks[0].counts, blocks[1].counts, &mut words);
             self.ragged_plans.words = words;
-            agreed?;
+            agreed.map_err(|error| self.named(error))?;
         }
         let place = match (found, layout) {
             (Some(place), _) => place,

@@ -272,6 +272,26 @@ pub enum Error {
         /// What to try, or empty.
         hint: String,
     },
+    /// More memory would be taken than the communicators of a process may have.
+    #[error(
+        "memory: {what}, more than SOHU_COLL_MAX_MEMORY={max} leaves; taken is {taken}; raise it, or drop communicators or buffers"
+    )]
+    Memory {
+        /// What it was for, and how much that is.
+        what: String,
+        /// What takes how much already.
+        taken: String,
+        /// The bound.
+        max: String,
+    },
+    /// What went wrong on a communicator that has a name.
+    #[error("{cause} (on communicator '{name}')")]
+    Named {
+        /// The communicator's name.
+        name: Arc<str>,
+        /// What went wrong.
+        cause: Arc<Error>,
+    },
     /// What drives the calls of a rank panicked.
     #[error("{rank} panicked in {during}: {what}; this is a bug there, and the communicator can not go on")]
     Panicked {
@@ -291,10 +311,26 @@ pub enum Error {
 }
 
 impl Error {
-    /// The first failure, where this one only follows from it.
+    /// The error without the name of its communicator: what to match on where communicators may have names.
+    pub fn unnamed(&self) -> &Error {
+        match self {
+            Error::Named { cause, .. } => cause.unnamed(),
+            other => other,
+        }
+    }
+
+    /// The same error, as one of a communicator of that name.
+    pub fn named(self, name: &Arc<str>) -> Error {
+        match self {
+            Error::Named { .. } => self,
+            other => Error::Named { name: name.clone(), cause: Arc::new(other) },
+        }
+    }
+
+    /// The first failure, where this one only follows from it, without the name of a communicator.
     pub fn root_cause(&self) -> &Error {
         match self {
-            Error::Aborted { cause } => cause.root_cause(),
+            Error::Aborted { cause } | Error::Named { cause, .. } => cause.root_cause(),
             other => other,
         }
     }
@@ -317,4 +353,25 @@ fn remedy(ours: &Signature, theirs: &Signature) -> &'static str {
         return "they planned it differently; are SOHU_COLL_ALGO and the processors the same for every rank";
     }
     "every rank must make the same calls in the same order"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_once_and_can_be_looked_through() {
+        let plain = Error::Refused("nobody came".into());
+        let name: Arc<str> = "tp".into();
+        let named = plain.clone().named(&name);
+        assert_eq!(named.to_string(), "start: nobody came (on communicator 'tp')");
+        assert_eq!(named.clone().named(&"other".into()), named);
+        assert_eq!((named.unnamed(), named.root_cause(), plain.unnamed()), (&plain, &plain, &plain));
+        let aborted = Error::Aborted { cause: Arc::new(plain.clone()) }.named(&name);
+        assert_eq!(
+            aborted.to_string(),
+            "the communicator is aborted: start: nobody came (on communicator 'tp')"
+        );
+        assert_eq!(aborted.root_cause(), &plain);
+    }
 }

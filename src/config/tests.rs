@@ -21,6 +21,8 @@ fn every_setting_is_read() {
         (ALGO, "ring"),
         (CPUS, "4,0-2"),
         (HEAP, "2G"),
+        (NAME, "tp"),
+        (MAX_MEMORY, "512M"),
         (REPRODUCIBLE, "1"),
         (PROXY, "1"),
         (LAUNCHED, "1"),
@@ -30,6 +32,7 @@ fn every_setting_is_read() {
     .unwrap();
     assert_eq!((config.rank, config.size), (Some(1), Some(4)));
     assert_eq!((config.reproducible, config.proxy), (Some(true), Some(true)));
+    assert_eq!((config.name.as_deref(), config.max_memory), (Some("tp"), Some(512 << 20)));
     assert_eq!(config.comm_id.as_deref(), Some("night run"));
     assert_eq!(config.timeout, Some(Duration::from_millis(500)));
     assert_eq!(config.transport, Some(TransportKind::Tcp));
@@ -68,6 +71,7 @@ fn bad_values_are_errors_with_variable_value_and_remedy() {
         (CPUS, "0-2,1", "twice"),
         (REPRODUCIBLE, "maybe", "neither 1 nor 0"),
         (HEAP, "much", "64M"),
+        (MAX_MEMORY, "all", "64M"),
         (HEAP, "99999999999T", "64M"),
         (HEAP, "G", "64M"),
         (SECRET_FD, "-3", "file descriptor"),

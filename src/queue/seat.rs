@@ -64,7 +64,13 @@ impl Seat {
         };
         let (rank, size) = (lane.rank, lane.size);
         let call = Signature { sequence: lane.sequence, ..pinned.signature };
-        let scratch = lane.engine.take_scratch(pinned.executor.bound().scratch_bytes);
+        let scratch = match lane.engine.take_scratch(pinned.executor.bound().scratch_bytes) {
+            Ok(scratch) => scratch,
+            Err(error) => {
+                let outcome = Outcome { owner, pinned: Some(pinned), error: lane.end(Err(error)).err() };
+                return Some(Finished { ticket, outcome });
+            }
+        };
         let ledger = self.ledger.take().unwrap_or_else(Ledger::new);
         let custody = Custody::new(owner, ledger, scratch, |owner| {
             let shape = terms.request(owner.buffers()).shape(rank, size, |_| false);

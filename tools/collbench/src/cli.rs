@@ -201,7 +201,8 @@ pub(crate) struct Flags {
     /// Leave this many first iterations out of the figures of single calls
     #[arg(short = 'K', long = "per_iter_skip", value_name = "N", default_value_t = 0)]
     pub(crate) skip: u32,
-    /// Show algorithm, protocol, predicted time, percentage of the physical limit, cache-line hand-over and state
+    /// Show algorithm, protocol, predicted time, percentage of the physical limit, cache-line hand-over and state, and at
+    /// the end what takes memory
     #[arg(long)]
     pub(crate) explain: bool,
     /// Draw time and bus bandwidth against size, with the limits of the machine, as a page of HTML

@@ -14,7 +14,7 @@ use crate::memory::Memory;
 use crate::pattern::{Pattern, Place};
 use crate::stats::{Stats, median};
 use crate::team::Team;
-use sohu_coll::{Communicator, Error};
+use sohu_coll::{Communicator, Error, MemoryUse};
 
 /// The least and the most timed calls where a budget decides, as the benchmark of the peers has them.
 pub(crate) const ITERATIONS: (u32, u32) = (4, 5000);
@@ -262,6 +262,11 @@ impl<'a> Bench<'a> {
     /// This rank's part of the bench lasts until here, where rank 0 gives the exit code; no rank leaves before.
     pub(crate) fn end(&mut self, code: u8) -> Result<u8, Error> {
         self.team.first_says(code)
+    }
+
+    /// What the measured communicator takes of rank 0's memory.
+    pub(crate) fn memory(&mut self) -> MemoryUse {
+        self.team.measured().memory()
     }
 
     fn handover(&mut self) -> Result<f64, Error> {

@@ -224,6 +224,9 @@ pub(crate) fn run(team: &mut Team, plan: &Plan<'_>) -> Result<u8, Failure> {
         }
         cycle = cycle.saturating_add(1);
     }
+    if let Some(printer) = printer.as_ref().filter(|_| flags.explain && !flags.common.jsonl) {
+        printer.say(&bench.memory().to_string());
+    }
     let slower = printer.map_or(Ok(false), |printer| printer.finish(wrong))?;
     let code = match slower {
         _ if wrong > 0 => WRONG,
@@ -365,6 +368,11 @@ impl<'a> Printer<'a> {
             );
         }
         print!("{}", format::header(self.columns));
+    }
+
+    /// Prints lines that are no rows.
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| text.lines().for_each(|line| println!("# {line}")));
     }
 
     /// Says that a round of a row is done, and shows the row that it completed.

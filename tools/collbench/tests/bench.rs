@@ -258,7 +258,7 @@ const COMPARED: [&str; 9] = ["all_to_all", "-b", "1K", "-e", "2K", "-f", "2", "-
 
 #[test]
 fn a_run_slower_than_its_baseline_exits_with_3_and_names_each_row() {
-    let flags = [&COMPARED[..], &QUICK].concat();
+    let flags = [&COMPARED[..], &["--ranks", "2", "-n", "24", "-w", "1", "--timeout", "60"]].concat();
     let before = Report::measured("faster", &flags, 1e-6);
     let compared = [&flags[..], &["--baseline", before.text(), "--fail-on", "10%"]].concat();
     let ended = bench(&compared);

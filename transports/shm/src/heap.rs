@@ -17,6 +17,8 @@ const PAGE: usize = 4096;
 pub struct Heap {
     fd: OwnedFd,
     map: Arc<Map>,
+    /// Bytes of the whole heap.
+    bytes: usize,
     /// Free runs of the heap: start in the segment -> length. Never adjacent to one another.
     free: Mutex<BTreeMap<usize, usize>>,
 }
@@ -25,7 +27,7 @@ impl Heap {
     pub(crate) fn new(fd: OwnedFd, layout: Layout, map: &Arc<Map>) -> Arc<Self> {
         let heap = layout.heap();
         let free = if heap.is_empty() { BTreeMap::new() } else { BTreeMap::from([(heap.start, heap.len())]) };
-        Arc::new(Self { fd, map: map.clone(), free: Mutex::new(free) })
+        Arc::new(Self { fd, map: map.clone(), bytes: heap.len(), free: Mutex::new(free) })
     }
 
     /// Takes `len` zeroed bytes, backed by memory.
@@ -49,6 +51,12 @@ impl Heap {
             free.insert(start + room, run - room);
         }
         Ok(HeapBytes { heap: self.clone(), start, len, room })
+    }
+
+    /// Bytes that are taken now.
+    pub fn taken(&self) -> usize {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bytes - free.values().sum::<usize>()
     }
 
     fn give_back(&self, start: usize, room: usize) {
@@ -119,9 +127,12 @@ mod tests {
         let c = heap.alloc(8192).expect("room");
         assert!(heap.alloc(1).is_err_and(|e| e.contains("at most 0 bytes")));
         a.fill(7);
+        assert_eq!(heap.taken(), 4 * 4096);
         drop(a);
         drop(c);
+        assert_eq!(heap.taken(), 4096);
         drop(b);
+        assert_eq!(heap.taken(), 0);
         let all = heap.alloc(4 * 4096).expect("the pieces joined");
         assert!(all.iter().all(|byte| *byte == 0));
     }

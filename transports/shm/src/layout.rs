@@ -85,6 +85,15 @@ impl Layout {
         self.heap().end
     }
 
+    /// Bytes of each part but the heap, which takes memory as it is used. So do the rings of pipes; here they count in full.
+    pub fn parts(&self) -> [(&'static str, usize); 5] {
+        let lines = self.lines(self.ranks) - self.lines(0);
+        let (staging, slots) = (self.staging_bytes, self.pipe_lines(0) - self.staging().end);
+        let pipes = self.heap().start - self.pipe_lines(0);
+        let control = self.heap().start - lines - staging - slots - pipes;
+        [("staging", staging), ("slots", slots), ("lines", lines), ("pipes", pipes), ("control", control)]
+    }
+
     /// Whether the segment is empty: never.
     pub fn is_empty(&self) -> bool {
         false
@@ -183,6 +192,7 @@ mod tests {
             assert!(
                 layout.pipe_ring(0).len().is_power_of_two() && layout.pipe_ring(0).len() >= PIPE_RING_MIN
             );
+            assert_eq!(layout.parts().iter().map(|part| part.1).sum::<usize>(), layout.heap().start);
             for at in [layout.credit(1), layout.lines(1), layout.staging().start, layout.heap().start] {
                 assert_eq!(at % LINE, 0);
             }

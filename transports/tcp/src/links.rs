@@ -162,6 +162,11 @@ impl TcpLinks {
         })
     }
 
+    /// Bytes of the queues of one of `size` ranks.
+    pub fn queue_bytes(size: u32) -> usize {
+        2 * (size as usize).saturating_sub(1) * QUEUE_BYTES
+    }
+
     /// Links over sockets that do not block, by purpose, in order of rank, `rank` itself left out.
     pub(crate) fn over(rank: Rank, sockets: Vec<[TcpStream; Purpose::ALL.len()]>) -> TcpLinks {
         let size = sockets.len() as u32 + 1;
