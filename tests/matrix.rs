@@ -7,6 +7,8 @@ mod groups;
 mod lives;
 #[path = "matrix/messages.rs"]
 mod messages;
+#[path = "matrix/names.rs"]
+mod names;
 #[path = "matrix/ragged.rs"]
 mod ragged;
 mod ranks;
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
             ("messages_reach_their_rank_in_any_order", messages::messages),
             ("splits_and_copies_have_the_ranks_they_should", groups::splits),
             ("threads_of_one_process_can_be_ranks", groups::threads),
+            ("errors_name_the_communicator_where_it_has_a_name", names::names),
+            ("memory_is_itemised_and_bounded", names::memory),
             ("started_calls_end_as_blocking_ones_do", || started::on_all("started")),
             ("started_calls_are_made_in_their_order_however_they_are_waited_for", || {
                 started::on_all("order")
@@ -77,6 +81,8 @@ fn main() -> ExitCode {
             ("typed", lives::play_typed),
             ("several", lives::play_several),
             ("split", groups::play_split),
+            ("names", names::play_names),
+            ("memory", names::play_memory),
             ("strict", strict::play_strict),
             ("ragged", ragged::play_ragged),
             ("messages", messages::play_messages),

@@ -39,7 +39,7 @@ fn draw<'a>(random: &mut Seeded, algorithm: &'a dyn Algorithm, job: Job, registe
 }
 
 fn registered(links: &ShmLinks, len: usize) -> HeapBytes {
-    links.alloc(len).expect("the heap has room")
+    links.heap().alloc(len).expect("the heap has room")
 }
 
 fn private(_: &ShmLinks, len: usize) -> Vec<u8> {

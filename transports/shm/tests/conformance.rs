@@ -10,8 +10,10 @@ type Boxed = Vec<Box<dyn Links>>;
 /// Links, and `len` bytes of the registered memory of each.
 fn lending(size: u32, staging_bytes: usize, len: usize) -> (Boxed, Vec<Memory>) {
     let links = join::links(size, staging_bytes, 1 << 20);
-    let memory =
-        links.iter().map(|link| Box::new(link.alloc(len).expect("the heap is empty")) as Memory).collect();
+    let memory = links
+        .iter()
+        .map(|link| Box::new(link.heap().alloc(len).expect("the heap is empty")) as Memory)
+        .collect();
     (links.into_iter().map(|links| Box::new(links) as Box<dyn Links>).collect(), memory)
 }
 

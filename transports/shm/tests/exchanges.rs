@@ -66,7 +66,7 @@ fn memory_that_was_posted_too_late_does_not_keep_ranks_from_meeting() {
     join::begin(&mut links);
     let sent = vec![3; LEN];
     assert_eq!(links[0].send(&[Rank(1)], View::from(&sent[..])), Ok(LEN));
-    let mut output = links[1].alloc(LEN).expect("the heap is empty");
+    let mut output = links[1].heap().alloc(LEN).expect("the heap is empty");
     let loan = Loan::Apart { input: &[], output: &mut output };
     scope(&Ledger::new(), loan, &mut [], |regions| {
         let span = regions.output.post(0..LEN).expect("an empty ledger has room");

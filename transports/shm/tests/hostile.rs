@@ -179,7 +179,7 @@ fn bytes_that_landed_where_nothing_was_posted_are_corrupt() {
 fn more_bytes_than_were_posted_can_not_land() {
     for (len, good) in [(0, false), (1, true), (4096, true), (4097, false), (u64::MAX, false)] {
         let (mut villain, mut victim) = Villain::new();
-        let mut output = victim.alloc(4096).expect("the heap is empty");
+        let mut output = victim.heap().alloc(4096).expect("the heap is empty");
         let ledger = Ledger::new();
         let loan = Loan::Apart { input: &[], output: &mut output };
         scope(&ledger, loan, &mut [], |regions| {
@@ -265,7 +265,7 @@ fn random_lines_never_crash_the_victim() {
     for seed in 0..3000 {
         let mut random = Seeded::new(seed);
         let (mut villain, mut victim) = Villain::new();
-        let mut output = victim.alloc(8192).expect("the heap is empty");
+        let mut output = victim.heap().alloc(8192).expect("the heap is empty");
         let ledger = Ledger::new();
         let loan = Loan::Shared { buffer: &mut output, input: 0..8192, output: 0..8192 };
         scope(&ledger, loan, &mut [], |regions| {

@@ -20,9 +20,9 @@ fn pattern(len: usize) -> Vec<u8> {
 fn with(size: u32, rank: usize, work: impl FnOnce(&mut [ShmLinks], &Regions<'_>, &Ledger)) {
     let mut links = join::links(size, 1 << 16, HEAP);
     join::begin(&mut links);
-    let mut input = links[rank].alloc(LEN).expect("the heap is empty");
+    let mut input = links[rank].heap().alloc(LEN).expect("the heap is empty");
     input.copy_from_slice(&pattern(LEN));
-    let mut output = links[rank].alloc(LEN).expect("the heap has room");
+    let mut output = links[rank].heap().alloc(LEN).expect("the heap has room");
     let ledger = Ledger::new();
     scope(&ledger, Loan::Apart { input: &input, output: &mut output }, &mut [], |regions| {
         work(&mut links, regions, &ledger);
@@ -165,8 +165,8 @@ fn memory_that_is_posted_late_takes_what_is_left() {
 fn memory_is_not_lent_to_a_peer_that_has_posted_for_the_same_bytes() {
     let mut links = join::links(2, 1 << 16, HEAP);
     join::begin(&mut links);
-    let input = links[0].alloc(LEN).expect("the heap is empty");
-    let mut output = links[1].alloc(LEN).expect("the heap is empty");
+    let input = links[0].heap().alloc(LEN).expect("the heap is empty");
+    let mut output = links[1].heap().alloc(LEN).expect("the heap is empty");
     let (lent, posted) = (Ledger::new(), Ledger::new());
     scope(&lent, Loan::Apart { input: &input, output: &mut [] }, &mut [], |ours| {
         scope(&posted, Loan::Apart { input: &[], output: &mut output }, &mut [], |theirs| {
@@ -224,7 +224,7 @@ fn a_loan_comes_back_to_a_lender_that_does_not_receive() {
         links[0].lend(&[Rank(1)], span).expect("registered memory can be lent");
         assert_eq!(take(&mut links[1], 0, LEN), pattern(LEN));
         // The line with the sink tells of the loan too, but nobody reads it.
-        let mut output = links[1].alloc(LEN).expect("the heap has room");
+        let mut output = links[1].heap().alloc(LEN).expect("the heap has room");
         scope(&Ledger::new(), Loan::Apart { input: &[], output: &mut output }, &mut [], |theirs| {
             let span = theirs.output.post(0..LEN).expect("an empty ledger has room");
             links[1].post(Rank(0), LEN as u64, span).expect("registered memory can be posted");
