@@ -109,12 +109,12 @@ pub(crate) fn play_memory(member: &mut Member) {
             assert!(error.contains(word), "{word}: {error}");
         }
         drop(buffer);
-        let buffer = comm.alloc::<u8>(40 << 20).expect("it came back");
+        let buffer = comm.alloc::<u8>(44 << 20).expect("it came back");
         // A second communicator finds no room while the buffer is there. Every rank is told, and the first one is as it was.
         let error = comm.duplicate().expect_err("there is no room").to_string();
         for word in [
             "a communicator of 4 ranks (staging 2 MiB, slots",
-            "registered 40 MiB",
+            "registered 44 MiB",
             "(on communicator 'tp/copy')",
         ] {
             assert!(error.contains(word), "{word}: {error}");
