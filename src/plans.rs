@@ -13,6 +13,7 @@ use sohu_coll_core::plan::{Extents, Job};
 use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The most shapes that are kept. An inference step makes a few dozen; beyond this the oldest goes.

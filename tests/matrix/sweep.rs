@@ -50,6 +50,7 @@ impl Set {
         };
         match name {
             "all" => set,
+            "wide" => Set { counts: &[0, 1, 4097, 70_001], ..set },
             "few" => Set { dtypes: &[I8, F16, F32, F64], ops: &[Sum, Avg], counts: &[0, 1, 7, 4097], ..set },
             "forced" => {
                 Set { dtypes: &[I8, Bf16, F32], ops: &[Sum, Avg], counts: &[0, 1, 7, 4097, 70_001], ..set }

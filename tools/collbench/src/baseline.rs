@@ -31,8 +31,15 @@ pub(crate) struct Conditions {
     // Older reports do not say.
     #[serde(default)]
     unalign: u32,
+    #[serde(default = "one")]
+    overlap: u32,
     #[serde(default)]
     traffic: String,
+}
+
+/// Calls in flight where a report does not say.
+fn one() -> u32 {
+    1
 }
 
 impl fmt::Display for Conditions {
@@ -43,6 +50,9 @@ impl fmt::Display for Conditions {
             "{} ranks over {}, {buffers} buffers, -m {}, -u {}",
             self.ranks, self.transport, self.aggregated_iterations, self.unalign
         )?;
+        if self.overlap > 1 {
+            write!(f, ", {} calls in flight", self.overlap)?;
+        }
         match &*self.traffic {
             "" => Ok(()),
             traffic => write!(f, ", {traffic}"),

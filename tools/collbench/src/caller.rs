@@ -5,9 +5,10 @@
 use crate::cli::Flags;
 use crate::geometry::Shape;
 use crate::measure::{ITERATIONS, Turn};
+use crate::overlap::{self, Flight, Wanted};
 use crate::pattern::{Pattern, Place};
 use crate::team::Team;
-use sohu_coll::{Blocks, Buffers, Error, ReduceOp, Request};
+use sohu_coll::{Blocks, Buffers, Error, ReduceOp, Request, Untyped};
 use std::time::Instant;
 
 /// How often the budget may be overrun before the loop is cut short: the estimate was made in other conditions.
@@ -40,6 +41,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) strict: bool,
     /// Bytes of the blocks of the input and the output, where they have lengths of their own.
     pub(crate) blocks: Option<[Vec<usize>; 2]>,
+    /// The calls that are in flight at once, where there are several.
+    pub(crate) flight: Option<Box<dyn Flight>>,
 }
 
 impl Caller<'_> {
@@ -56,6 +59,9 @@ impl Caller<'_> {
         if checks == 0 && flags.check > 0 {
             // Else it would be what other rows left, and numbers of another type can be slow ones of this type.
             pattern.fill(self.place, self.input, self.output);
+        }
+        if flags.overlap > 1 {
+            wrong += self.board(pattern, flags)?;
         }
         let count = self.warm_up(flags, turn)?;
         let mut iterations_us = self.single(count, flags, turn)?;
@@ -87,6 +93,34 @@ impl Caller<'_> {
             Place::InPlace => Buffers::InPlace(&mut *self.output),
         };
         self.team.calls(self.strict).run(Request { collective, dtype, op, root, buffers })
+    }
+
+    /// Plans the calls that are in flight at once, makes them once, and returns the number of wrong elements on all ranks.
+    fn board(&mut self, pattern: &Pattern, flags: &Flags) -> Result<u64, Error> {
+        let Shape { collective, dtype, op, root, .. } = self.shape;
+        let lengths = [self.input.len(), self.output.len()];
+        let fill = |input: &mut [u8], output: &mut [u8]| pattern.fill(self.place, input, output);
+        let wanted =
+            Wanted { place: self.place, lengths, count: flags.overlap, registered: flags.register == 1 };
+        let comm = self.team.calls(self.strict);
+        let mut flight = overlap::board(comm, Untyped { collective, dtype, op, root }, wanted, &fill)?;
+        flight.go(comm)?;
+        let mut wrong =
+            [if flags.check > 0 { flight.wrong(&|output| pattern.wrong(self.place, output)) } else { 0 }];
+        self.team.own().all_reduce_in_place(&mut wrong, ReduceOp::Sum)?;
+        self.flight = Some(flight);
+        Ok(wrong[0])
+    }
+
+    /// What is timed as one: so many calls, one after another or all in flight.
+    fn iteration(&mut self, flags: &Flags) -> Result<(), Error> {
+        if let Some(flight) = &mut self.flight {
+            return flight.go(self.team.calls(self.strict));
+        }
+        for _ in 0..flags.aggregate {
+            self.call()?;
+        }
+        Ok(())
     }
 
     /// Makes one call on known data; returns the number of wrong elements on all ranks.
@@ -123,7 +157,7 @@ impl Caller<'_> {
             Some(iterations) => Ok(turn.share(iterations)),
             None => {
                 let slowest = self.combine(mine, 3)?;
-                let iteration = (slowest + 1e-6) * f64::from(flags.aggregate);
+                let iteration = (slowest + 1e-6) * calls_of(flags);
                 let most = ITERATIONS.1.div_ceil(turn.rounds);
                 let least = if turn.rounds > 1 { LEAST_OF_ROUND } else { ITERATIONS.0 };
                 Ok(((budget(flags, turn) / iteration) as u32).clamp(least, most.max(least)))
@@ -140,10 +174,8 @@ impl Caller<'_> {
         for _ in 0..count {
             self.team.own().barrier()?;
             let start = Instant::now();
-            for _ in 0..flags.aggregate {
-                self.call()?;
-            }
-            times.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(flags.aggregate));
+            self.iteration(flags)?;
+            times.push(start.elapsed().as_secs_f64() * 1e6 / calls_of(flags));
             if most.is_finite() && times.len().is_multiple_of(LOOK_EVERY) {
                 let mut over = [u8::from(begin.elapsed().as_secs_f64() > most)];
                 self.team.own().broadcast_in_place(&mut over, 0)?;
@@ -159,16 +191,24 @@ impl Caller<'_> {
     /// Times `count` iterations back to back, or each call with a barrier after it; returns this rank's mean per call, in
     /// microseconds.
     fn bulk(&mut self, count: usize, flags: &Flags) -> Result<f64, Error> {
-        let calls = count as u64 * u64::from(flags.aggregate);
         self.team.own().barrier()?;
         let start = Instant::now();
-        for _ in 0..calls {
-            self.call()?;
-            if flags.blocking == 1 {
-                self.team.own().barrier()?;
+        if self.flight.is_some() {
+            for _ in 0..count {
+                self.iteration(flags)?;
+                if flags.blocking == 1 {
+                    self.team.own().barrier()?;
+                }
+            }
+        } else {
+            for _ in 0..count as u64 * u64::from(flags.aggregate) {
+                self.call()?;
+                if flags.blocking == 1 {
+                    self.team.own().barrier()?;
+                }
             }
         }
-        Ok(start.elapsed().as_secs_f64() * 1e6 / calls as f64)
+        Ok(start.elapsed().as_secs_f64() * 1e6 / (count as f64 * calls_of(flags)))
     }
 
     /// One figure of every rank, as `-a` combines them: 0 = rank 0's, 1 = the mean, 2 = the least, 3 = the greatest.
@@ -182,6 +222,11 @@ impl Caller<'_> {
         }
         Ok(figure[0])
     }
+}
+
+/// Calls of one iteration.
+fn calls_of(flags: &Flags) -> f64 {
+    f64::from(flags.aggregate) * f64::from(flags.overlap)
 }
 
 /// Seconds that each timed loop of one round fills.

@@ -177,6 +177,9 @@ pub(crate) struct Flags {
     /// Make this many calls per iteration; times are those of one call
     #[arg(short = 'm', long = "agg_iters", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) aggregate: u32,
+    /// Keep this many calls in flight: each iteration starts so many, and waits for all; times are those of one
+    #[arg(long, value_name = "K", default_value_t = 1, conflicts_with_all = ["aggregate", "unalign"], value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) overlap: u32,
     /// 1 = wait for all ranks after each call of the timed loop, in its time; 0 = call after call
     #[arg(short = 'z', long = "blocking", value_name = "0|1", value_parser = parse::blocking, default_value = "0")]
     pub(crate) blocking: u8,

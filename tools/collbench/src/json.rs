@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) warmup_iters: u32,
     pub(crate) iterations: u32,
     pub(crate) aggregated_iterations: u32,
+    /// How many calls were in flight at once.
+    pub(crate) overlap: u32,
     pub(crate) validation: u32,
     pub(crate) graph: u32,
     pub(crate) blocking_collectives: &'static str,

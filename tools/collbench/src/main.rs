@@ -16,8 +16,10 @@ mod json;
 mod limits;
 mod measure;
 mod memory;
+mod overlap;
 mod parse;
 mod pattern;
+mod printer;
 mod report;
 mod stats;
 mod sweep;
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(plan: &sweep::Plan<'_>, arguments: &[OsString]) -> Result<u8, Failure> {
-    let flags = plan.flags();
+    let flags = plan.flags;
     start(&flags.common, arguments, flags.reproducible, |team| sweep::run(team, plan))
 }
 

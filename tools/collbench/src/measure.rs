@@ -336,7 +336,8 @@ impl<'a> Bench<'a> {
         };
         let (input, output) = (input.first(given), output.first(got));
         let team = &mut *self.team;
-        Caller { team, shape, place, input, output, strict, blocks }.time(pattern, self.flags, turn)
+        Caller { team, shape, place, input, output, strict, blocks, flight: None }
+            .time(pattern, self.flags, turn)
     }
 
     fn explain(&mut self, shape: Shape, place: Place, strict: bool) -> Result<Explained, Error> {

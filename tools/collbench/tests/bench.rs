@@ -332,6 +332,20 @@ fn blocks_of_any_lengths_are_measured_and_right() {
 }
 
 #[test]
+fn several_calls_in_flight_are_measured_and_right() {
+    let flags = ["--ranks", "3", "-b", "12", "-e", "1M", "-f", "97", "-n", "2", "-w", "1", "--overlap", "4"];
+    for more in
+        [&["all_reduce"][..], &["all_gather", "-R", "1"], &["reduce", "--transport", "tcp", "-r", "2"]]
+    {
+        let ended = bench(&[more, &flags].concat());
+        let rows = rows(&ended);
+        assert_eq!(rows.len(), 3, "{}", text(&ended.stdout));
+        assert!(rows.iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+        assert!(text(&ended.stdout).contains("# 4 calls in flight at once"), "{}", text(&ended.stdout));
+    }
+}
+
+#[test]
 fn a_page_is_drawn_of_this_run_and_of_reports() {
     let (report, page) = (Report::path("drawn"), Report::path("page"));
     let flags =
