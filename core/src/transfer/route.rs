@@ -20,6 +20,10 @@ pub(super) const EAGER_BYTES: usize = 16 << 10;
 /// Messages of one pipe that may be without an answer: their answers fit the strand whatever the sender does meanwhile.
 const AHEAD_MAX: usize = STRAND_BYTES_MIN / RECORD_BYTES / 2;
 
+/// Pieces that move before it is the turn of other pipes: a rank that goes on taking as long as there is something would keep the
+/// next one waiting for what it has to give.
+const TURN: usize = 8;
+
 /// One pipe's part of a call.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -104,8 +108,10 @@ impl Route {
 
     /// Puts what there is room for.
     fn give(&mut self, items: &mut [Item<'_>], pipes: &mut dyn Pipes) -> Result<bool, LinkError> {
-        let mut moved = false;
-        while let Some(index) = self.moving {
+        let mut moved = 0;
+        while let Some(index) = self.moving
+            && moved < TURN
+        {
             let item = &mut items[index];
             let len = item.len();
             let Bytes::Out(bytes) = &item.bytes else { unreachable!("a send has bytes to give") };
@@ -129,7 +135,7 @@ impl Route {
             if put == 0 {
                 break;
             }
-            moved = true;
+            moved += 1;
             if item.state.begun {
                 item.state.at += put;
             } else {
@@ -138,7 +144,7 @@ impl Route {
                 self.ahead += 1;
             }
         }
-        Ok(moved)
+        Ok(moved > 0)
     }
 
     /// Puts the head of a message, and of its first bytes what fits with it.
@@ -158,8 +164,10 @@ impl Route {
 
     /// Answers, and takes what has come.
     fn get(&mut self, items: &mut [Item<'_>], pipes: &mut dyn Pipes) -> Result<bool, LinkError> {
-        let mut moved = self.answer(pipes)?;
-        while let Some(index) = self.moving {
+        let mut moved = usize::from(self.answer(pipes)?);
+        while let Some(index) = self.moving
+            && moved < TURN
+        {
             let item = &mut items[index];
             if !item.state.begun {
                 if self.due.is_some() {
@@ -169,7 +177,7 @@ impl Route {
                 let Some(head) = head else { break };
                 self.due = Some(item.look(head));
                 self.answer(pipes)?;
-                moved = true;
+                moved += 1;
             }
             let goal = item.goal();
             if item.state.at < goal {
@@ -184,14 +192,14 @@ impl Route {
                     break;
                 }
                 item.state.at += taken;
-                moved = true;
+                moved += 1;
             }
             if item.state.at == goal {
                 self.moving = item.state.next;
                 self.sequence = self.sequence.wrapping_add(1);
             }
         }
-        Ok(moved)
+        Ok(moved > 0)
     }
 
     /// Puts the answer that is due.
