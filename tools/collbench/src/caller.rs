@@ -78,6 +78,14 @@ impl Caller<'_> {
 
     fn call(&mut self) -> Result<(), Error> {
         let Shape { collective, dtype, op, root, .. } = self.shape;
+        if self.shape.is_ring() {
+            let comm = self.team.calls(self.strict);
+            let (rank, ranks) = (comm.rank(), comm.size());
+            let (next, last) = ((rank + 1) % ranks, (rank + ranks - 1) % ranks);
+            return comm.group(|group| {
+                group.send_bytes(dtype, &*self.input, next).recv_bytes(dtype, &mut *self.output, last);
+            });
+        }
         if let Some([gives, gets]) = &self.blocks {
             // What only moves needs no type: bytes go wherever buffers start, in the same time.
             let comm = self.team.calls(self.strict);

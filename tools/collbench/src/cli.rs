@@ -64,6 +64,9 @@ pub(crate) enum Task {
     /// Rank r ends with what every rank has for it, which may be more or less
     #[command(name = "alltoallv", aliases = ["alltoallv_perf", "all_to_all_v", "all-to-all-v"])]
     AllToAllV(RaggedFlags),
+    /// Rank r ends with what rank r-1 sends to it
+    #[command(name = "sendrecv", aliases = ["sendrecv_perf", "send_recv", "send-recv"])]
+    SendRecv(Flags),
     /// What the machine can do at best: copy and reduce bandwidth, hand-over of a cache line, wake of a sleeper
     #[command(name = "limits")]
     Limits(LimitFlags),
@@ -78,6 +81,8 @@ pub(crate) enum Work {
     Sweep(Collective, Box<Flags>),
     /// Measure the all-to-all whose blocks have lengths of their own.
     Ragged(Box<RaggedFlags>),
+    /// Measure messages from each rank to the next.
+    Ring(Box<Flags>),
     /// Measure the machine.
     Limits(Box<LimitFlags>),
     /// Draw what was measured.
@@ -97,6 +102,7 @@ impl Task {
             Self::Scatter(flags) => (Collective::Scatter, flags),
             Self::AllToAll(flags) => (Collective::AllToAll, flags),
             Self::AllToAllV(flags) => return Work::Ragged(Box::new(flags)),
+            Self::SendRecv(flags) => return Work::Ring(Box::new(flags)),
             Self::Limits(flags) => return Work::Limits(Box::new(flags)),
             Self::Report(flags) => return Work::Report(flags),
         };

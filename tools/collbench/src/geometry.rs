@@ -44,11 +44,17 @@ impl Shape {
         Self { collective, dtype, op, root, ranks, asked, count, traffic: None }
     }
 
-    /// An all-to-all of such blocks, for `asked` bytes a rank.
+    /// An all-to-all of such blocks, or a ring of messages, for `asked` bytes a rank.
     pub(crate) fn ragged(dtype: DType, ranks: u32, asked: u64, traffic: Traffic) -> Self {
-        let count = asked as usize / dtype.size() / ranks as usize;
+        let elements = asked as usize / dtype.size();
+        let count = if traffic.ring { elements } else { elements / ranks as usize };
         let call = (Collective::AllToAll, dtype, ReduceOp::Sum, 0);
         Self { count, traffic: Some(Box::leak(Box::new(traffic))), ..Self::new(call, ranks, asked) }
+    }
+
+    /// Whether it is messages round a ring.
+    pub(crate) fn is_ring(&self) -> bool {
+        self.traffic.is_some_and(|traffic| traffic.ring)
     }
 
     /// The forms that the call has.
@@ -137,6 +143,7 @@ impl Shape {
     pub(crate) fn busbw(&self, time_us: f64) -> f64 {
         let others = f64::from(self.ranks - 1);
         let factor = match self.collective {
+            _ if self.is_ring() => 1.0,
             Collective::AllReduce => 2.0 * others / f64::from(self.ranks),
             Collective::Broadcast | Collective::Reduce => 1.0,
             _ => others / f64::from(self.ranks),
@@ -247,6 +254,18 @@ mod tests {
             let shape = shape(collective, 4, 8_000);
             assert_eq!(shape.algbw(8.0), 1.0);
             assert_eq!(shape.busbw(8.0), factor);
+        }
+    }
+
+    #[test]
+    fn messages_round_the_ring_have_the_size_of_one_and_factor_1() {
+        for ranks in [1, 2, 5] {
+            let traffic = crate::traffic::Source::Ring.traffic(ranks, 4_002, 4);
+            let shape = Shape::ragged(DType::F32, ranks, 4_002, traffic);
+            assert_eq!((shape.bytes(), shape.count, shape.is_ring()), (4_000, 1_000, true));
+            assert_eq!(shape.apart_bytes(ranks - 1), [4_000, 4_000]);
+            assert_eq!((shape.algbw(4.0), shape.busbw(4.0)), (1.0, 1.0));
+            assert_eq!((shape.places(), shape.root_number()), (&[Place::Apart][..], -1));
         }
     }
 

@@ -335,6 +335,7 @@ pub(crate) fn line(row: &Row, origin: Origin<'_>) -> String {
 /// `allreduce`; `allreduce_i32` or `allreduce_bf16` for other types, and so on for other operations.
 fn short_name(row: &Row) -> String {
     let mut name = match row.shape.collective {
+        _ if row.shape.is_ring() => "sendrecv",
         _ if row.shape.traffic.is_some() => "alltoallv",
         Collective::AllReduce => "allreduce",
         Collective::AllGather => "allgather",

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         Work::Sweep(collective, flags) => {
             sweep::Plan::new(collective, &flags).and_then(|plan| measure(&plan, &arguments))
         }
+        Work::Ring(flags) => sweep::Plan::ring(&flags).and_then(|plan| measure(&plan, &arguments)),
         Work::Ragged(flags) => sweep::Plan::ragged(&flags).and_then(|plan| measure(&plan, &arguments)),
     };
     match done {

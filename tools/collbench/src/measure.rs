@@ -345,7 +345,8 @@ impl<'a> Bench<'a> {
         let Shape { collective, dtype, op, count, .. } = shape;
         if shape.traffic.is_some() {
             // There is one way to make such a call, and no figure for it.
-            let (algorithm, protocol) = ("one_shot".into(), "-".into());
+            let algorithm = if shape.is_ring() { "-" } else { "one_shot" };
+            let (algorithm, protocol) = (algorithm.into(), "-".into());
             return Ok(Explained { algorithm, protocol, predicted_us: f64::NAN });
         }
         let comm = self.team.calls(strict);

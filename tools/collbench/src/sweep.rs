@@ -118,6 +118,19 @@ impl<'a> Plan<'a> {
         Ok(Self { traffic: Some(source), ..Self::new(Collective::AllToAll, flags)? })
     }
 
+    /// The series of messages from each rank to the next.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub(crate) fn ring(flags: &'a Flags) -> Result<Self, Failure> {
+        if flags.common.algo.is_some() {
+            return Err(Failure::Usage(
+                "--algo makes no difference to sendrecv, which has no algorithm".into(),
+            ));
+        }
+        Ok(Self { traffic: Some(Source::Ring), ..Self::new(Collective::AllToAll, flags)? })
+    }
+
     /// In how many rounds each row is measured.
     pub(crate) fn rounds(&self) -> u32 {
         let flags = self.flags;
@@ -130,6 +143,7 @@ impl<'a> Plan<'a> {
     /// What nccl-tests calls the program.
     pub(crate) fn program(&self) -> String {
         match self.collective {
+            _ if self.traffic == Some(Source::Ring) => "sendrecv_perf".into(),
             _ if self.traffic.is_some() => "alltoallv_perf".into(),
             Collective::AllToAll => "alltoall_perf".into(),
             other => format!("{other}_perf"),

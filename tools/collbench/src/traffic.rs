@@ -17,6 +17,8 @@ pub(crate) enum Source {
     Spread(Spread, u64),
     /// Read from a file. The numbers are weights; or bytes, if `exact`.
     Matrix { name: String, weights: Vec<Vec<f64>>, exact: bool },
+    /// All to the next rank: what is made by sends and receives.
+    Ring,
 }
 
 /// A rule by which what a rank gives is shared out.
@@ -97,6 +99,7 @@ impl fmt::Display for Source {
             Self::Spread(Spread::Distance(part), _) => write!(f, "distance:{part}"),
             Self::Matrix { name, exact: false, .. } => write!(f, "weights of {name}"),
             Self::Matrix { name, exact: true, .. } => write!(f, "bytes of {name}"),
+            Self::Ring => f.write_str("each rank to the next"),
         }
     }
 }
@@ -142,6 +145,10 @@ impl Source {
         let ranks = ranks as usize;
         let elements = asked / element as u64;
         let gives = match self {
+            Self::Ring => {
+                let give = |from, to| if to == (from + 1) % ranks { elements as usize } else { 0 };
+                (0..ranks).map(|from| (0..ranks).map(|to| give(from, to)).collect()).collect()
+            }
             Self::Spread(spread, seed) => {
                 (0..ranks).map(|from| shares(&spread.weights(ranks, from, *seed), elements)).collect()
             }
@@ -161,7 +168,7 @@ impl Source {
                 rows.iter().map(counts).collect()
             }
         };
-        Traffic::new(gives, element)
+        Traffic { ring: *self == Self::Ring, ..Traffic::new(gives, element) }
     }
 }
 
@@ -234,6 +241,8 @@ pub(crate) struct Traffic {
     gets: Vec<Vec<usize>>,
     /// Bytes of one element.
     element: usize,
+    /// Whether it goes round a ring, by sends and receives.
+    pub(crate) ring: bool,
 }
 
 impl Traffic {
@@ -244,7 +253,7 @@ impl Traffic {
     pub(crate) fn new(gives: Vec<Vec<usize>>, element: usize) -> Self {
         assert!(gives.iter().all(|row| row.len() == gives.len()), "a matrix is square");
         let gets = (0..gives.len()).map(|to| gives.iter().map(|row| row[to]).collect()).collect();
-        Self { gives, gets, element }
+        Self { gives, gets, element, ring: false }
     }
 
     /// Bytes that `rank` gives each rank.

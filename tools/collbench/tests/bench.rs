@@ -346,6 +346,26 @@ fn several_calls_in_flight_are_measured_and_right() {
 }
 
 #[test]
+fn messages_are_right_from_each_rank_to_the_next() {
+    for case in [
+        &["sendrecv", "--ranks", "3"][..],
+        &["sendrecv_perf", "--ranks", "2", "-R", "1", "-d", "half"],
+        &["sendrecv", "--ranks", "1"],
+        &["sendrecv", "--ranks", "4", "--transport", "tcp", "-u", "1", "-d", "double"],
+    ] {
+        let ended = bench(&[case, &["-b", "8", "-e", "200K", "-f", "25000", "-n", "3", "-w", "1"]].concat());
+        assert!(ended.status.success(), "{}", text(&ended.stderr));
+        let rows = rows(&ended);
+        assert_eq!(rows.len(), 2, "{}", text(&ended.stdout));
+        for row in &rows {
+            assert_eq!(wrong(row), ["0", "N/A"], "{}", text(&ended.stdout));
+            assert_eq!(row[6], row[7], "busbw is algbw: {}", text(&ended.stdout));
+        }
+        assert!(text(&ended.stdout).contains("# Collective test concluded: sendrecv_perf\n"));
+    }
+}
+
+#[test]
 fn a_page_is_drawn_of_this_run_and_of_reports() {
     let (report, page) = (Report::path("drawn"), Report::path("page"));
     let flags =

@@ -8,7 +8,9 @@ fn parse(line: &str) -> Result<Task, clap::Error> {
 fn sweep(line: &str) -> (Collective, Box<Flags>) {
     match parse(line).expect(line).work() {
         Work::Sweep(collective, flags) => (collective, flags),
-        Work::Limits(_) | Work::Report(_) | Work::Ragged(_) => panic!("{line} is no collective"),
+        Work::Limits(_) | Work::Report(_) | Work::Ragged(_) | Work::Ring(_) => {
+            panic!("{line} is no collective")
+        }
     }
 }
 
@@ -98,6 +100,14 @@ fn the_all_to_all_with_blocks_of_any_lengths_has_a_spread_or_a_matrix() {
 }
 
 #[test]
+fn messages_have_the_flags_of_any_collective() {
+    for line in ["sendrecv_perf -b 8", "sohu-collbench sendrecv -b 8", "sohu-collbench sendrecv_perf -b 8"] {
+        let Work::Ring(flags) = parse(line).expect(line).work() else { panic!("{line}") };
+        assert_eq!(flags.min, 8);
+    }
+}
+
+#[test]
 fn the_flags_that_readme_explains_are_there() {
     use clap::CommandFactory;
     let command = Cli::command();
@@ -122,7 +132,7 @@ fn the_flags_that_readme_explains_are_there() {
 fn what_is_not_known_exits_with_2_and_a_suggestion() {
     for (line, why) in [
         ("sohu-collbench all_redcue", "all_reduce"),
-        ("sendrecv_perf -b 8", "unrecognized subcommand 'sendrecv_perf'"),
+        ("hypercube_perf -b 8", "unrecognized subcommand 'hypercube_perf'"),
         ("sohu-collbench all_reduce --rank 2", "--ranks"),
         ("sohu-collbench all_reduce -d flaot", "did you mean float?"),
         ("sohu-collbench all_reduce -o summ", "did you mean sum?"),

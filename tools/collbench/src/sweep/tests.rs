@@ -5,7 +5,9 @@ use clap::Parser;
 fn flags(line: &str) -> (Collective, Box<Flags>) {
     match Cli::try_parse_from(line.split_whitespace()).expect(line).task.work() {
         Work::Sweep(collective, flags) => (collective, flags),
-        Work::Limits(_) | Work::Report(_) | Work::Ragged(_) => unreachable!("the line names a collective"),
+        Work::Limits(_) | Work::Report(_) | Work::Ragged(_) | Work::Ring(_) => {
+            unreachable!("the line names a collective")
+        }
     }
 }
 
