@@ -304,10 +304,10 @@ pub(crate) struct Origin<'a> {
     pub(crate) rep: u32,
 }
 
-/// The out-of-place half of a row as one line, with the keys, order and digits of the benchmark that measures other
-/// libraries. `pp_ns` is the hand-over; -1 where there is none.
+/// The out-of-place half of a row as one line (of a broadcast, which other libraries make in one buffer, the other half),
+/// with the keys, order and digits of the benchmark that measures them. `pp_ns` is the hand-over; -1 where there is none.
 pub(crate) fn line(row: &Row, origin: Origin<'_>) -> String {
-    let half = &row.halves[0];
+    let half = &row.halves[usize::from(row.shape.collective == Collective::Broadcast)];
     let stats = Stats::of(&half.iterations_us);
     let (bytes, ranks) = (row.shape.bytes(), row.shape.ranks);
     let handover = if half.handover_ns.is_nan() { -1.0 } else { half.handover_ns };

@@ -113,6 +113,16 @@ fn a_line_has_the_keys_of_the_peers_benchmark() {
 }
 
 #[test]
+fn a_line_of_a_broadcast_is_of_the_one_buffer_that_others_have() {
+    let mut row = row(60.0);
+    row.halves[1].bulk_us = 7.0;
+    let origin = Origin { peer: "sohu", mode: "shm", rep: 3 };
+    assert!(line(&row, origin).contains("\"bulk_us\":2.500"));
+    row.shape.collective = Collective::Broadcast;
+    assert!(line(&row, origin).contains("\"bulk_us\":7.000"));
+}
+
+#[test]
 fn lines_name_other_types_and_operations() {
     let mut row = row(60.0);
     row.shape.dtype = DType::Bf16;
