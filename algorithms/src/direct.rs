@@ -83,8 +83,8 @@ impl Algorithm for OneShot {
     }
 }
 
-/// Block `s * size + d` is what rank s has for rank d. The pairs go round, so that no rank is everybody's
-/// first peer.
+/// Spread out: block `s * size + d` is what rank s has for rank d, and the pairs go round, so that no rank is everybody's
+/// first peer. All sends are outstanding at once, as far as the links have room.
 fn all_to_all(p: &mut Writer) {
     let (own, size) = (p.rank().0, p.size());
     for peer in others(p) {

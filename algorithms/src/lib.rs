@@ -13,6 +13,7 @@
 //! | [`double_tree`] | two binary trees | large vectors to or from one rank of many |
 //! | [`binomial`] | binomial trees | reduce, gather and scatter of tiny blocks by many ranks |
 //! | [`bruck`] | Bruck's all-to-all | tiny blocks of many ranks |
+//! | [`pairwise`] | pairwise exchange | all-to-all with few sends outstanding, of very many ranks |
 
 pub mod binomial;
 pub mod bruck;
@@ -21,6 +22,7 @@ pub mod double_tree;
 pub mod golden;
 pub mod halving_doubling;
 mod pairing;
+pub mod pairwise;
 pub mod recursive_doubling;
 pub mod ring;
 pub mod tuner;
@@ -31,6 +33,7 @@ pub use direct::{OneShot, TwoShot};
 pub use double_tree::DoubleTree;
 pub use golden::{golden_files, golden_text};
 pub use halving_doubling::HalvingDoubling;
+pub use pairwise::Pairwise;
 pub use recursive_doubling::RecursiveDoubling;
 pub use ring::Ring;
 pub use tuner::{Candidate, Choice, Machine, Tuner};
@@ -41,7 +44,17 @@ use sohu_coll_core::plan::{Algorithm, Writer, input, output};
 /// Every algorithm there is. The index is the algorithm's number in a call's signature, so new ones
 /// go to the end.
 pub fn all() -> &'static [&'static dyn Algorithm] {
-    &[&OneShot, &TwoShot, &Ring, &RecursiveDoubling, &Binomial, &Bruck, &DoubleTree, &HalvingDoubling]
+    &[
+        &OneShot,
+        &TwoShot,
+        &Ring,
+        &RecursiveDoubling,
+        &Binomial,
+        &Bruck,
+        &DoubleTree,
+        &HalvingDoubling,
+        &Pairwise,
+    ]
 }
 
 /// The algorithm that users call `name`.

@@ -273,7 +273,7 @@ fn what_can_not_do_the_job_comes_last_and_says_so() {
     let (fit, rest) = candidates.split_at(3);
     assert!(fit.iter().all(|c| c.choice.predicted_us.is_finite()), "{fit:?}");
     let names: Vec<_> = rest.iter().map(|c| c.choice.algorithm).collect();
-    assert_eq!(names, ["two_shot", "binomial", "bruck", "double_tree", "halving_doubling"]);
+    assert_eq!(names, ["two_shot", "binomial", "bruck", "double_tree", "halving_doubling", "pairwise"]);
     for last in rest {
         assert_eq!(last.choice.predicted_us, f64::INFINITY);
         assert_eq!(last.why_not.as_deref(), Some("does not do all_gather on 4 ranks"));
@@ -303,7 +303,7 @@ fn a_name_that_does_not_fit_is_refused_with_those_that_do() {
         ),
         ("two_shot", Collective::ReduceScatter, "one_shot, ring, recursive_doubling"),
         ("", Collective::Broadcast, "one_shot, two_shot, ring, recursive_doubling, double_tree"),
-        ("ring", Collective::AllToAll, "one_shot, bruck"),
+        ("ring", Collective::AllToAll, "one_shot, bruck, pairwise"),
     ] {
         let job = Job::new(collective, 4);
         let fitting = tuner.choose_among(&job, 64, false, |other| other == name).unwrap_err();

@@ -424,6 +424,9 @@ fn rooted(algorithm: &str, job: &Job, block: f64) -> Work {
     }
 }
 
+/// Partners that a rank exchanges with at a time, at most: the executor works on 64 passes, a send and a receive for each.
+const PAIRS: f64 = 32.0;
+
 /// Every rank has a block of `block` bytes for every other one.
 fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
     let peers = f64::from(size - 1);
@@ -448,6 +451,7 @@ fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
                 ..Work::default()
             }
         }
+        // Spread out: every rank sends to the one after it first; pairwise: it takes in turn what it sends.
         _ => Work {
             rounds: 1.0,
             writes: peers,
@@ -457,7 +461,7 @@ fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
             staged: peers * block,
             sent: peers * block,
             moved: peers * block,
-            streams: peers,
+            streams: if algorithm == "pairwise" { peers.min(PAIRS) } else { peers },
             ..Work::default()
         },
     }
