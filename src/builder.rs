@@ -7,7 +7,8 @@ use crate::connect::Fabric;
 use crate::drive::Manners;
 use crate::lane;
 use crate::memory::Account;
-use crate::plans::Plans;
+use crate::plans::{Plans, Settings};
+use crate::tuning::Tuning;
 use crate::wish::Wish;
 use crate::{discover, launch};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -15,6 +16,7 @@ use sohu_coll_algorithms::tuner::{Machine, Tuner};
 use sohu_coll_core::{Error, Misuse, Rank};
 use sohu_coll_mem::doorbell::Patience;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,6 +58,7 @@ pub struct Builder {
     timeout: Option<Duration>,
     transport: Option<TransportKind>,
     algorithm: Option<String>,
+    tuning_file: Option<PathBuf>,
     heap_bytes: Option<usize>,
     reproducible: Option<bool>,
     proxy: Option<bool>,
@@ -97,11 +100,21 @@ impl Builder {
     }
 
     /// Which algorithms may be chosen, in the grammar of `NCCL_ALGO`: the name of one (`one_shot`, `two_shot`, `ring`,
-    /// `recursive_doubling`, `binomial`, `bruck`, `double_tree`, `halving_doubling`), several with commas between
+    /// `recursive_doubling`, `binomial`, `bruck`, `double_tree`, `halving_doubling`, `pairwise`), several with commas between
     /// them, or all but some (`^ring`); for all collectives, or for one (`all_reduce:ring;broadcast:^ring`). A call that
     /// none of them does is refused.
     pub fn algorithm(mut self, wish: &str) -> Self {
         self.algorithm = Some(wish.into());
+        self
+    }
+
+    /// A tuning file: a table that says which algorithm does which calls, where [`algorithm`](Self::algorithm) and
+    /// [`reproducible`](Self::reproducible) allow it; the tuner chooses where no line fits. A line is, for example,
+    /// `all_reduce 2..=4 0..64K float private one_shot slice=32K`: the collective, the ranks, the bytes of `count` elements, the element
+    /// type, `registered` or `private`, the algorithm, and settings. `*` stands for any, `#` begins a comment, and the first line that
+    /// fits decides. Must say the same on every rank: ranks that choose differently are told so by a mismatch.
+    pub fn tuning_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tuning_file = Some(path.into());
         self
     }
 
@@ -180,6 +193,7 @@ impl Builder {
         self.timeout = self.timeout.or(config.timeout);
         self.transport = self.transport.or(config.transport);
         self.algorithm = self.algorithm.or(config.algorithm);
+        self.tuning_file = self.tuning_file.or(config.tuning_file);
         self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
         self.reproducible = self.reproducible.or(config.reproducible);
         self.proxy = self.proxy.or(config.proxy);
@@ -230,18 +244,15 @@ impl Builder {
             let reason = format!("ranks of a job of {size} are 0..{size}");
             return Err(Misuse::Setting { name: "rank".into(), value: rank.to_string(), reason }.into());
         }
-        let id = match self.id {
-            Some(id) => id,
+        let id = match &self.id {
+            Some(id) => id.clone(),
             None if size == 1 => UniqueId::new(),
             None => return Err(missing("id", "the job's unique id is not known")),
         };
         if let Some(cpus) = &self.cpus {
             pin(rank, cpus)?;
         }
-        let wish = self.algorithm.as_deref().map(Wish::parse).transpose().map_err(|reason| {
-            let value = self.algorithm.clone().unwrap_or_default();
-            Error::from(Misuse::Setting { name: "SOHU_COLL_ALGO".into(), value, reason })
-        })?;
+        let settings = self.settings()?;
         let deadline = Instant::now() + timeout;
         let facts = HostFacts::of_this_process();
         let mut mesh = bootstrap::join(Place { rank, size }, &id, timeout, facts)?;
@@ -270,10 +281,29 @@ impl Builder {
             TransportKind::Tcp => Machine::tcp(size, cores.len() as u32),
         };
         let rank = Rank(rank);
-        let plans = Plans::new(rank, size, Tuner::new(machine), wish, self.reproducible.unwrap_or(false));
+        let plans = Plans::new(rank, size, Tuner::new(machine), settings);
         let patience = Patience::new(spins, YIELDS);
         let manners = Manners { patience, mates };
         Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, manners, account))
+    }
+}
+
+impl Builder {
+    /// How algorithms are chosen.
+    fn settings(&self) -> Result<Settings, Error> {
+        let wrong = |name: &'static str, value: String| {
+            move |reason| Error::from(Misuse::Setting { name: name.into(), value, reason })
+        };
+        let text = self.algorithm.clone().unwrap_or_default();
+        let wish = self.algorithm.as_deref().map(Wish::parse).transpose();
+        let path = self.tuning_file.as_deref();
+        let named = path.map(|path| path.display().to_string()).unwrap_or_default();
+        let tuning = path.map(Tuning::read).transpose();
+        Ok(Settings {
+            wish: wish.map_err(wrong("SOHU_COLL_ALGO", text))?,
+            tuning: tuning.map_err(wrong("SOHU_COLL_TUNING_FILE", named))?,
+            reproducible: self.reproducible.unwrap_or(false),
+        })
     }
 }
 

@@ -1,13 +1,15 @@
 //! The typed calls: one method for each collective, out of place and in place. All end in [`Communicator::run`].
 
 use crate::communicator::Communicator;
+use crate::operation::Operation;
 use crate::request::{Buffers, Request};
 #[cfg(doc)]
 use sohu_coll_core::Misuse;
 use sohu_coll_core::{Collective, DType, Element, Error, ReduceOp, Signature};
 
 impl Communicator {
-    /// `output` becomes the reduction of all ranks' `input`, on every rank.
+    /// `output` becomes the reduction of all ranks' `input`, on every rank. `op` is a [`ReduceOp`], a
+    /// [`PreMulSum`](crate::PreMulSum), or a [`&UserOp`](crate::UserOp), as in every call that reduces.
     ///
     /// # Errors
     /// [`Misuse::Length`] when the buffers differ in length; else as described at [`Communicator`].
@@ -16,9 +18,9 @@ impl Communicator {
         &mut self,
         input: &[T],
         output: &mut [T],
-        op: ReduceOp,
+        op: impl Operation<T>,
     ) -> Result<(), Error> {
-        self.apart(Collective::AllReduce, input, output, op, 0)
+        op.make(self, Request::apart(Collective::AllReduce, input, output, 0))
     }
 
     /// `data` becomes the reduction of all ranks' `data`, on every rank.
@@ -26,8 +28,12 @@ impl Communicator {
     /// # Errors
     /// As described at [`Communicator`].
     #[inline]
-    pub fn all_reduce_in_place<T: Element>(&mut self, data: &mut [T], op: ReduceOp) -> Result<(), Error> {
-        self.in_place(Collective::AllReduce, data, op, 0)
+    pub fn all_reduce_in_place<T: Element>(
+        &mut self,
+        data: &mut [T],
+        op: impl Operation<T>,
+    ) -> Result<(), Error> {
+        op.make(self, Request::in_place(Collective::AllReduce, data, 0))
     }
 
     /// `output` becomes block `rank` of the reduction of all ranks' `input`, which has `size` blocks of
@@ -39,17 +45,21 @@ impl Communicator {
         &mut self,
         input: &[T],
         output: &mut [T],
-        op: ReduceOp,
+        op: impl Operation<T>,
     ) -> Result<(), Error> {
-        self.apart(Collective::ReduceScatter, input, output, op, 0)
+        op.make(self, Request::apart(Collective::ReduceScatter, input, output, 0))
     }
 
     /// Block `rank` of `data` becomes that block of the reduction of all ranks' `data`; the others stay.
     ///
     /// # Errors
     /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
-    pub fn reduce_scatter_in_place<T: Element>(&mut self, data: &mut [T], op: ReduceOp) -> Result<(), Error> {
-        self.in_place(Collective::ReduceScatter, data, op, 0)
+    pub fn reduce_scatter_in_place<T: Element>(
+        &mut self,
+        data: &mut [T],
+        op: impl Operation<T>,
+    ) -> Result<(), Error> {
+        op.make(self, Request::in_place(Collective::ReduceScatter, data, 0))
     }
 
     /// `output` becomes all ranks' `input`, in rank order.
@@ -57,7 +67,7 @@ impl Communicator {
     /// # Errors
     /// [`Misuse::Length`] when `output` is not `size` times as long; else as described at [`Communicator`].
     pub fn all_gather<T: Element>(&mut self, input: &[T], output: &mut [T]) -> Result<(), Error> {
-        self.apart(Collective::AllGather, input, output, ReduceOp::Sum, 0)
+        self.apart(Collective::AllGather, input, output, 0)
     }
 
     /// Every block of `data` becomes the block of its rank; this rank gives block `rank`.
@@ -65,7 +75,7 @@ impl Communicator {
     /// # Errors
     /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
     pub fn all_gather_in_place<T: Element>(&mut self, data: &mut [T]) -> Result<(), Error> {
-        self.in_place(Collective::AllGather, data, ReduceOp::Sum, 0)
+        self.in_place(Collective::AllGather, data, 0)
     }
 
     /// `output` becomes the root's `input`, on every rank. Other ranks' `input` is not looked at, and may be empty.
@@ -73,7 +83,7 @@ impl Communicator {
     /// # Errors
     /// [`Misuse::Root`] when there is no such rank; else as described at [`Communicator`].
     pub fn broadcast<T: Element>(&mut self, input: &[T], output: &mut [T], root: u32) -> Result<(), Error> {
-        self.apart(Collective::Broadcast, input, output, ReduceOp::Sum, root)
+        self.apart(Collective::Broadcast, input, output, root)
     }
 
     /// `data` becomes the root's `data`, on every rank.
@@ -81,7 +91,7 @@ impl Communicator {
     /// # Errors
     /// [`Misuse::Root`] when there is no such rank; else as described at [`Communicator`].
     pub fn broadcast_in_place<T: Element>(&mut self, data: &mut [T], root: u32) -> Result<(), Error> {
-        self.in_place(Collective::Broadcast, data, ReduceOp::Sum, root)
+        self.in_place(Collective::Broadcast, data, root)
     }
 
     /// The root's `output` becomes the reduction of all ranks' `input`. Other ranks' `output` is not looked at, and may
@@ -94,10 +104,10 @@ impl Communicator {
         &mut self,
         input: &[T],
         output: &mut [T],
-        op: ReduceOp,
+        op: impl Operation<T>,
         root: u32,
     ) -> Result<(), Error> {
-        self.apart(Collective::Reduce, input, output, op, root)
+        op.make(self, Request::apart(Collective::Reduce, input, output, root))
     }
 
     /// The root's `data` becomes the reduction of all ranks' `data`; that of other ranks stays.
@@ -107,10 +117,10 @@ impl Communicator {
     pub fn reduce_in_place<T: Element>(
         &mut self,
         data: &mut [T],
-        op: ReduceOp,
+        op: impl Operation<T>,
         root: u32,
     ) -> Result<(), Error> {
-        self.in_place(Collective::Reduce, data, op, root)
+        op.make(self, Request::in_place(Collective::Reduce, data, root))
     }
 
     /// The root's `output` becomes all ranks' `input`, in rank order. Other ranks' `output` is not looked at, and may be
@@ -120,7 +130,7 @@ impl Communicator {
     /// [`Misuse::Length`] when the root's output is not `size` times as long as its input, [`Misuse::Root`] when there
     /// is no such rank; else as described at [`Communicator`].
     pub fn gather<T: Element>(&mut self, input: &[T], output: &mut [T], root: u32) -> Result<(), Error> {
-        self.apart(Collective::Gather, input, output, ReduceOp::Sum, root)
+        self.apart(Collective::Gather, input, output, root)
     }
 
     /// Every block of the root's `data` becomes the block of its rank. The root gives block `root` of its `data`, any
@@ -129,7 +139,7 @@ impl Communicator {
     /// # Errors
     /// As for [`gather`](Self::gather).
     pub fn gather_in_place<T: Element>(&mut self, data: &mut [T], root: u32) -> Result<(), Error> {
-        self.in_place(Collective::Gather, data, ReduceOp::Sum, root)
+        self.in_place(Collective::Gather, data, root)
     }
 
     /// `output` becomes block `rank` of the root's `input`. Other ranks' `input` is not looked at, and may be empty.
@@ -138,7 +148,7 @@ impl Communicator {
     /// [`Misuse::Length`] when the root's input is not `size` times as long as its output, [`Misuse::Root`] when there
     /// is no such rank; else as described at [`Communicator`].
     pub fn scatter<T: Element>(&mut self, input: &[T], output: &mut [T], root: u32) -> Result<(), Error> {
-        self.apart(Collective::Scatter, input, output, ReduceOp::Sum, root)
+        self.apart(Collective::Scatter, input, output, root)
     }
 
     /// `data`, which is one block, becomes block `rank` of the root's `data`, which stays.
@@ -146,7 +156,7 @@ impl Communicator {
     /// # Errors
     /// As for [`scatter`](Self::scatter).
     pub fn scatter_in_place<T: Element>(&mut self, data: &mut [T], root: u32) -> Result<(), Error> {
-        self.in_place(Collective::Scatter, data, ReduceOp::Sum, root)
+        self.in_place(Collective::Scatter, data, root)
     }
 
     /// Block `s` of `output` becomes block `rank` of rank s's `input`. There is a block for each rank.
@@ -155,7 +165,7 @@ impl Communicator {
     /// [`Misuse::Length`] when the buffers differ in length or are no `size` equal blocks; else as described at
     /// [`Communicator`].
     pub fn all_to_all<T: Element>(&mut self, input: &[T], output: &mut [T]) -> Result<(), Error> {
-        self.apart(Collective::AllToAll, input, output, ReduceOp::Sum, 0)
+        self.apart(Collective::AllToAll, input, output, 0)
     }
 
     /// Block `s` of `data` becomes block `rank` of rank s's `data`.
@@ -163,7 +173,7 @@ impl Communicator {
     /// # Errors
     /// [`Misuse::Length`] when `data` is no `size` equal blocks; else as described at [`Communicator`].
     pub fn all_to_all_in_place<T: Element>(&mut self, data: &mut [T]) -> Result<(), Error> {
-        self.in_place(Collective::AllToAll, data, ReduceOp::Sum, 0)
+        self.in_place(Collective::AllToAll, data, 0)
     }
 
     /// Returns when every rank has called it.
@@ -187,13 +197,9 @@ impl Communicator {
         collective: Collective,
         input: &[T],
         output: &mut [T],
-        op: ReduceOp,
         root: u32,
     ) -> Result<(), Error> {
-        let input = bytemuck::cast_slice(input);
-        let output = bytemuck::cast_slice_mut(output);
-        let buffers = Buffers::Apart { input, output };
-        self.run(Request { collective, dtype: T::DTYPE, op, root, buffers })
+        self.run(Request::apart(collective, input, output, root))
     }
 
     #[inline]
@@ -201,10 +207,26 @@ impl Communicator {
         &mut self,
         collective: Collective,
         data: &mut [T],
-        op: ReduceOp,
         root: u32,
     ) -> Result<(), Error> {
+        self.run(Request::in_place(collective, data, root))
+    }
+}
+
+impl<'a> Request<'a> {
+    /// A call on two buffers; its operation is put in where it has one.
+    #[inline]
+    fn apart<T: Element>(collective: Collective, input: &'a [T], output: &'a mut [T], root: u32) -> Self {
+        let input = bytemuck::cast_slice(input);
+        let output = bytemuck::cast_slice_mut(output);
+        let buffers = Buffers::Apart { input, output };
+        Self { collective, dtype: T::DTYPE, op: ReduceOp::Sum, root, buffers }
+    }
+
+    /// As [`apart`](Self::apart), on one buffer.
+    #[inline]
+    fn in_place<T: Element>(collective: Collective, data: &'a mut [T], root: u32) -> Self {
         let buffers = Buffers::InPlace(bytemuck::cast_slice_mut(data));
-        self.run(Request { collective, dtype: T::DTYPE, op, root, buffers })
+        Self { collective, dtype: T::DTYPE, op: ReduceOp::Sum, root, buffers }
     }
 }

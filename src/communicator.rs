@@ -11,13 +11,14 @@ use crate::lane::{self, Lane};
 use crate::mail::Mail;
 use crate::memory::{Account, MemoryUse};
 use crate::others;
-use crate::plans::{Plans, Shape};
+use crate::plans::{Forced, Plans, Shape};
 use crate::proxy::Proxy;
 use crate::queue::Queue;
 use crate::ragged;
 use crate::request::Request;
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::link::LEND_MIN;
+use sohu_coll_core::operation::{Operand, Tag};
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 use std::sync::Arc;
@@ -142,6 +143,20 @@ impl Communicator {
         self.lane().run(request, 0)
     }
 
+    /// Makes a call whose operation is not complete by its name.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub(crate) fn run_with(
+        &mut self,
+        request: Request<'_>,
+        op: ReduceOp,
+        tag: Tag,
+        operand: Operand,
+    ) -> Result<(), Error> {
+        self.lane().run_with(Request { op, ..request }, tag, operand)
+    }
+
     /// Makes a call that was planned for this once.
     pub(crate) fn make(
         &mut self,
@@ -150,6 +165,11 @@ impl Communicator {
         loan: Loan<'_>,
     ) -> Result<(), Error> {
         self.lane().make(executor, call, loan)
+    }
+
+    /// Has an algorithm chosen for the calls from now on, or none. Returns what was forced before.
+    pub(crate) fn force(&mut self, forced: Option<Forced>) -> Option<Forced> {
+        self.lane().plans.force(forced)
     }
 
     /// Whether bytes lie in memory of [`alloc`](Self::alloc).
@@ -247,6 +267,7 @@ impl Communicator {
             in_place,
             input_registered: lends,
             output_registered: lends,
+            tag: Tag::default(),
         };
         let explained = match &self.lane {
             Some(lane) => Explanation::of(&lane.plans, &shape, self.size),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Once;
 use std::time::Duration;
@@ -25,6 +25,7 @@ const SECRET_FILE: &str = "SOHU_COLL_SECRET_FILE";
 const TIMEOUT: &str = "SOHU_COLL_TIMEOUT";
 const TRANSPORT: &str = "SOHU_COLL_TRANSPORT";
 const ALGO: &str = "SOHU_COLL_ALGO";
+const TUNING_FILE: &str = "SOHU_COLL_TUNING_FILE";
 const CPUS: &str = "SOHU_COLL_CPUS";
 const HEAP: &str = "SOHU_COLL_HEAP";
 const NAME: &str = "SOHU_COLL_NAME";
@@ -35,7 +36,7 @@ const LAUNCHED: &str = "SOHU_COLL_LAUNCHED";
 
 const PREFIX: &str = "SOHU_COLL_";
 /// Every variable of ours.
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     RANK,
     WORLD_SIZE,
     COMM_ID,
@@ -44,6 +45,7 @@ const OURS: [&str; 15] = [
     TIMEOUT,
     TRANSPORT,
     ALGO,
+    TUNING_FILE,
     CPUS,
     HEAP,
     NAME,
@@ -102,6 +104,8 @@ pub(crate) struct Config {
     pub(crate) transport: Option<TransportKind>,
     /// `SOHU_COLL_ALGO`; whether there is such an algorithm depends on the call.
     pub(crate) algorithm: Option<String>,
+    /// `SOHU_COLL_TUNING_FILE`: a table of choices, read when the communicator is built.
+    pub(crate) tuning_file: Option<PathBuf>,
     /// `SOHU_COLL_CPUS`: the processors the ranks of this host are to run on, in the order of the ranks.
     pub(crate) cpus: Option<Vec<u32>>,
     /// `SOHU_COLL_HEAP`: address space of a rank's registered memory, in bytes.
@@ -176,6 +180,7 @@ impl Config {
                 TIMEOUT => config.timeout = Some(parse_duration(&value).map_err(bad)?),
                 TRANSPORT => config.transport = Some(transport(&value).map_err(bad)?),
                 ALGO => config.algorithm = Some(value),
+                TUNING_FILE => config.tuning_file = Some(value.into()),
                 CPUS => config.cpus = Some(cpus(&value).map_err(bad)?),
                 HEAP => config.heap_bytes = Some(bytes(&value).map_err(bad)?),
                 NAME => config.name = Some(value),

@@ -429,6 +429,10 @@ impl Driver<'_> {
                 }
                 Error::PeerLost { peer, how: "closed its link", during: work.during(self.links) }
             }
+            LinkError::Panicked { operation, text } => {
+                let what = format!("user operation {operation:?}: {text}; outputs may be written in part");
+                Error::Panicked { rank, during: self.call.to_string(), what }
+            }
             LinkError::System { peer, call, errno } => {
                 Error::System { call: format!("{call} on the link to {peer}"), errno, hint: String::new() }
             }

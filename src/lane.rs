@@ -5,10 +5,11 @@
 
 use crate::engine::Engine;
 use crate::mail::Mail;
-use crate::plans::{Asked, Plans};
+use crate::plans::{Asked, Plans, Shape};
 use crate::request::Request;
 use sohu_coll_core::exec::Executor;
-use sohu_coll_core::{Error, Rank, Signature};
+use sohu_coll_core::operation::{Operand, Tag};
+use sohu_coll_core::{Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 use std::sync::Arc;
 
@@ -75,6 +76,38 @@ impl Lane {
         let algorithm = plan.signature.algorithm | flags;
         let call = Signature { sequence: self.sequence, algorithm, ..plan.signature };
         let made = self.engine.make(&mut plan.executor, call, loan);
+        self.end(made)
+    }
+
+    /// Makes a call whose operation is not complete by its name.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub(crate) fn run_with(&mut self, request: Request<'_>, tag: Tag, operand: Operand) -> Result<(), Error> {
+        let (op, asked) = (request.op, Asked::new(&request).with_operand(tag));
+        let fabric = &self.engine.fabric;
+        let recalled = self.plans.recall(&asked).is_some_and(|plan| plan.fits(&request.buffers, fabric));
+        let (plan, loan) = if recalled && self.failed.is_none() {
+            let plan = self.plans.recall(&asked).expect("it was recalled");
+            let loan = plan.loan(request.buffers);
+            (plan, loan)
+        } else {
+            let request = Request { op: ReduceOp::Sum, ..request };
+            let shape = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes));
+            let (shape, loan) = shape.map_err(|error| self.named(error))?;
+            let op = if shape.collective.reduces() { op } else { ReduceOp::Sum };
+            let (count, max) = (shape.count as u64, Signature::USER_COUNT_MAX);
+            if op == ReduceOp::User && count > max {
+                return Err(self.named(Misuse::Count { call: shape.collective.name(), count, max }.into()));
+            }
+            self.ready()?;
+            let plan = self.plans.find(&Shape { op, tag, ..shape }, asked);
+            (plan.map_err(|error| named(self.name.as_ref(), error))?, loan)
+        };
+        let call = Signature { sequence: self.sequence, ..plan.signature };
+        plan.executor.fold_with(operand);
+        let made = self.engine.make(&mut plan.executor, call, loan);
+        plan.executor.fold_with(Operand::None);
         self.end(made)
     }
 

@@ -38,6 +38,7 @@ pub mod limits;
 mod mail;
 mod memory;
 mod messages;
+mod operation;
 mod others;
 mod owned;
 mod pending;
@@ -49,6 +50,8 @@ mod ragged;
 mod request;
 mod start;
 mod ticket;
+mod tuning;
+mod using;
 mod wish;
 
 pub use bootstrap::UniqueId;
@@ -60,6 +63,7 @@ pub use explain::{Candidate, Explanation};
 pub use half::{bf16, f16};
 pub use memory::MemoryUse;
 pub use messages::Group;
+pub use operation::{Operation, PreMulSum, UserOp};
 pub use owned::Owned;
 pub use pending::{Failed, Pending, Waited};
 pub use persistent::Persistent;
@@ -67,6 +71,7 @@ pub use ragged::Blocks;
 pub use request::{Buffers, Request};
 pub use sohu_coll_core::element::{E4m3, E5m2};
 pub use sohu_coll_core::{
-    Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature, Transfer, Way,
+    Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Scalar, Signature, Transfer, Way,
 };
 pub use start::Untyped;
+pub use using::Using;

@@ -2,18 +2,21 @@
 
 use crate::connect::Fabric;
 use crate::request::{Buffers, Request};
+use crate::tuning::{Sought, Tuning};
 use crate::wish::Wish;
 use sohu_coll_algorithms as algorithms;
 use sohu_coll_algorithms::tuner::{Choice, Tuner};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::LEND_MIN;
+use sohu_coll_core::operation::Tag;
 use sohu_coll_core::plan::fuse::{Room, fuse_for};
-use sohu_coll_core::plan::{Extents, Job};
-use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
+use sohu_coll_core::plan::{Extents, Job, Pass, Program, Source, input, output};
+use sohu_coll_core::{ChannelId, Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::panic::Location;
 use std::sync::Arc;
 
 /// The most shapes that are kept. An inference step makes a few dozen; beyond this the oldest goes.
@@ -37,6 +40,8 @@ pub(crate) struct Shape {
     pub(crate) in_place: bool,
     pub(crate) input_registered: bool,
     pub(crate) output_registered: bool,
+    /// Which user operation it is; none, where `op` is no such.
+    pub(crate) tag: Tag,
 }
 
 /// A request but for its addresses, in words that compare fast. Requests that ask for the same are checked once.
@@ -55,12 +60,26 @@ impl Asked {
             Buffers::InPlace(buffer) => [kinds | 1 << 24, 0, buffer.len() as u64],
         })
     }
+
+    /// The same with an operand: what no request without one asks for.
+    pub(crate) fn with_operand(self, tag: Tag) -> Self {
+        let Self([kinds, input, output]) = self;
+        let tag = u64::from(tag.bits());
+        // Buffers are shorter than 2^48 bytes.
+        Self([kinds | 1 << 25, input | tag << 48, output | (tag >> 16) << 48])
+    }
 }
 
 impl Shape {
     /// The job without its bytes.
     pub(crate) fn job(&self, size: u32) -> Job {
         Job { root: self.root, in_place: self.in_place, ..Job::new(self.collective, size) }
+    }
+
+    /// What a tuning file looks at.
+    fn sought(&self, size: u32) -> Sought {
+        let (collective, bytes, dtype) = (self.collective, self.bytes(), self.dtype);
+        Sought { collective, size, bytes, dtype, registered: self.registered() }
     }
 
     /// Bytes of `count` elements.
@@ -82,6 +101,27 @@ impl Shape {
     }
 }
 
+/// An algorithm that is to do the calls, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Forced(pub(crate) u8);
+
+impl Forced {
+    fn name(self) -> &'static str {
+        algorithms::all()[usize::from(self.0)].name()
+    }
+}
+
+/// How the algorithm of a call is chosen.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// What may be chosen.
+    pub(crate) wish: Option<Wish>,
+    /// What is chosen before the tuner is asked.
+    pub(crate) tuning: Option<Tuning>,
+    /// Whether only algorithms may be chosen whose results do not depend on the choice.
+    pub(crate) reproducible: bool,
+}
+
 /// One planned call.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -94,6 +134,7 @@ pub(crate) struct Plan {
     holds: [bool; 2],
     /// In place: which bytes of the buffer are the input, and which the output.
     shared: [Range<usize>; 2],
+    forced: Option<Forced>,
     pub(crate) executor: Executor,
     /// The call's signature, but for its sequence.
     pub(crate) signature: Signature,
@@ -133,29 +174,35 @@ pub(crate) struct Plans {
     rank: Rank,
     size: u32,
     tuner: Tuner,
-    wish: Option<Wish>,
-    /// Whether only algorithms may be chosen whose results do not depend on the choice.
-    reproducible: bool,
+    settings: Settings,
+    forced: Option<Forced>,
     plans: Vec<Plan>,
-    places: HashMap<Shape, usize>,
+    places: HashMap<(Shape, Option<Forced>), usize>,
     /// Places of the last few shapes, the latest first.
     recent: [usize; RECENT],
     oldest: usize,
 }
 
 impl Plans {
-    pub(crate) fn new(rank: Rank, size: u32, tuner: Tuner, wish: Option<Wish>, reproducible: bool) -> Self {
+    pub(crate) fn new(rank: Rank, size: u32, tuner: Tuner, settings: Settings) -> Self {
         Self {
             rank,
             size,
             tuner,
-            wish,
-            reproducible,
+            settings,
+            forced: None,
             plans: Vec::new(),
             places: HashMap::new(),
             recent: [0; RECENT],
             oldest: 0,
         }
+    }
+
+    /// Has an algorithm chosen for the calls from now on, or none. Returns what was forced before.
+    pub(crate) fn force(&mut self, forced: Option<Forced>) -> Option<Forced> {
+        // What is recent was planned otherwise; what becomes recent from now on was planned so.
+        self.recent = [usize::MAX; RECENT];
+        core::mem::replace(&mut self.forced, forced)
     }
 
     pub(crate) fn tuner(&self) -> &Tuner {
@@ -169,19 +216,36 @@ impl Plans {
     pub(crate) fn choose(&self, shape: &Shape) -> Result<Choice, Error> {
         let job = shape.job(self.size);
         let bytes = shape.bytes();
-        let in_order = self.reproducible && shape.collective.reduces();
-        if self.wish.is_none() && !in_order {
-            return Ok(self.tuner.choose(&job, bytes, shape.registered()));
-        }
-        let may = |name: &str| {
-            let wished = self.wish.as_ref().is_none_or(|wish| wish.allows(shape.collective, name));
-            wished && (!in_order || algorithms::by_name(name).is_some_and(|a| a.folds_in_rank_order()))
+        // What is scaled goes through staging, wherever it lies.
+        let registered = shape.registered() && shape.op != ReduceOp::PreMulSum;
+        let ordered = shape.op == ReduceOp::User && !shape.tag.is_commutative();
+        let in_order = (self.settings.reproducible || ordered) && shape.collective.reduces();
+        let Settings { wish, tuning, .. } = &self.settings;
+        let keeps_order =
+            |name: &str| !in_order || algorithms::by_name(name).is_some_and(|a| a.folds_in_rank_order());
+        let among = |may: &dyn Fn(&str) -> bool, told: &dyn Fn() -> String| {
+            let chosen =
+                self.tuner.choose_among(&job, bytes, registered, |name| may(name) && keeps_order(name));
+            chosen.map_err(|fitting| {
+                let (call, size, known) = (shape.collective.name(), self.size, fitting.join(", "));
+                Error::from(Misuse::Algorithm { call, algorithm: told(), size, known })
+            })
         };
-        self.tuner.choose_among(&job, bytes, shape.registered(), may).map_err(|fitting| {
-            let algorithm = self.wish.as_ref().map_or_else(String::new, |wish| wish.text().into());
-            let (call, size) = (shape.collective.name(), self.size);
-            Misuse::Algorithm { call, algorithm, size, known: fitting.join(", ") }.into()
-        })
+        if let Some(forced) = self.forced {
+            return among(&|name| name == forced.name(), &|| forced.name().into());
+        }
+        let wished = |name: &str| wish.as_ref().is_none_or(|wish| wish.allows(shape.collective, name));
+        let may = |name: &str| wished(name) && keeps_order(name);
+        if let Some(tuning) = tuning
+            && let Some(line) = tuning.find(&shape.sought(self.size), may)
+        {
+            let choice = among(&|name| name == line.algorithm, &|| tuning.tell(line))?;
+            return Ok(Choice { slice: line.slice.unwrap_or(choice.slice), ..choice });
+        }
+        if wish.is_none() && !in_order {
+            return Ok(self.tuner.choose(&job, bytes, registered));
+        }
+        among(&wished, &|| wish.as_ref().map_or_else(String::new, |wish| wish.text().into()))
     }
 
     /// The plan for a request that was made before, if it is one of the last few. A few in turn are what inference
@@ -205,7 +269,7 @@ impl Plans {
     }
 
     fn look_up(&mut self, shape: &Shape) -> Result<usize, Error> {
-        let place = match self.places.get(shape) {
+        let place = match self.places.get(&(*shape, self.forced)) {
             Some(place) => *place,
             None => self.add(shape)?,
         };
@@ -225,11 +289,12 @@ impl Plans {
         } else {
             let place = self.oldest;
             self.oldest = (self.oldest + 1) % PLANS_MAX;
-            self.places.remove(&self.plans[place].shape);
+            let old = &self.plans[place];
+            self.places.remove(&(old.shape, old.forced));
             self.plans[place] = plan;
             place
         };
-        self.places.insert(*shape, place);
+        self.places.insert((*shape, self.forced), place);
         Ok(place)
     }
 
@@ -251,7 +316,13 @@ impl Plans {
             input_registered: shape.input_registered,
             output_registered: shape.output_registered,
         };
-        let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);
+        let fused = |room| {
+            let mut passes = fuse_for(&program, room);
+            if shape.op == ReduceOp::PreMulSum && passes.passes.is_empty() {
+                passes.passes.push(scale_alone(&program));
+            }
+            Bound::new(&program, &passes, &extents, &binding)
+        };
         // A lent chunk needs no room on its link, so any chunk fits; of what is copied only a slice is sure to.
         let bound = Some(fused(Room::Chunk)).filter(Bound::lends_all);
         let bound = bound.unwrap_or_else(|| fused(Room::Slice));
@@ -263,6 +334,7 @@ impl Plans {
             lends: shape.longest(self.size) >= LEND_MIN,
             holds: shape.collective.held(self.size, shape.root == self.rank).map(|blocks| blocks > 0),
             shared: shape.job(self.size).sharing(self.rank).map(bytes),
+            forced: self.forced,
             executor: Executor::new(Arc::new(bound)),
             signature: Signature {
                 collective: shape.collective,
@@ -270,9 +342,28 @@ impl Plans {
                 op: shape.op,
                 algorithm: number | if shape.registered() { Signature::REGISTERED } else { 0 },
                 root: shape.root,
-                count: shape.count as u64,
+                count: match shape.op {
+                    ReduceOp::User => Signature::count_for(shape.count as u64, shape.tag),
+                    _ => shape.count as u64,
+                },
                 sequence: 0,
             },
         })
+    }
+}
+
+/// What there is to do in place for a rank without peers, whose input is its output but for the scalar.
+fn scale_alone(program: &Program) -> Pass {
+    let [from, into] = [input(0, program.chunks), output(0, program.chunks)];
+    Pass {
+        sources: vec![Source::Local(from)],
+        into: Some(into),
+        to: Vec::new(),
+        extent: into,
+        channel: ChannelId::default(),
+        finishes: false,
+        after: Vec::new(),
+        steps: Vec::new(),
+        written_at: Location::caller(),
     }
 }

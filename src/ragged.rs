@@ -6,6 +6,7 @@
 pub(crate) mod plans;
 
 use crate::communicator::Communicator;
+use crate::request::incomplete;
 use plans::{Key, Layout, Words};
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
@@ -124,6 +125,9 @@ impl Communicator {
         op: ReduceOp,
     ) -> Result<(), Error> {
         const CALL: &str = "reduce_scatter_v";
+        if op.is_open() {
+            return Err(incomplete(CALL, op));
+        }
         let call = self.ragged_call::<T>(Collective::ReduceScatter, op, 0, agreed(counts));
         let (given, got) = (input.len(), output.len());
         self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {

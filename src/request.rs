@@ -2,6 +2,7 @@
 
 use crate::plans::Shape;
 use sohu_coll_core::link::LEND_MIN;
+use sohu_coll_core::operation::Tag;
 use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 use std::ops::Range;
@@ -28,7 +29,8 @@ pub struct Request<'a> {
     pub collective: Collective,
     /// Element type.
     pub dtype: DType,
-    /// Reduction; ignored where the collective does not reduce.
+    /// Reduction; ignored where the collective does not reduce. One that is complete by its name: see
+    /// [`Communicator::run_scaled`](crate::Communicator::run_scaled) for the other.
     pub op: ReduceOp,
     /// The root; ignored where there is none.
     pub root: u32,
@@ -53,6 +55,9 @@ impl<'a> Request<'a> {
         }
         let held = collective.held(size, root == rank.0).map(|blocks| blocks as usize);
         let op = if collective.reduces() { op } else { ReduceOp::Sum };
+        if op.is_open() {
+            return Err(incomplete(collective.name(), op));
+        }
         let root = Rank(if collective.rooted() { root } else { 0 });
         let shape = |block: usize, in_place, input: &[u8], output: &[u8]| {
             // By what the root holds, so that all ranks say the same.
@@ -67,7 +72,8 @@ impl<'a> Request<'a> {
             };
             let input_registered = lends && is_registered(given);
             let output_registered = lends && is_registered(got);
-            Shape { collective, dtype, op, root, count, in_place, input_registered, output_registered }
+            let tag = Tag::default();
+            Shape { collective, dtype, op, root, count, in_place, input_registered, output_registered, tag }
         };
         match buffers {
             Buffers::Apart { input, output } => {
@@ -101,6 +107,16 @@ impl<'a> Request<'a> {
             }
         }
     }
+}
+
+/// The error of an operation that was given by its name alone, and takes more.
+#[cold]
+pub(crate) fn incomplete(call: &'static str, op: ReduceOp) -> Error {
+    let reason = match op {
+        ReduceOp::PreMulSum => "needs a scalar: give PreMulSum(scalar), or call run_scaled",
+        _ => "needs a function: give a UserOp",
+    };
+    Misuse::Operation { call, operation: op.name().into(), reason: reason.into() }.into()
 }
 
 /// Whether `bytes` are a whole number of elements that one call can carry.

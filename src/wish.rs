@@ -75,7 +75,11 @@ fn plain(name: &str) -> String {
     name.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect()
 }
 
-fn collective(name: &str) -> Result<Collective, String> {
+/// The collective of a name.
+///
+/// # Errors
+/// Says what there is.
+pub(crate) fn collective(name: &str) -> Result<Collective, String> {
     let found = Collective::ALL.into_iter().find(|collective| plain(collective.name()) == plain(name));
     found.ok_or_else(|| {
         let known = Collective::ALL.map(Collective::name).join(", ");
@@ -83,7 +87,11 @@ fn collective(name: &str) -> Result<Collective, String> {
     })
 }
 
-fn algorithm(name: &str) -> Result<&'static str, String> {
+/// The algorithm of a name, as it is written.
+///
+/// # Errors
+/// Says what there is.
+pub(crate) fn algorithm(name: &str) -> Result<&'static str, String> {
     let found = algorithms::all().iter().map(|a| a.name()).find(|known| plain(known) == plain(name));
     found.ok_or_else(|| format!("names {name:?}, which is no algorithm; there are {}", known()))
 }

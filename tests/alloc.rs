@@ -4,10 +4,11 @@
 mod ranks;
 
 use ranks::{Group, Member, Post, TRANSPORTS};
-use sohu_coll::{Blocks, Communicator, Error, ReduceOp};
+use sohu_coll::{Blocks, Communicator, Error, PreMulSum, ReduceOp, UserOp};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 /// Counts the calling thread's allocations. Calls are driven by the thread that makes them, and no other is there.
 struct Counting;
@@ -88,8 +89,12 @@ fn second_call(role: &str, size: u32) {
 /// A call to make again and again: with which communicator, from where, to where.
 type Call = (&'static str, fn(&mut Communicator, &[f32], &mut [f32]) -> Result<(), Error>);
 
+/// An operation of the test's own.
+static ADDED: LazyLock<UserOp<f32>> =
+    LazyLock::new(|| UserOp::new("added", |a, b| a + b).expect("a good name"));
+
 /// Collectives, in both forms, those with blocks of any lengths, and messages round the ring, as a group and alone.
-const CALLS: [Call; 13] = [
+const CALLS: [Call; 16] = [
     ("group", |comm, input, output| {
         let (rank, size) = (comm.rank(), comm.size());
         comm.group(|group| {
@@ -137,6 +142,11 @@ const CALLS: [Call; 13] = [
         let own = counts[comm.rank() as usize];
         let sum = counts.iter().sum();
         comm.reduce_scatter_v(&input[..sum], &mut output[..own], &counts[..size], ReduceOp::Sum)
+    }),
+    ("all_reduce, scaled", |comm, input, output| comm.all_reduce(input, output, PreMulSum(0.5))),
+    ("all_reduce, by a function", |comm, input, output| comm.all_reduce(input, output, &*ADDED)),
+    ("reduce_scatter_in_place, by a function", |comm, _, output| {
+        comm.reduce_scatter_in_place(output, &*ADDED)
     }),
 ];
 

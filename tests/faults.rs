@@ -3,6 +3,8 @@
 
 #[path = "faults/calls.rs"]
 mod calls;
+#[path = "faults/choices.rs"]
+mod choices;
 #[path = "faults/deaths.rs"]
 mod deaths;
 #[path = "faults/job.rs"]
@@ -11,6 +13,8 @@ mod job;
 mod letter;
 #[path = "faults/messages.rs"]
 mod messages;
+#[path = "faults/operations.rs"]
+mod operations;
 #[path = "faults/pending.rs"]
 mod pending;
 mod ranks;
@@ -34,6 +38,14 @@ fn main() -> ExitCode {
             ("a_mismatch_names_both_calls_to_all_before_anything_is_written", calls::mismatches),
             ("a_call_that_makes_no_sense_leaves_the_communicator_usable", calls::misuse),
             ("one_rank_s_misuse_ends_nothing", calls::misuse_of_one),
+            ("ranks_that_choose_differently_are_told_before_anything_is_written", choices::mismatches),
+            (
+                "an_algorithm_that_there_is_not_or_that_can_not_leaves_the_communicator_usable",
+                choices::misuse,
+            ),
+            ("a_tuning_file_decides_and_a_bad_one_is_told_with_its_place", choices::files),
+            ("ranks_with_different_user_operations_are_told_both_names", operations::mismatches),
+            ("a_function_that_panics_is_named_to_all_with_its_rank", operations::panics),
             ("a_rank_that_leaves_is_named_to_those_that_call", calls::leaves),
             ("a_rank_that_leaves_after_the_last_call_hurts_nobody", calls::leaves_last),
             ("a_rank_killed_before_a_call_is_named_by_all_within_a_second", deaths::before),

@@ -9,6 +9,8 @@ mod lives;
 mod messages;
 #[path = "matrix/names.rs"]
 mod names;
+#[path = "matrix/operations.rs"]
+mod operations;
 #[path = "matrix/ragged.rs"]
 mod ragged;
 mod ranks;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Every algorithm there is.
-const ALGORITHMS: [&str; 8] = [
+const ALGORITHMS: [&str; 9] = [
     "one_shot",
     "two_shot",
     "ring",
@@ -33,6 +35,7 @@ const ALGORITHMS: [&str; 8] = [
     "bruck",
     "double_tree",
     "halving_doubling",
+    "pairwise",
 ];
 /// How long one call may take: the machine may be busy with other tests.
 const TIMEOUT_MS: u64 = 60_000;
@@ -58,6 +61,8 @@ fn main() -> ExitCode {
             }),
             ("typed_calls_are_right_for_every_element_type", lives::typed_calls),
             ("several_communicators_of_a_process_do_not_meet", lives::several_communicators),
+            ("user_operations_fold_in_the_order_of_the_ranks", operations::ordered),
+            ("commutative_user_operations_are_right_with_every_algorithm", operations::commutative),
             ("reproducible_results_do_not_depend_on_cuts", strict::strict_results),
             ("blocks_of_any_length_end_where_they_should", ragged::ragged_calls),
             ("messages_reach_their_rank_in_any_order", messages::messages),
@@ -88,6 +93,7 @@ fn main() -> ExitCode {
             ("strict", strict::play_strict),
             ("ragged", ragged::play_ragged),
             ("messages", messages::play_messages),
+            ("operations", operations::play),
             ("cycles", lives::play_cycles),
             ("started", started::play_started),
             ("order", started::play_order),
@@ -127,8 +133,8 @@ fn every_combination(size: u32) {
     // Each size costs most where many ranks take turns on few cores; five ranks have the rest of the sizes.
     let (set, sizes) = if [4, 8].contains(&size) { ("wide", 4) } else { ("all", 8) };
     for transport in TRANSPORTS {
-        // Three collectives reduce, by each of 5 operations, and five do not; 12 types, the sizes, 2 forms.
-        assert_eq!(run(set, size, transport, "-"), (3 * 5 + 5) * 12 * sizes * 2);
+        // Three collectives reduce, by each of 6 operations, and five do not; 12 types, the sizes, 2 forms.
+        assert_eq!(run(set, size, transport, "-"), (3 * 6 + 5) * 12 * sizes * 2);
     }
 }
 

@@ -4,7 +4,9 @@ mod common;
 
 use common::{all_reduce, programs};
 use sohu_coll_algorithms::{OneShot, all, by_name};
+use sohu_coll_core::exec::bind::inputs;
 use sohu_coll_core::plan::check::check;
+use sohu_coll_core::plan::fuse::fuse_for;
 use sohu_coll_core::plan::{Action, Algorithm, Job, Room, Source, fuse};
 use sohu_coll_core::plan::{input, output};
 use sohu_coll_core::{Collective, Rank};
@@ -169,7 +171,7 @@ fn a_two_shot_fold_forwards_in_the_same_pass_only_with_room_for_a_chunk() {
     let job = Job::new(Collective::AllReduce, 4);
     let program = by_name("two_shot").unwrap().program(&job, Rank(1));
     let forwards = |room| {
-        let passes = fuse::fuse_for(&program, room).passes;
+        let passes = fuse_for(&program, room).passes;
         passes.iter().find(|p| p.sources.len() == 4).expect("one fold of four").to.len()
     };
     assert_eq!((forwards(Room::Slice), forwards(Room::Chunk)), (0, 3));
@@ -178,7 +180,7 @@ fn a_two_shot_fold_forwards_in_the_same_pass_only_with_room_for_a_chunk() {
 #[test]
 fn a_ring_with_room_for_a_chunk_stores_no_partial_results() {
     let job = Job::new(Collective::ReduceScatter, 5);
-    let passes = fuse::fuse_for(&by_name("ring").unwrap().program(&job, Rank(2)), Room::Chunk);
+    let passes = fuse_for(&by_name("ring").unwrap().program(&job, Rank(2)), Room::Chunk);
     assert_eq!(passes.scratch_chunks, 0);
     assert_eq!(passes.passes.len(), 5, "one send, three that pass on, one that ends");
     assert!(passes.passes[1..4].iter().all(|p| p.into.is_none() && p.to == [Rank(3)]));
@@ -207,4 +209,29 @@ fn the_report_counts_hops_and_messages() {
     assert_eq!(report("halving_doubling", 7), (6, 4 * 4 + 2 * 3));
     // Two trees of 7 edges, three hops deep, up and down.
     assert_eq!(report("double_tree", 8), (6, 2 * 7 * 2));
+}
+
+/// What a rank multiplies its input by must reach all of it, and nothing that is not its input any more.
+#[test]
+fn every_input_is_read_as_it_was_given_and_told_from_what_is_not() {
+    for &algorithm in all() {
+        for collective in [Collective::AllReduce, Collective::ReduceScatter, Collective::Reduce] {
+            each_job(algorithm, collective, |job| {
+                for program in programs(algorithm, job).iter().filter(|_| job.size > 1) {
+                    for room in [Room::Slice, Room::Chunk] {
+                        let passes = fuse_for(program, room);
+                        let mut read = vec![false; program.chunks as usize];
+                        for (pass, place) in passes.passes.iter().zip(inputs(program, &passes)) {
+                            if let Some(Source::Local(chunks)) = place.map(|place| pass.sources[place]) {
+                                let range = chunks.first as usize..(chunks.first + chunks.count) as usize;
+                                read[range].fill(true);
+                            }
+                        }
+                        let what = format!("{} {job:?}, {}", algorithm.name(), program.rank);
+                        assert!(!read.contains(&false), "{what}: some of the input is never read");
+                    }
+                }
+            });
+        }
+    }
 }

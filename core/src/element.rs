@@ -104,11 +104,23 @@ pub enum ReduceOp {
     Max,
     /// The sum divided by the number of ranks (integers truncate towards zero).
     Avg,
+    /// The sum of what every rank's input is times a [`Scalar`] of its own. Not complete by its name: a call gives the
+    /// scalar.
+    PreMulSum,
+    /// A function of the caller's. Not complete by its name: a call gives the function, and its
+    /// [`signature`](crate::Signature) a tag of the function's name.
+    User = 0x80,
 }
 
 impl ReduceOp {
-    /// Every operation there is.
+    /// Every operation that is complete by its name.
     pub const ALL: [ReduceOp; 5] = [Self::Sum, Self::Prod, Self::Min, Self::Max, Self::Avg];
+
+    /// Whether a call must give something besides the name.
+    #[inline]
+    pub fn is_open(self) -> bool {
+        self as u8 > Self::Avg as u8
+    }
 
     /// The name nccl-tests uses.
     pub fn name(self) -> &'static str {
@@ -118,11 +130,18 @@ impl ReduceOp {
             Self::Min => "min",
             Self::Max => "max",
             Self::Avg => "avg",
+            Self::PreMulSum => "mulsum",
+            Self::User => "user operation",
         }
     }
 
+    /// The operation of a signature's byte; the low bits of a user operation are of its tag.
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|o| *o as u8 == code)
+        match code {
+            _ if code & Self::User as u8 != 0 => Some(Self::User),
+            _ if code == Self::PreMulSum as u8 => Some(Self::PreMulSum),
+            _ => Self::ALL.into_iter().find(|o| *o as u8 == code),
+        }
     }
 }
 
@@ -140,6 +159,43 @@ mod sealed {
 pub trait Element: bytemuck::Pod + sealed::Sealed + Send + Sync {
     /// Its name among the types.
     const DTYPE: DType;
+}
+
+/// One element, whatever its type: what a rank multiplies its input by in a [pre-multiplied sum](ReduceOp::PreMulSum).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scalar {
+    dtype: DType,
+    /// The element's bytes, repeated.
+    pattern: [u8; 8],
+}
+
+impl Scalar {
+    /// An element.
+    #[inline]
+    pub fn of<T: Element>(value: T) -> Self {
+        Self::repeated(T::DTYPE, bytemuck::bytes_of(&value))
+    }
+
+    /// The element that these bytes are, in the order of this machine; `None` if they are not as long as one.
+    pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == dtype.size()).then(|| Self::repeated(dtype, bytes))
+    }
+
+    fn repeated(dtype: DType, bytes: &[u8]) -> Self {
+        let mut pattern = [0; 8];
+        pattern.chunks_exact_mut(bytes.len()).for_each(|place| place.copy_from_slice(bytes));
+        Self { dtype, pattern }
+    }
+
+    /// Its type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Its bytes, repeated to the length of the longest type.
+    pub fn pattern(&self) -> [u8; 8] {
+        self.pattern
+    }
 }
 
 macro_rules! elements {

@@ -34,6 +34,14 @@ pub enum LinkError {
         /// What was wrong with it.
         what: &'static str,
     },
+    /// The function of a user operation panicked: no fault of a link, but it ends a call as one does.
+    #[error("the function of user operation {operation:?} panicked: {text}")]
+    Panicked {
+        /// The name of the operation.
+        operation: String,
+        /// What it panicked with.
+        text: String,
+    },
     /// The operating system refused something.
     #[error("{call} for {peer} failed: {}", std::io::Error::from_raw_os_error(*.errno))]
     System {
@@ -145,6 +153,16 @@ pub enum Misuse {
         size: u32,
         /// Names that would do.
         known: String,
+    },
+    /// An operation that a call can not fold by.
+    #[error("{call}: operation {operation:?} {reason}")]
+    Operation {
+        /// The collective, or what was to be done with the operation.
+        call: &'static str,
+        /// The operation.
+        operation: String,
+        /// Why not, and what would do.
+        reason: String,
     },
     /// A setting that makes no sense.
     #[error("{name}={value:?}: {reason}")]
@@ -292,7 +310,8 @@ pub enum Error {
         /// What went wrong.
         cause: Arc<Error>,
     },
-    /// What drives the calls of a rank panicked.
+    /// What drives the calls of a rank panicked, or the function of a user operation did. What the call was to write may be
+    /// written in part.
     #[error("{rank} panicked in {during}: {what}; this is a bug there, and the communicator can not go on")]
     Panicked {
         /// Whose thread.
@@ -350,7 +369,7 @@ pub fn list(ranks: &[Rank]) -> String {
 fn remedy(ours: &Signature, theirs: &Signature) -> &'static str {
     if ours.to_string() == theirs.to_string() {
         // All that the text of a signature leaves out is how the call was planned.
-        return "they planned it differently; are SOHU_COLL_ALGO and the processors the same for every rank";
+        return "they planned it differently; are SOHU_COLL_ALGO, the tuning file, what was forced and the processors the same for every rank";
     }
     "every rank must make the same calls in the same order"
 }

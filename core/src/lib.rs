@@ -10,6 +10,7 @@ pub mod error;
 pub mod exec;
 pub mod kernel;
 pub mod link;
+pub mod operation;
 pub mod pipe;
 pub mod plan;
 pub mod rank;
@@ -17,7 +18,7 @@ pub mod signature;
 pub mod topology;
 pub mod transfer;
 
-pub use element::{DType, Element, ReduceOp};
+pub use element::{DType, Element, ReduceOp, Scalar};
 pub use error::{Error, Misuse};
 pub use rank::{ChannelId, Rank};
 pub use signature::{Collective, Signature};

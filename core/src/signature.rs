@@ -1,6 +1,7 @@
 //! What a rank says about a call before it sends any of its bytes.
 
 use crate::element::{DType, ReduceOp};
+use crate::operation::Tag;
 use crate::rank::Rank;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,8 @@ pub struct Signature {
     pub algorithm: u8,
     /// The root; rank 0 where there is none. At most `u16::MAX`.
     pub root: Rank,
-    /// Elements, as NCCL counts them for this collective. Less than 2^48.
+    /// Elements, as NCCL counts them for this collective. Less than 2^48. Of a user operation, what
+    /// [`count_for`](Self::count_for) makes of them.
     pub count: u64,
     /// How many calls this communicator made before, modulo 2^32.
     pub sequence: u32,
@@ -127,6 +129,9 @@ pub struct Signature {
 impl Signature {
     /// The greatest count that a signature can carry.
     pub const COUNT_MAX: u64 = (1 << 48) - 1;
+
+    /// The greatest count of a call with a user operation: the other bits are of the operation's tag.
+    pub const USER_COUNT_MAX: u64 = (1 << 32) - 1;
 
     /// Set in [`algorithm`](Self::algorithm) where the call's buffers are registered.
     pub const REGISTERED: u8 = 0x80;
@@ -152,12 +157,19 @@ impl Signature {
         }
     }
 
-    /// The signature as two words: `collective | dtype | op | algorithm | sequence`, `count | root`.
+    /// The [`count`](Self::count) of a call of so many elements with the user operation that has this tag.
+    #[inline]
+    pub fn count_for(elements: u64, tag: Tag) -> u64 {
+        elements & Self::USER_COUNT_MAX | u64::from(tag.bits()) << 32
+    }
+
+    /// The signature as two words: `collective | dtype | op | algorithm | sequence`, `count | root`. The highest bits of a
+    /// tag share the operation's byte.
     #[inline]
     pub fn to_words(&self) -> [u64; 2] {
         let kinds = u64::from(self.collective as u8)
             | u64::from(self.dtype as u8) << 8
-            | u64::from(self.op as u8) << 16
+            | (u64::from(self.op as u8) | self.count >> 48) << 16
             | u64::from(self.algorithm) << 24
             | u64::from(self.sequence) << 32;
         [kinds, (self.count & Self::COUNT_MAX) | u64::from(self.root.0) << 48]
@@ -166,13 +178,15 @@ impl Signature {
     /// Reads what a peer wrote. `None` when the words name no collective, type or operation.
     pub fn from_words(words: [u64; 2]) -> Option<Self> {
         let byte = |shift: u32| (words[0] >> shift) as u8;
+        let op = ReduceOp::from_code(byte(16))?;
+        let tagged = if op == ReduceOp::User { u64::from(byte(16) & !(ReduceOp::User as u8)) } else { 0 };
         Some(Self {
             collective: Collective::from_code(byte(0))?,
             dtype: DType::from_code(byte(8))?,
-            op: ReduceOp::from_code(byte(16))?,
+            op,
             algorithm: byte(24),
             sequence: (words[0] >> 32) as u32,
-            count: words[1] & Self::COUNT_MAX,
+            count: words[1] & Self::COUNT_MAX | tagged << 48,
             root: Rank((words[1] >> 48) as u32),
         })
     }
@@ -180,10 +194,12 @@ impl Signature {
 
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sequence, collective, dtype, count) = (self.sequence, self.collective, self.dtype, self.count);
+        let (sequence, collective, dtype) = (self.sequence, self.collective, self.dtype);
         if self.algorithm & Self::BARRIER != 0 {
             return write!(f, "call {sequence} barrier");
         }
+        let is_user = self.op == ReduceOp::User;
+        let count = if is_user { self.count & Self::USER_COUNT_MAX } else { self.count };
         if self.algorithm & Self::RAGGED != 0 {
             write!(f, "call {sequence} {collective}_v {dtype}[lengths #{count:x}]")?;
         } else {
@@ -192,6 +208,9 @@ impl fmt::Display for Signature {
         if self.collective.reduces() {
             write!(f, " {}", self.op)?;
         }
+        if is_user {
+            write!(f, " {}", Tag::from_bits((self.count >> 32) as u32))?;
+        }
         if self.collective.rooted() {
             write!(f, " root {}", self.root.0)?;
         }
@@ -199,5 +218,30 @@ impl fmt::Display for Signature {
             f.write_str(" on registered buffers")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_operation_travels_with_its_tag() {
+        let (one, two) =
+            (Tag::of("signature::one", true).unwrap(), Tag::of("signature::two", false).unwrap());
+        for (elements, tag) in [(0, one), (Signature::USER_COUNT_MAX, two), (7, Tag::from_bits(u32::MAX))] {
+            let count = Signature::count_for(elements, tag);
+            let root = Rank(u32::from(u16::MAX));
+            let call = Signature { op: ReduceOp::User, count, root, ..Signature::none() };
+            assert_eq!(Signature::from_words(call.to_words()), Some(call));
+            assert!(call.to_string().contains(&format!("[{elements}] user operation {tag}")), "{call}");
+        }
+        let words = |tag| {
+            let count = Signature::count_for(1, tag);
+            Signature { op: ReduceOp::User, count, ..Signature::none() }.to_words()
+        };
+        assert_ne!(words(one), words(two));
+        // Bits that only the operation's byte holds.
+        assert_ne!(words(Tag::from_bits(1 << 22)), words(Tag::from_bits(0)));
     }
 }

@@ -6,8 +6,9 @@ mod reference;
 use float8::{F8E4M3, F8E5M2};
 use proptest::prelude::*;
 use reference::{Bits, expected, narrow_e4m3, narrow_e5m2};
-use sohu_coll_core::kernel::{self, Isa, Kernel, Store};
-use sohu_coll_core::{DType, ReduceOp};
+use sohu_coll_core::element::{E4m3, E5m2};
+use sohu_coll_core::kernel::{self, ByFunction, Fold, Isa, Kernel, Store};
+use sohu_coll_core::{DType, Element, ReduceOp, Scalar};
 use sohu_coll_mem::{View, ViewMut};
 
 const GUARD: usize = 80;
@@ -253,25 +254,106 @@ fn a_copy_onto_itself_still_reaches_the_second_destination() {
     assert_eq!(own.content(), content);
 }
 
+/// A sum whose source at `place` is multiplied by `scalar`, an element: in two steps of plain arithmetic.
+fn expected_scaled(dtype: DType, contents: &[Vec<u8>], place: usize, scalar: &[u8]) -> Vec<u8> {
+    let count = contents[place].len() / dtype.size();
+    let factors = scalar.repeat(count);
+    let mut sources = contents.to_vec();
+    sources[place] = expected(dtype, ReduceOp::Prod, &[contents[place].clone(), factors], None);
+    expected(dtype, ReduceOp::Sum, &sources, None)
+}
+
 #[test]
-fn scaling_multiplies_in_the_type_of_the_fold() {
+fn a_scaled_source_is_a_product_rounded_once_and_then_summed() {
     let mut bits = Bits::new(11);
     for dtype in DType::ALL {
-        for count in [0, 1, 17, 1000] {
-            let content = bits.elements(dtype, count);
-            // A number that every type holds, so the pre-multiplied sum is a product of two elements.
-            let three = reference::three(dtype).repeat(count);
-            let want = expected(dtype, ReduceOp::Prod, &[content.clone(), three], None);
-            let mut into = Buffer::new(content.len(), 3);
-            kernel::scale(dtype, into.view_mut(), View::from(&content[..]), 3.0);
-            assert_eq!(into.content(), want, "{count} {dtype}");
-            into.assert_guards();
-            let mut own = Buffer::of(&content, 0);
-            let place = own.view_mut();
-            kernel::scale(dtype, place, place.as_view(), 3.0);
-            assert_eq!(own.content(), want, "{count} {dtype} in place");
+        // Special values come up among the scalars, too: infinities, NaNs, zeros of either sign.
+        for (count, turn) in
+            [0, 1, 3, 17, 64, 65, 1000, 4097].into_iter().zip(0..).chain((0..40).map(|t| (33, t)))
+        {
+            let source_count = turn % 3 + 1;
+            let place = turn % source_count;
+            let scalar = bits.elements(dtype, 1);
+            let contents: Vec<Vec<u8>> = (0..source_count).map(|_| bits.elements(dtype, count)).collect();
+            let want = expected_scaled(dtype, &contents, place, &scalar);
+            let scalar = Scalar::from_bytes(dtype, &scalar).expect("one element");
+            for (isa, kernel) in kernels(dtype, ReduceOp::PreMulSum) {
+                for store in [Store::Cached, Store::Streaming] {
+                    let what = format!("{source_count} x {count} {dtype}, {place} times {scalar:?}, {isa:?}");
+                    let sources: Vec<Buffer> =
+                        contents.iter().map(|content| Buffer::of(content, turn)).collect();
+                    let (mut into, mut also) = (Buffer::new(want.len(), 3), Buffer::new(want.len(), 5));
+                    let second = Some(also.view_mut());
+                    kernel.fold_scaled(into.view_mut(), &views(&sources), second, (place, scalar), store);
+                    assert_eq!(into.content(), want, "{what}");
+                    assert_eq!(also.content(), want, "second copy: {what}");
+                    into.assert_guards();
+                    also.assert_guards();
+                    let mut own = Buffer::of(&contents[place], turn);
+                    let into = own.view_mut();
+                    let mut list = views(&sources);
+                    list[place] = into.as_view();
+                    kernel.fold_scaled(into, &list, None, (place, scalar), store);
+                    assert_eq!(own.content(), want, "in place: {what}");
+                }
+            }
         }
     }
+}
+
+/// The one element of a scaled source alone.
+fn scaled<T: Element>(value: T, scalar: T) -> Vec<u8> {
+    let source = bytemuck::bytes_of(&value).to_vec();
+    let mut into = Buffer::new(source.len(), 0);
+    let kernel = Kernel::new(T::DTYPE, ReduceOp::PreMulSum);
+    let scalar = (0, Scalar::of(scalar));
+    kernel.fold_scaled(into.view_mut(), &[View::from(&source[..])], None, scalar, Store::Cached);
+    into.content().to_vec()
+}
+
+#[test]
+fn scaled_integers_wrap_and_scaled_floats_saturate_as_their_type_does() {
+    assert_eq!(scaled(100i8, 3), [44]);
+    assert_eq!(scaled(200u8, 255), [56]);
+    assert_eq!(scaled(u64::MAX, 3), (u64::MAX - 2).to_le_bytes());
+    assert_eq!(scaled((1i64 << 53) + 1, 1), ((1i64 << 53) + 1).to_le_bytes(), "no float on the way");
+    assert_eq!(scaled(E4m3(0x7e), E4m3(0x7e)), [0x7e], "448 times 448");
+    assert_eq!(scaled(E5m2(0x7b), E5m2(0xfb)), [0xfc], "57344 times -57344");
+    assert_eq!(scaled(f32::INFINITY, 0.0), 0x7fc0_0000_u32.to_le_bytes());
+    assert_eq!(scaled(-1.0e-45f32, 0.5), (-0.0f32).to_le_bytes());
+}
+
+#[test]
+fn a_function_folds_elements_by_value_in_the_order_of_the_sources() {
+    let fold = ByFunction::new("minus", |a: i32, b: i32| a.wrapping_sub(b));
+    for count in [0, 1, 7, 1000] {
+        let contents: Vec<Vec<i32>> = (0..4).map(|k| (0..count).map(|i| i * (3 + k)).collect()).collect();
+        let sources: Vec<Buffer> =
+            contents.iter().map(|content| Buffer::of(bytemuck::cast_slice(content), 1)).collect();
+        let (mut into, mut also) = (Buffer::new(4 * count as usize, 1), Buffer::new(4 * count as usize, 2));
+        fold.fold(into.view_mut(), Some(also.view_mut()), &views(&sources));
+        let want: Vec<i32> = (0..count).map(|i| i * 3 - i * 4 - i * 5 - i * 6).collect();
+        assert_eq!(into.content(), bytemuck::cast_slice::<i32, u8>(&want));
+        assert_eq!(also.content(), bytemuck::cast_slice::<i32, u8>(&want));
+        into.assert_guards();
+        also.assert_guards();
+    }
+}
+
+#[test]
+#[should_panic(expected = "a user's operation is folded by its function")]
+fn a_kernel_of_a_user_operation_folds_nothing() {
+    fold(DType::F32, ReduceOp::User, &[&[0; 8], &[0; 8]], None);
+}
+
+#[test]
+#[should_panic(expected = "int32 times a float")]
+fn a_scalar_of_another_type_is_refused() {
+    let mut into = Buffer::new(4, 0);
+    let source = [0; 4];
+    let scalar = (0, Scalar::of(1.0f32));
+    let kernel = Kernel::new(DType::I32, ReduceOp::PreMulSum);
+    kernel.fold_scaled(into.view_mut(), &[View::from(&source[..])], None, scalar, Store::Cached);
 }
 
 #[test]

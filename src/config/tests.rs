@@ -19,6 +19,7 @@ fn every_setting_is_read() {
         (TIMEOUT, "500ms"),
         (TRANSPORT, "tcp"),
         (ALGO, "ring"),
+        (TUNING_FILE, "/etc/table"),
         (CPUS, "4,0-2"),
         (HEAP, "2G"),
         (NAME, "tp"),
@@ -37,6 +38,7 @@ fn every_setting_is_read() {
     assert_eq!(config.timeout, Some(Duration::from_millis(500)));
     assert_eq!(config.transport, Some(TransportKind::Tcp));
     assert_eq!(config.algorithm.as_deref(), Some("ring"));
+    assert_eq!(config.tuning_file.as_deref(), Some(Path::new("/etc/table")));
     assert_eq!(config.cpus, Some(vec![4, 0, 1, 2]));
     assert_eq!(config.heap_bytes, Some(2 << 30));
     assert!(config.launched);

@@ -15,6 +15,11 @@ fn pairs(count: usize) -> Vec<(Call, Call)> {
         // As many bytes, so that nothing but the type tells the two apart.
         (call.clone(), Call { dtype: DType::F32, ..call.clone() }),
         (call.clone(), Call { op: ReduceOp::Max, ..call.clone() }),
+        // In place, where what is scaled must not be written either.
+        (
+            Call { op: ReduceOp::PreMulSum, in_place: true, ..call.clone() },
+            Call { in_place: true, ..call.clone() },
+        ),
         (broadcast.clone(), Call { root: 1, ..broadcast }),
         (call.clone(), Call { in_place: true, count: count * 2, ..call }),
     ]

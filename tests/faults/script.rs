@@ -3,7 +3,9 @@
 use crate::letter::{self, Letter};
 use crate::ranks::values::{Kind, PERIOD, Values, fill, first_difference};
 use crate::ranks::{Member, Post, host, report};
-use sohu_coll::{Buffers, Collective, Communicator, DType, Error, Failed, Pending, ReduceOp, Request};
+use sohu_coll::{
+    Buffers, Collective, Communicator, DType, Error, Failed, Pending, ReduceOp, Request, Scalar, UserOp,
+};
 use std::time::{Duration, Instant};
 
 /// What nobody wrote yet.
@@ -42,7 +44,11 @@ impl Call {
         Self {
             collective: Collective::ALL.into_iter().find(|c| c.name() == *collective).expect(found),
             dtype: DType::ALL.into_iter().find(|d| d.name() == *dtype).expect(found),
-            op: ReduceOp::ALL.into_iter().find(|o| o.name() == *op).expect(found),
+            op: ReduceOp::ALL
+                .into_iter()
+                .chain([ReduceOp::PreMulSum])
+                .find(|o| o.name() == *op)
+                .expect(found),
             count: count.parse().expect("a count"),
             root: root.parse().expect("a root"),
             in_place: *form == "in_place",
@@ -87,7 +93,14 @@ impl Buffered {
             false => Buffers::Apart { input: &self.input, output: &mut self.output },
         };
         let begun = Instant::now();
-        let result = comm.run(Request { collective, dtype, op, root, buffers });
+        let request = Request { collective, dtype, op, root, buffers };
+        let result = match op {
+            ReduceOp::PreMulSum => {
+                let scalar = Scalar::from_bytes(dtype, &self.values.scalar(comm.rank()));
+                comm.run_scaled(request, scalar.expect("one element"))
+            }
+            _ => comm.run(request),
+        };
         (result, begun.elapsed())
     }
 
@@ -147,6 +160,24 @@ pub(crate) fn play(member: &mut Member) {
             ["messages_loop", form, ref messages @ ..] => actor.messages(member, form, messages, u64::MAX),
             ["pend", ref counts @ ..] => actor.pend(member, counts),
             ["lengths", input, output] => actor.lengths(member, input, output),
+            ["tuned", path, ref post @ ..] => {
+                let begun = Instant::now();
+                let joined = Post::read(&post.join(" ")).builder().tuning_file(path).build();
+                let took = begun.elapsed();
+                let result = joined.map(|comm| actor.comm = Some(comm));
+                member.say(&report::line(&result, took, "none"));
+            }
+            ["chosen", count] => {
+                let count = count.parse().expect("a count");
+                let comm = actor.comm();
+                let said =
+                    comm.explain(Collective::AllReduce, DType::I32, ReduceOp::Sum, count, false, false);
+                let said = said.expect("a good question");
+                member.say(&format!("{} by slices of {}", said.algorithm, said.slice));
+            }
+            ["using", algorithm, count] => actor.using(member, algorithm, count),
+            ["user", name, count] => actor.user(member, name, count),
+            ["panics", count] => actor.panics(member, count),
             ["leave"] => {
                 actor.comm = None;
                 member.say("left");
@@ -218,6 +249,54 @@ impl Actor {
             };
             member.say(&report::line(&result, took, state));
         }
+    }
+
+    /// Makes an all-reduce by this algorithm.
+    fn using(&mut self, member: &mut Member, algorithm: &str, count: &str) {
+        let input = vec![1i32; count.parse().expect("a length")];
+        let mut output = vec![-1i32; input.len()];
+        let begun = Instant::now();
+        let comm = self.comm().using(algorithm);
+        let made = comm.and_then(|mut comm| comm.all_reduce(&input, &mut output, ReduceOp::Sum));
+        let untouched = output.iter().all(|element| *element == -1);
+        member.say(&report::line(&made, begun.elapsed(), if untouched { "untouched" } else { "right" }));
+    }
+
+    /// Makes an all-reduce by the user operation of this name.
+    fn user(&mut self, member: &mut Member, name: &str, count: &str) {
+        // As in a program whose ranks all make the same operations.
+        let sum = |name: &str| UserOp::new(name, |a: i32, b: i32| a.wrapping_add(b)).expect("a good name");
+        let operations = ["one", "two"].map(sum);
+        let operation = operations.iter().find(|operation| operation.name() == name);
+        let input = vec![1i32; count.parse().expect("a length")];
+        let mut output = vec![-1i32; input.len()];
+        let begun = Instant::now();
+        let made = match operation {
+            Some(operation) => self.comm().all_reduce(&input, &mut output, operation),
+            None => self.comm().all_reduce(&input, &mut output, ReduceOp::Sum),
+        };
+        let untouched = output.iter().all(|element| *element == -1);
+        member.say(&report::line(&made, begun.elapsed(), if untouched { "untouched" } else { "right" }));
+    }
+
+    /// Makes all-reduces until one fails. Of rank 1, the function panics in the third.
+    fn panics(&mut self, member: &mut Member, count: &str) {
+        let comm = self.comm();
+        let is_one = comm.rank() == 1;
+        // All ranks give threes then, so whatever has been folded before is a multiple of three.
+        let careful = move |a: i32, b: i32| {
+            assert!(!is_one || b % 3 != 0, "rank 1 has met a multiple of 3");
+            a.wrapping_add(b)
+        };
+        let careful = UserOp::new("careful", careful).and_then(UserOp::commutative).expect("a good name");
+        let mut data = vec![0i32; count.parse().expect("a length")];
+        let begun = Instant::now();
+        let failed = (1..).find_map(|time| {
+            data.fill(time);
+            let made = comm.all_reduce_in_place(&mut data, &careful);
+            made.is_err().then_some(made)
+        });
+        member.say(&report::line(&failed.expect("it goes on until one fails"), begun.elapsed(), "none"));
     }
 
     /// Makes an all-reduce of buffers of these many elements.

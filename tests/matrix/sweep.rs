@@ -2,7 +2,7 @@
 
 use crate::ranks::values::{Kind, PERIOD, Values, fill, first_difference, float_at};
 use crate::ranks::{Member, Post};
-use sohu_coll::{Buffer, Buffers, Collective, Communicator, DType, Error, Misuse, ReduceOp, Request};
+use sohu_coll::{Buffer, Buffers, Collective, Communicator, DType, Error, Misuse, ReduceOp, Request, Scalar};
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::{Deref, DerefMut, Range};
 
@@ -34,15 +34,19 @@ struct Set {
     offset: usize,
 }
 
+/// Every operation that has a name.
+const OPS: [ReduceOp; 6] =
+    [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Min, ReduceOp::Max, ReduceOp::Avg, ReduceOp::PreMulSum];
+
 const PRIVATE: &[(Home, Home)] = &[(Home::Private, Home::Private)];
 
 impl Set {
     fn named(name: &str) -> Self {
         use DType::{Bf16, F16, F32, F64, Fp8E4m3, Fp8E5m2, I8, I64};
-        use ReduceOp::{Avg, Max, Prod, Sum};
+        use ReduceOp::{Avg, Max, PreMulSum, Prod, Sum};
         let set = Set {
             dtypes: &DType::ALL,
-            ops: &ReduceOp::ALL,
+            ops: &OPS,
             counts: &[0, 1, 3, 7, 4095, 4096, 4097, LARGE],
             kind: Kind::Exact,
             homes: PRIVATE,
@@ -51,13 +55,21 @@ impl Set {
         match name {
             "all" => set,
             "wide" => Set { counts: &[0, 1, 4097, 70_001], ..set },
-            "few" => Set { dtypes: &[I8, F16, F32, F64], ops: &[Sum, Avg], counts: &[0, 1, 7, 4097], ..set },
-            "forced" => {
-                Set { dtypes: &[I8, Bf16, F32], ops: &[Sum, Avg], counts: &[0, 1, 7, 4097, 70_001], ..set }
-            }
+            "few" => Set {
+                dtypes: &[I8, F16, F32, F64],
+                ops: &[Sum, Avg, PreMulSum],
+                counts: &[0, 1, 7, 4097],
+                ..set
+            },
+            "forced" => Set {
+                dtypes: &[I8, Bf16, F32],
+                ops: &[Sum, Avg, PreMulSum],
+                counts: &[0, 1, 7, 4097, 70_001],
+                ..set
+            },
             "registered" => Set {
                 dtypes: &[I8, Bf16, F32],
-                ops: &[Sum, Max, Avg],
+                ops: &[Sum, Max, Avg, PreMulSum],
                 // 300 and 900: blocks too short to lend, in buffers that are long enough.
                 counts: &[0, 1, 7, 300, 900, 4097, LARGE],
                 homes: &[(Home::Registered, Home::Registered)],
@@ -79,7 +91,7 @@ impl Set {
             },
             "rounded" => Set {
                 dtypes: &[F16, Bf16, F32, F64, Fp8E4m3, Fp8E5m2],
-                ops: &[Sum, Prod, Avg],
+                ops: &[Sum, Prod, Avg, PreMulSum],
                 counts: &[1, 1000, 4097, 70_001],
                 kind: Kind::Rounded,
                 ..set
@@ -311,7 +323,12 @@ impl Sweep {
 
     fn call(&mut self, case: &Case, buffers: Buffers<'_>) -> Result<(), Error> {
         let Values { dtype, op, .. } = case.values;
-        self.comm.run(Request { collective: case.collective, dtype, op, root: case.root, buffers })
+        let request = Request { collective: case.collective, dtype, op, root: case.root, buffers };
+        if op == ReduceOp::PreMulSum {
+            let scalar = Scalar::from_bytes(dtype, &case.values.scalar(self.comm.rank()));
+            return self.comm.run_scaled(request, scalar.expect("one element"));
+        }
+        self.comm.run(request)
     }
 
     /// Checks what is in the output.

@@ -75,6 +75,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Timeout { .. } => "Timeout",
         Error::Corrupt { .. } => "Corrupt",
         Error::System { .. } => "System",
+        Error::Panicked { .. } => "Panicked",
         Error::Aborted { .. } => "Aborted",
         _ => "another",
     }
@@ -85,6 +86,7 @@ fn blamed(error: &Error) -> Vec<Rank> {
     match error {
         Error::Missing { ranks, .. } => ranks.clone(),
         Error::Timeout { culprits, .. } => culprits.clone(),
+        Error::Panicked { rank, .. } => vec![*rank],
         Error::PeerLost { peer, .. } | Error::Corrupt { peer, .. } => vec![*peer],
         _ => Vec::new(),
     }

@@ -55,6 +55,38 @@ impl Values {
         bytes
     }
 
+    /// What `rank` multiplies its input by, in a pre-multiplied sum: an element's bytes.
+    pub(crate) fn scalar(&self, rank: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match integer(self.dtype) {
+            Some(_) => push_integer(self.dtype, self.factor_bits(rank), &mut bytes),
+            None => push_float(self.dtype, self.factor(rank), &mut bytes),
+        }
+        bytes
+    }
+
+    fn factor_bits(&self, rank: u32) -> u64 {
+        self.draw(rank, PERIOD - 1) | 1
+    }
+
+    /// As [`scalar`](Self::scalar), for floats: one that keeps exact results exact.
+    fn factor(&self, rank: u32) -> f64 {
+        let sign = if rank.is_multiple_of(3) { -1.0 } else { 1.0 };
+        let few_digits = matches!(self.dtype, DType::Bf16 | DType::Fp8E4m3 | DType::Fp8E5m2);
+        match self.kind {
+            Kind::Exact if few_digits => 2.0 * sign,
+            Kind::Exact => f64::from(1 + rank % 2) * sign,
+            Kind::Rounded => held(self.dtype, sign * (0.6 + 0.1 * f64::from(rank))),
+        }
+    }
+
+    /// What `rank` adds to a reduction: its input, or its input times its scalar, rounded.
+    fn share(&self, rank: u32, index: usize) -> f64 {
+        let own = self.float(rank, index);
+        // The product of two numbers of at most 24 bits is exact in double precision.
+        if self.op == ReduceOp::PreMulSum { held(self.dtype, own * self.factor(rank)) } else { own }
+    }
+
     /// How far from the exact result an element may be when ranks fold in another order and round at every
     /// step; sums and averages only.
     pub(crate) fn tolerance(&self, size: u32, index: usize) -> f64 {
@@ -66,7 +98,7 @@ impl Values {
             DType::Fp8E4m3 => (3, 2f64.powi(-9)),
             _ => (2, 2f64.powi(-16)),
         };
-        let all: f64 = (0..size).map(|rank| self.float(rank, index).abs()).sum();
+        let all: f64 = (0..size).map(|rank| self.share(rank, index).abs()).sum();
         f64::from(size) * (all * 2f64.powi(-digits) + least)
     }
 
@@ -121,12 +153,16 @@ impl Values {
             }
             _ => a.wrapping_add(b),
         };
-        let all = (0..size).map(|rank| self.draw(rank, index)).reduce(fold).expect("there is a rank");
+        let share = |rank| match self.op {
+            ReduceOp::PreMulSum => self.draw(rank, index).wrapping_mul(self.factor_bits(rank)),
+            _ => self.draw(rank, index),
+        };
+        let all = (0..size).map(share).reduce(fold).expect("there is a rank");
         if self.op == ReduceOp::Avg { (wide(all) / i128::from(size)) as u64 } else { all }
     }
 
     fn fold_floats(&self, size: u32, index: usize) -> f64 {
-        let inputs = (0..size).map(|rank| self.float(rank, index));
+        let inputs = (0..size).map(|rank| self.share(rank, index));
         if self.dtype == DType::F64 {
             let all = inputs.reduce(|a, b| fold_pair(self.op, a, b)).expect("there is a rank");
             return if self.op == ReduceOp::Avg { all / f64::from(size) } else { all };

@@ -1,6 +1,7 @@
 //! Binding: passes and extents become offsets, lengths and a kernel, once for each shape of call.
 
 use super::exchange::{self, Exchange};
+use crate::element::ReduceOp;
 use crate::kernel::{Kernel, Store};
 use crate::link::LEND_MIN;
 use crate::plan::{Buffer, Chunks, Edge, Extents, Pass, Passes, Program, Source, Wait};
@@ -86,9 +87,13 @@ pub(super) struct BoundPass {
     pub(super) to: Box<[Rank]>,
     pub(super) len: usize,
     pub(super) finishes: bool,
+    /// The place of the source that is multiplied by the call's scalar: this rank's input as the caller gave it, in a
+    /// pre-multiplied sum.
+    pub(super) scaled: Option<usize>,
     pub(super) after: Box<[Edge]>,
     /// Whether it takes bytes from every peer, and forwards none: it can not move before all of them have made this
     /// call. (One that forwards would not find the memory that is posted for it: links use that once all is verified.)
+    /// Or whether it writes nothing of the caller's and takes nothing: what is scaled and sent.
     pub(super) hears_all: bool,
     /// Whether `out_of` lies in registered memory.
     pub(super) lends: bool,
@@ -116,6 +121,10 @@ impl Bound {
         let mut streams = vec![0u64; program.job.size as usize];
         let bound = passes.passes.iter().map(|pass| bind_pass(pass, extents, binding, &mut streams));
         let mut bound: Box<[BoundPass]> = bound.collect();
+        if binding.kernel.op() == ReduceOp::PreMulSum {
+            let inputs = inputs(program, passes);
+            bound.iter_mut().zip(inputs).for_each(|(pass, input)| scale(pass, input));
+        }
         skip_empty(&mut bound);
         for (index, pass) in bound.iter_mut().enumerate() {
             pass.lends &= pass.len >= LEND_MIN && !is_overwritten(program, passes, index);
@@ -124,7 +133,8 @@ impl Bound {
             }
         }
         Self {
-            exchange: exchange::find(&bound, program.job.size),
+            // An exchange offers bytes as they lie, and folds them without an operand.
+            exchange: exchange::find(&bound, program.job.size).filter(|_| !binding.kernel.op().is_open()),
             posts: bound.iter().filter(|pass| pass.posts).count(),
             passes: bound,
             kernel: binding.kernel,
@@ -141,6 +151,52 @@ impl Bound {
     /// Whether every byte that is sent is lent, so that sending never waits for room.
     pub fn lends_all(&self) -> bool {
         self.passes.iter().all(|pass| pass.to.is_empty() || pass.lends)
+    }
+}
+
+/// The source of each pass that is this rank's input as the caller gave it. In place, memory is that until a pass has stored
+/// there.
+///
+/// # Panics
+/// When a pass has several, or one that is only in part as it was given: an algorithm that does so can not do pre-multiplied
+/// sums.
+pub fn inputs(program: &Program, passes: &Passes) -> Vec<Option<usize>> {
+    let job = &program.job;
+    let mut stored: Vec<Chunks> = Vec::new();
+    let mut found = Vec::with_capacity(passes.passes.len());
+    for pass in &passes.passes {
+        let is_given = |chunks: Chunks| {
+            let mut kept = (chunks.first..chunks.first + chunks.count)
+                .map(|first| Chunks { first, count: 1, ..chunks })
+                .map(|chunk| !stored.iter().any(|into| job.overlap(*into, chunk)));
+            let first = kept.next().unwrap_or(false);
+            assert!(kept.all(|kept| kept == first), "{}: {chunks:?} is input in part", program.rank);
+            first
+        };
+        let mut given = pass.sources.iter().enumerate().filter(|(_, source)| match **source {
+            Source::Local(chunks) => match chunks.buffer {
+                Buffer::Input => is_given(chunks),
+                Buffer::Output => job.in_place && is_given(chunks),
+                Buffer::Scratch => false,
+            },
+            Source::Peer(_) => false,
+        });
+        let place = given.next().map(|(place, _)| place);
+        assert!(given.next().is_none(), "{}: a pass folds its own input twice", program.rank);
+        found.push(place);
+        stored.extend(pass.into);
+    }
+    found
+}
+
+/// Has the source at `place` of a pass multiplied by the call's scalar.
+fn scale(pass: &mut BoundPass, place: Option<usize>) {
+    pass.scaled = place;
+    if place.is_some() && pass.kind == Kind::Send {
+        // What goes is not what lies here, so it can not be lent; it is folded, out of one source, on its way.
+        pass.kind = Kind::Fold;
+        pass.hears_all = true;
+        pass.lends = false;
     }
 }
 
@@ -239,6 +295,7 @@ fn bind_pass(pass: &Pass, extents: &Extents, binding: &Binding, streams: &mut [u
         to: pass.to.clone().into(),
         len,
         finishes: pass.finishes,
+        scaled: None,
         after: pass.after.clone().into(),
         conflicts: Box::default(),
         stream_at,

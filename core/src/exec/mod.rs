@@ -14,11 +14,13 @@ pub use bind::{Binding, Bound};
 use crate::error::LinkError;
 use crate::kernel;
 use crate::link::{LOANS_AHEAD_MAX, Links, Met, Refused};
+use crate::operation::Operand;
 use crate::plan::Wait;
 use crate::rank::Rank;
 use crate::signature::Signature;
 use bind::{BoundPass, Kind};
 use exchange::Exchange;
+use fold::Slice;
 use sohu_coll_mem::Regions;
 use std::sync::Arc;
 
@@ -45,7 +47,7 @@ struct State {
 }
 
 /// Passes considered in one poll. A program is a few passes for direct algorithms and 2n for a ring, of
-/// which few can move at once; the bound keeps a poll short.
+/// which few can move at once; the bound keeps a poll short, and the sends that are outstanding few.
 const WINDOW: usize = 64;
 
 /// Longer moves are done by the copy kernel. The C library's copy is a string instruction from some KiB on, which
@@ -64,13 +66,20 @@ pub struct Executor {
     meeting: bool,
     /// Receives whose destination has yet to be posted.
     unposted: usize,
+    operand: Operand,
 }
 
 impl Executor {
     /// An executor for `bound`, ready to [`start`](Self::start).
     pub fn new(bound: Arc<Bound>) -> Self {
         let states = vec![State::default(); bound.passes.len()].into();
-        Self { bound, states, first: 0, verified: false, meeting: false, unposted: 0 }
+        let operand = Operand::None;
+        Self { bound, states, first: 0, verified: false, meeting: false, unposted: 0, operand }
+    }
+
+    /// What the calls from now on fold with, where their operation is not complete by its name.
+    pub fn fold_with(&mut self, operand: Operand) {
+        self.operand = operand;
     }
 
     /// Another executor of the same program, in no call.
@@ -165,7 +174,7 @@ impl Executor {
             return Ok(self.meet(kind, 0, regions, links));
         }
         let (states, verified) = (&mut self.states, &mut self.verified);
-        let mut run = Run { bound: &self.bound, states, verified, asked: false };
+        let mut run = Run { bound: &self.bound, operand: &self.operand, states, verified, asked: false };
         let count = run.bound.passes.len();
         if self.unposted > 0 {
             // Before anything is sent: a peer looks at what it was sent in order, and folds as soon as it can.
@@ -228,6 +237,7 @@ impl Executor {
 /// One poll's view of the executor.
 struct Run<'e> {
     bound: &'e Bound,
+    operand: &'e Operand,
     states: &'e mut [State],
     verified: &'e mut bool,
     /// Whether the links were asked in this poll.
@@ -416,7 +426,8 @@ impl Run<'_> {
             || state.sent == state.done
                 && matches!(*pass.to, [one] if links.posted(one) >= self.bound.granule);
         let to: &[Rank] = if together { &pass.to } else { &[] };
-        let moved = fold::slice(self.bound, pass, state.done, limit, to, regions, links)?;
+        let slice = Slice { bound: self.bound, pass, operand: self.operand, done: state.done, limit };
+        let moved = slice.fold(to, regions, links)?;
         state.done += moved;
         if together || pass.to.is_empty() {
             state.sent = state.done;

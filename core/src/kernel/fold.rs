@@ -5,21 +5,27 @@
 
 use super::format::{Format, Operation};
 use super::isa::Simd;
+use crate::element::Scalar;
 use sohu_coll_mem::View;
 
 /// Where the sources are.
-pub(super) trait Sources: Copy {
+pub(super) trait Sources<S: Simd, F: Format<S>>: Copy {
     /// How many; at least one.
     fn count(self) -> usize;
     /// The first byte of one of them.
     fn base(self, index: usize) -> *const u8;
+    /// What a register of one of them adds to the fold.
+    #[inline(always)]
+    fn widen(self, s: S, _index: usize, raw: S::Register) -> F::Acc {
+        F::widen(s, raw)
+    }
 }
 
 /// Exactly two: the count is known to the compiler.
 #[derive(Clone, Copy)]
 pub(super) struct Two(pub(super) *const u8, pub(super) *const u8);
 
-impl Sources for Two {
+impl<S: Simd, F: Format<S>> Sources<S, F> for Two {
     #[inline(always)]
     fn count(self) -> usize {
         2
@@ -30,7 +36,7 @@ impl Sources for Two {
     }
 }
 
-impl Sources for &[View<'_>] {
+impl<S: Simd, F: Format<S>> Sources<S, F> for &[View<'_>] {
     #[inline(always)]
     fn count(self) -> usize {
         self.len()
@@ -40,6 +46,42 @@ impl Sources for &[View<'_>] {
         self[index].as_ptr()
     }
 }
+
+/// Any number, one of which is multiplied by a scalar first. The product is rounded, as it would be where it travels to be
+/// folded by another rank: so all ranks fold the same bits.
+#[derive(Clone, Copy)]
+pub(super) struct Scaled<'a, A> {
+    pub(super) all: &'a [View<'a>],
+    pub(super) place: usize,
+    pub(super) scalar: A,
+}
+
+impl<S: Simd, F: Format<S>> Sources<S, F> for Scaled<'_, F::Acc> {
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.all.len()
+    }
+    #[inline(always)]
+    fn base(self, index: usize) -> *const u8 {
+        self.all[index].as_ptr()
+    }
+    #[inline(always)]
+    fn widen(self, s: S, index: usize, raw: S::Register) -> F::Acc {
+        let acc = F::widen(s, raw);
+        if index == self.place { F::widen(s, F::narrow(s, F::product(s, acc, self.scalar))) } else { acc }
+    }
+}
+
+/// A scalar in every lane.
+#[inline(always)]
+pub(super) fn splat<S: Simd, F: Format<S>>(s: S, scalar: Scalar) -> F::Acc {
+    let lanes = [scalar.pattern(); REGISTER_MAX / 8];
+    // SAFETY: a register is at most as long as the array.
+    F::widen(s, unsafe { s.load(lanes.as_ptr().cast()) })
+}
+
+/// The most bytes of a register.
+const REGISTER_MAX: usize = 64;
 
 /// Where results go.
 #[derive(Clone, Copy)]
@@ -61,8 +103,8 @@ pub(super) struct Sink {
 pub(super) type PairFn = unsafe fn(*mut u8, *mut u8, *const u8, *const u8, usize);
 /// A fold of any number of sources.
 pub(super) type ManyFn = unsafe fn(&Sink, &[View<'_>]);
-/// A source times a number: `into`, the source, bytes, the number.
-pub(super) type ScaleFn = unsafe fn(*mut u8, *const u8, usize, f64);
+/// As [`ManyFn`], with the source at a place multiplied by a scalar first.
+pub(super) type ScaledFn = unsafe fn(&Sink, &[View<'_>], usize, Scalar);
 
 /// Folds the whole of the sources, `COUNT` registers at a time.
 ///
@@ -78,7 +120,7 @@ where
     S: Simd,
     F: Format<S>,
     O: Operation,
-    P: Sources,
+    P: Sources<S, F>,
 {
     let streams = STREAMS && sink.streams;
     // A line that is streamed in parts costs a read of it from memory, so the first one is not streamed.
@@ -112,7 +154,7 @@ where
 /// # Safety
 /// As [`fold`], for `COUNT * S::WIDTH` bytes at `at`; if `streams`, `into + at` is a multiple of `S::WIDTH`.
 #[inline(always)]
-unsafe fn whole<S: Simd, F: Format<S>, O: Operation, P: Sources, const COUNT: usize>(
+unsafe fn whole<S: Simd, F: Format<S>, O: Operation, P: Sources<S, F>, const COUNT: usize>(
     s: S,
     sink: &Sink,
     from: P,
@@ -121,10 +163,10 @@ unsafe fn whole<S: Simd, F: Format<S>, O: Operation, P: Sources, const COUNT: us
 ) {
     // SAFETY: the caller lends the registers.
     let first = unsafe { registers::<S, COUNT>(s, from.base(0).wrapping_add(at)) };
-    let mut acc = [F::widen(s, first[0]); COUNT];
+    let mut acc = [from.widen(s, 0, first[0]); COUNT];
     let mut register = 1;
     while register < COUNT {
-        acc[register] = F::widen(s, first[register]);
+        acc[register] = from.widen(s, 0, first[register]);
         register += 1;
     }
     let mut source = 1;
@@ -133,7 +175,7 @@ unsafe fn whole<S: Simd, F: Format<S>, O: Operation, P: Sources, const COUNT: us
         let others = unsafe { registers::<S, COUNT>(s, from.base(source).wrapping_add(at)) };
         let mut register = 0;
         while register < COUNT {
-            acc[register] = O::fold::<S, F>(s, acc[register], F::widen(s, others[register]));
+            acc[register] = O::fold::<S, F>(s, acc[register], from.widen(s, source, others[register]));
             register += 1;
         }
         source += 1;
@@ -184,7 +226,7 @@ pub(super) unsafe fn registers<S: Simd, const COUNT: usize>(s: S, from: *const u
 /// # Safety
 /// As [`fold`], for `len <= S::WIDTH` bytes at `at`.
 #[inline(always)]
-unsafe fn part<S: Simd, F: Format<S>, O: Operation, P: Sources>(
+unsafe fn part<S: Simd, F: Format<S>, O: Operation, P: Sources<S, F>>(
     s: S,
     sink: &Sink,
     from: P,
@@ -192,12 +234,12 @@ unsafe fn part<S: Simd, F: Format<S>, O: Operation, P: Sources>(
     len: usize,
 ) {
     // SAFETY: the caller lends `len` bytes at `at`.
-    let mut acc = F::widen(s, unsafe { s.load_part(from.base(0).wrapping_add(at), len) });
+    let mut acc = from.widen(s, 0, unsafe { s.load_part(from.base(0).wrapping_add(at), len) });
     let mut source = 1;
     while source < from.count() {
         // SAFETY: the caller lends `len` bytes at `at`.
         let other = unsafe { s.load_part(from.base(source).wrapping_add(at), len) };
-        acc = O::fold::<S, F>(s, acc, F::widen(s, other));
+        acc = O::fold::<S, F>(s, acc, from.widen(s, source, other));
         source += 1;
     }
     let raw = finish::<S, F, O>(s, acc, sink.divisor);
@@ -212,29 +254,4 @@ unsafe fn part<S: Simd, F: Format<S>, O: Operation, P: Sources>(
 #[inline(always)]
 fn finish<S: Simd, F: Format<S>, O: Operation>(s: S, acc: F::Acc, divisor: u32) -> S::Register {
     if O::DIVIDES { F::narrow(s, F::divide(s, acc, divisor)) } else { F::narrow(s, acc) }
-}
-
-/// Multiplies by a number.
-///
-/// # Safety
-/// `bytes` are readable at `from` and writable at `into`, which is the same memory or disjoint.
-#[inline(always)]
-pub(super) unsafe fn scale<S: Simd, F: Format<S>>(
-    s: S,
-    into: *mut u8,
-    from: *const u8,
-    bytes: usize,
-    scalar: f64,
-) {
-    let scalar = F::splat(s, scalar);
-    let mut at = 0;
-    while at < bytes {
-        let len = (bytes - at).min(S::WIDTH);
-        // SAFETY: `at + len` is at most `bytes`; `len` is at most a register.
-        let raw = unsafe { s.load_part(from.wrapping_add(at), len) };
-        let raw = F::narrow(s, F::product(s, F::widen(s, raw), scalar));
-        // SAFETY: as above.
-        unsafe { s.store_part(into.wrapping_add(at), raw, len) };
-        at += len;
-    }
 }

@@ -21,8 +21,6 @@ pub(super) trait Format<S: Simd> {
     fn greatest(s: S, a: Self::Acc, b: Self::Acc) -> Self::Acc;
     /// Divides by the number of ranks.
     fn divide(s: S, acc: Self::Acc, by: u32) -> Self::Acc;
-    /// `scalar` in every lane, in the type of the accumulators.
-    fn splat(s: S, scalar: f64) -> Self::Acc;
 }
 
 /// What a fold does with two accumulators.
@@ -86,10 +84,6 @@ impl<S: Simd> Format<S> for Double {
     fn divide(s: S, acc: S::F64, by: u32) -> S::F64 {
         s.div_f64(acc, s.splat_f64(f64::from(by)))
     }
-    #[inline(always)]
-    fn splat(s: S, scalar: f64) -> S::F64 {
-        s.splat_f64(scalar)
-    }
 }
 
 /// The types that are folded as `f32`: how `PARTS` registers of `f32` come from one register of elements.
@@ -152,10 +146,6 @@ impl<S: Simd, N: Narrow<S, PARTS>, const PARTS: usize> Format<S> for AsF32<N, PA
     fn divide(s: S, acc: Self::Acc, by: u32) -> Self::Acc {
         let by = [s.splat_f32(by as f32); PARTS];
         parts!(s.div_f32(acc, by))
-    }
-    #[inline(always)]
-    fn splat(s: S, scalar: f64) -> Self::Acc {
-        [s.splat_f32(scalar as f32 / N::SCALE); PARTS]
     }
 }
 

@@ -12,8 +12,6 @@ pub(super) trait Integer: Copy {
     fn greatest(self, other: Self) -> Self;
     /// Divides by a positive number, towards zero.
     fn divide(self, by: u32) -> Self;
-    /// Towards zero, saturating; NaN is zero.
-    fn of(scalar: f64) -> Self;
 }
 
 macro_rules! integers {
@@ -39,10 +37,6 @@ macro_rules! integers {
             fn divide(self, $by: u32) -> Self {
                 let $value = self;
                 $divide
-            }
-            #[inline(always)]
-            fn of(scalar: f64) -> Self {
-                scalar as Self
             }
         }
     )*};
@@ -109,12 +103,6 @@ impl<T: Integer, S: Simd + Lanes<T, Raw = <S as Simd>::Register>> Format<S> for 
         for lane in made.as_mut() {
             *lane = lane.divide(by);
         }
-        Lanes::<T>::pack(s, made)
-    }
-    #[inline(always)]
-    fn splat(s: S, scalar: f64) -> S::Register {
-        let mut made = Lanes::<T>::unpack(s, s.splat32(0));
-        made.as_mut().fill(T::of(scalar));
         Lanes::<T>::pack(s, made)
     }
 }

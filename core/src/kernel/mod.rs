@@ -12,6 +12,8 @@
 //! - `f16`, `bf16` and the 8-bit floats are folded in `f32` (E4M3: times 2^-8, which only shows where a product
 //!   leaves the range of `f32`), divided there for an average, and rounded once, at the end, to nearest even. `f16`, `bf16` and E5M2 overflow to infinity; E4M3, which has none,
 //!   saturates to 448 (OCP's "satfinite"), infinite accumulators included.
+//! - A pre-multiplied sum forms the product of a rank's input and its scalar as a product of two elements, rounds it to
+//!   the type (what other ranks fold is that, too), and goes on as a sum.
 //! - Least and greatest take -0 for less than +0, and are NaN if any source is, so that the order of the sources
 //!   cannot show in their result.
 //! - A NaN that is a result is always the same one: quiet, positive, without payload (E4M3: 0x7f, E5M2: 0x7e).
@@ -36,15 +38,17 @@ mod integer;
 mod isa;
 mod portable;
 mod table;
+mod user;
 mod words;
 
-use crate::element::{DType, ReduceOp};
+use crate::element::{DType, ReduceOp, Scalar};
 use core::{fmt, ptr};
 use fold::Sink;
 use sohu_coll_mem::{View, ViewMut};
 use table::Loops;
 
 pub use isa::Isa;
+pub use user::{ByFunction, Fold};
 
 /// How results are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,8 @@ const STREAM_BYTES_MIN: usize = 4096;
 /// machines where source and destination are not aligned alike.
 const PLAIN_BYTES_MAX: usize = 1024;
 
-/// One operation on one element type, with the loops chosen for this CPU. Cheap to copy; make it once a call.
+/// One operation on one element type, with the loops chosen for this CPU. Cheap to copy; make it once a call. One of
+/// [`ReduceOp::User`] folds nothing: its folds panic.
 #[derive(Clone, Copy)]
 pub struct Kernel {
     loops: Loops,
@@ -175,6 +180,32 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// As [`fold`](Self::fold) for a sum, with every element of the source at `place` multiplied by `scalar` first, and the
+    /// product rounded to the type. One source is enough.
+    ///
+    /// # Panics
+    /// As for [`fold`](Self::fold); if there is no source at `place`; if `scalar` is of another type.
+    pub fn fold_scaled(
+        &self,
+        into: ViewMut<'_>,
+        sources: &[View<'_>],
+        also: Option<ViewMut<'_>>,
+        (place, scalar): (usize, Scalar),
+        store: Store,
+    ) {
+        let bytes = into.len();
+        check(self.dtype, bytes, sources, also);
+        assert!(place < sources.len(), "source {place} of {} is to be scaled", sources.len());
+        assert!(scalar.dtype() == self.dtype, "{} times a {}", self.dtype, scalar.dtype());
+        let into = into.as_mut_ptr();
+        let streams = streams(store, bytes) && whole_elements(self.dtype, into.addr());
+        let sink = Sink { into, also: pointer(also), bytes, divisor: 0, streams, both: false };
+        // SAFETY: all views have `bytes` bytes and do not overlap in part; `isa` is available.
+        unsafe { table::scaled(self.dtype, self.isa)(&sink, sources, place, scalar) }
+    }
+}
+
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernel({} of {} with {:?})", self.op, self.dtype, self.isa)
@@ -258,19 +289,4 @@ fn move_with(
     let loops = if streams(store, bytes) { moves.streaming } else { moves.cached };
     // SAFETY: all views have `bytes` bytes, and those of the same memory are gone; `isa()` is available.
     unsafe { loops(from, into, also, bytes) }
-}
-
-/// Multiplies every element by `scalar`: what a pre-multiplied sum does to its input.
-///
-/// The scalar is first converted to the type that `dtype` is folded in (integers: towards zero, saturating), and
-/// the product is formed in it and then rounded as a fold's result is. `into` may be exactly the
-/// same memory as `source`, else they are disjoint.
-///
-/// # Panics
-/// If the lengths differ or are not a multiple of the element size.
-pub fn scale(dtype: DType, into: ViewMut<'_>, source: View<'_>, scalar: f64) {
-    let bytes = into.len();
-    check(dtype, bytes, &[source], None);
-    // SAFETY: both views have `bytes` bytes and do not overlap in part; the best family is available.
-    unsafe { table::scale(dtype, Isa::best())(into.as_mut_ptr(), source.as_ptr(), bytes, scalar) }
 }

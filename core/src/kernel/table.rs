@@ -4,14 +4,14 @@
 //! one place where a family's presence has to be known.
 
 use super::copy::{self, Moves};
-use super::fold::{self, ManyFn, PairFn, ScaleFn, Sink, Two};
+use super::fold::{self, ManyFn, PairFn, Scaled, ScaledFn, Sink, Two};
 use super::format::{AsF32, Brain, Byte, Double, Format, Half, Operation, Single};
 use super::format::{Greatest, Least, Mean, Product, Sum};
 use super::fp8::{E4m3, E5m2};
 use super::integer::Int;
 use super::isa::{Isa, Simd};
 use super::portable::Portable;
-use crate::element::{DType, ReduceOp};
+use crate::element::{DType, ReduceOp, Scalar};
 use sohu_coll_mem::View;
 
 #[cfg(target_arch = "x86_64")]
@@ -30,7 +30,7 @@ pub(super) struct Loops {
 trait Entries: Simd {
     fn pair<F: Format<Self>, O: Operation, const COUNT: usize>() -> PairFn;
     fn many<F: Format<Self>, O: Operation, const COUNT: usize>() -> ManyFn;
-    fn scale<F: Format<Self>>() -> ScaleFn;
+    fn scaled<F: Format<Self>, const COUNT: usize>() -> ScaledFn;
 }
 
 macro_rules! entries {
@@ -68,12 +68,18 @@ macro_rules! entries {
             }
 
             /// # Safety
-            /// As [`fold::scale`], and the family is available.
+            /// As [`fold::fold`], and the family is available.
             #[target_feature(enable = $features)]
-            unsafe fn scale<F: Format<$family>>(into: *mut u8, from: *const u8, bytes: usize, scalar: f64) {
+            unsafe fn scaled<F: Format<$family>, const COUNT: usize>(
+                sink: &Sink,
+                all: &[View<'_>],
+                place: usize,
+                scalar: Scalar,
+            ) {
                 let token = $token;
+                let from = Scaled { all, place, scalar: fold::splat::<$family, F>(token, scalar) };
                 // SAFETY: the caller's contract is the same.
-                unsafe { fold::scale::<$family, F>(token, into, from, bytes, scalar) }
+                unsafe { fold::fold::<$family, F, Sum, Scaled<'_, F::Acc>, COUNT, true>(token, sink, from) }
             }
 
             /// # Safety
@@ -103,8 +109,8 @@ macro_rules! entries {
                 fn many<F: Format<$family>, O: Operation, const COUNT: usize>() -> ManyFn {
                     many::<F, O, COUNT>
                 }
-                fn scale<F: Format<$family>>() -> ScaleFn {
-                    scale::<F>
+                fn scaled<F: Format<$family>, const COUNT: usize>() -> ScaledFn {
+                    scaled::<F, COUNT>
                 }
             }
         }
@@ -141,10 +147,11 @@ mod portable {
     }
 
     /// # Safety
-    /// As [`fold::scale`].
-    unsafe fn scale<F: Format<Portable>>(into: *mut u8, from: *const u8, bytes: usize, scalar: f64) {
+    /// As [`fold::fold`].
+    unsafe fn scaled<F: Format<Portable>>(sink: &Sink, all: &[View<'_>], place: usize, scalar: Scalar) {
+        let from = Scaled { all, place, scalar: fold::splat::<Portable, F>(Portable, scalar) };
         // SAFETY: the caller's contract is the same.
-        unsafe { fold::scale::<Portable, F>(Portable, into, from, bytes, scalar) }
+        unsafe { fold::fold::<Portable, F, Sum, Scaled<'_, F::Acc>, 1, false>(Portable, sink, from) }
     }
 
     /// # Safety
@@ -163,8 +170,8 @@ mod portable {
         fn many<F: Format<Self>, O: Operation, const COUNT: usize>() -> ManyFn {
             many::<F, O>
         }
-        fn scale<F: Format<Self>>() -> ScaleFn {
-            scale::<F>
+        fn scaled<F: Format<Self>, const COUNT: usize>() -> ScaledFn {
+            scaled::<F>
         }
     }
 }
@@ -234,7 +241,9 @@ pub(super) fn loops(dtype: DType, op: ReduceOp, isa: Isa) -> Loops {
     fn of_format<S: Entries, F: Format<S>, const COUNT: usize>(op: ReduceOp) -> Loops {
         let same = |pair, many| Loops { pair, many, finishing: many };
         match op {
-            ReduceOp::Sum => same(S::pair::<F, Sum, COUNT>(), S::many::<F, Sum, COUNT>()),
+            ReduceOp::Sum | ReduceOp::PreMulSum => {
+                same(S::pair::<F, Sum, COUNT>(), S::many::<F, Sum, COUNT>())
+            }
             ReduceOp::Prod => same(S::pair::<F, Product, COUNT>(), S::many::<F, Product, COUNT>()),
             ReduceOp::Min => same(S::pair::<F, Least, COUNT>(), S::many::<F, Least, COUNT>()),
             ReduceOp::Max => same(S::pair::<F, Greatest, COUNT>(), S::many::<F, Greatest, COUNT>()),
@@ -242,27 +251,47 @@ pub(super) fn loops(dtype: DType, op: ReduceOp, isa: Isa) -> Loops {
                 let finishing = S::many::<F, Mean, COUNT>();
                 Loops { finishing, ..same(S::pair::<F, Sum, COUNT>(), S::many::<F, Sum, COUNT>()) }
             }
+            ReduceOp::User => same(no_pair, no_many),
         }
     }
-    // The sign does not show in wrapping sums and products.
-    let dtype = match (op, dtype) {
-        (ReduceOp::Sum | ReduceOp::Prod, DType::I8) => DType::U8,
-        (ReduceOp::Sum | ReduceOp::Prod, DType::I32) => DType::U32,
-        (ReduceOp::Sum | ReduceOp::Prod, DType::I64) => DType::U64,
-        _ => dtype,
-    };
-    for_family!(isa, of_family(dtype, op))
+    for_family!(isa, of_family(unsigned(dtype, op), op))
 }
 
-/// The loop that multiplies `dtype` by a number.
-pub(super) fn scale(dtype: DType, isa: Isa) -> ScaleFn {
-    fn of_family<S: Entries>(dtype: DType) -> ScaleFn {
+/// The loop of an operation that has none.
+///
+/// # Safety
+/// None is needed.
+unsafe fn no_pair(_: *mut u8, _: *mut u8, _: *const u8, _: *const u8, _: usize) {
+    panic!("a user's operation is folded by its function");
+}
+
+/// As [`no_pair`].
+///
+/// # Safety
+/// None is needed.
+unsafe fn no_many(_: &Sink, _: &[View<'_>]) {
+    panic!("a user's operation is folded by its function");
+}
+
+/// The type whose loops give the same bits: the sign does not show in wrapping sums and products.
+fn unsigned(dtype: DType, op: ReduceOp) -> DType {
+    match (op, dtype) {
+        (ReduceOp::Sum | ReduceOp::Prod | ReduceOp::PreMulSum, DType::I8) => DType::U8,
+        (ReduceOp::Sum | ReduceOp::Prod | ReduceOp::PreMulSum, DType::I32) => DType::U32,
+        (ReduceOp::Sum | ReduceOp::Prod | ReduceOp::PreMulSum, DType::I64) => DType::U64,
+        _ => dtype,
+    }
+}
+
+/// The loop of a sum with one source multiplied first.
+pub(super) fn scaled(dtype: DType, isa: Isa) -> ScaledFn {
+    fn of_family<S: Entries>(dtype: DType) -> ScaledFn {
         for_format!(dtype, of_format::<S>())
     }
-    fn of_format<S: Entries, F: Format<S>, const COUNT: usize>() -> ScaleFn {
-        S::scale::<F>()
+    fn of_format<S: Entries, F: Format<S>, const COUNT: usize>() -> ScaledFn {
+        S::scaled::<F, COUNT>()
     }
-    for_family!(isa, of_family(dtype))
+    for_family!(isa, of_family(unsigned(dtype, ReduceOp::PreMulSum)))
 }
 
 /// The loops that copy.

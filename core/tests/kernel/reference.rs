@@ -89,6 +89,7 @@ fn float(op: ReduceOp, a: f64, b: f64) -> f64 {
         ReduceOp::Sum | ReduceOp::Avg => a + b,
         ReduceOp::Prod => a * b,
         ReduceOp::Min | ReduceOp::Max if a.is_nan() || b.is_nan() => f64::NAN,
+        ReduceOp::PreMulSum | ReduceOp::User => panic!("{op} is no fold by its name"),
         // The total order puts -0 before +0, and NaNs are gone.
         ReduceOp::Min => {
             if a.total_cmp(&b).is_le() {
@@ -124,6 +125,7 @@ fn integer(dtype: DType, op: ReduceOp, values: &[&[u8]], finish: Option<u32>) ->
             ReduceOp::Prod => a.wrapping_mul(b),
             ReduceOp::Min => a.min(b),
             ReduceOp::Max => a.max(b),
+            ReduceOp::PreMulSum | ReduceOp::User => panic!("{op} is no fold by its name"),
         })
         .expect("there is a source");
     let wrapped = load(&result.to_le_bytes()[..size]);
@@ -170,15 +172,6 @@ pub(crate) fn canonical_nan(dtype: DType) -> Vec<u8> {
 
 pub(crate) fn is_nan(dtype: DType, bytes: &[u8]) -> bool {
     widen(dtype, bytes).is_nan()
-}
-
-/// The number 3.
-pub(crate) fn three(dtype: DType) -> Vec<u8> {
-    match dtype {
-        DType::F64 => 3.0_f64.to_le_bytes().to_vec(),
-        DType::F16 | DType::Bf16 | DType::F32 | DType::Fp8E4m3 | DType::Fp8E5m2 => narrow(dtype, 3.0),
-        _ => 3_u64.to_le_bytes()[..dtype.size()].to_vec(),
-    }
 }
 
 /// The definition in OCP's specification of 8-bit floats.

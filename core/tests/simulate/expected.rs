@@ -65,6 +65,7 @@ fn reduced(call: &Call<'_>, index: usize, seed: u64) -> Vec<u8> {
         ReduceOp::Prod => a.wrapping_mul(b),
         ReduceOp::Min => a.min(b),
         ReduceOp::Max => a.max(b),
+        ReduceOp::PreMulSum | ReduceOp::User => panic!("{} is not simulated", call.op),
     });
     let total = total.expect("there is a rank");
     if call.op == ReduceOp::Avg {

@@ -6,7 +6,7 @@ use crate::cli::Flags;
 use crate::geometry::Shape;
 use crate::measure::{ITERATIONS, Turn};
 use crate::overlap::{self, Flight, Wanted};
-use crate::pattern::{Pattern, Place};
+use crate::pattern::{self, Pattern, Place};
 use crate::team::Team;
 use sohu_coll::{Blocks, Buffers, Error, ReduceOp, Request, Untyped};
 use std::time::Instant;
@@ -100,7 +100,12 @@ impl Caller<'_> {
             Place::Apart => Buffers::Apart { input: &*self.input, output: &mut *self.output },
             Place::InPlace => Buffers::InPlace(&mut *self.output),
         };
-        self.team.calls(self.strict).run(Request { collective, dtype, op, root, buffers })
+        let request = Request { collective, dtype, op, root, buffers };
+        if op == ReduceOp::PreMulSum {
+            let scalar = pattern::scalar(dtype, self.team.rank());
+            return self.team.calls(self.strict).run_scaled(request, scalar);
+        }
+        self.team.calls(self.strict).run(request)
     }
 
     /// Plans the calls that are in flight at once, makes them once, and returns the number of wrong elements on all ranks.

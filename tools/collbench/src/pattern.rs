@@ -9,7 +9,7 @@
 //! an element nobody wrote is counted as wrong. What must stay as it was is known as well, and counted where it does not.
 
 use crate::geometry::Shape;
-use sohu_coll::{Collective, DType, ReduceOp};
+use sohu_coll::{Collective, DType, ReduceOp, Scalar};
 use std::ops::Range;
 
 /// Elements of a table: a prime, so that rotation never falls in step with chunks.
@@ -255,6 +255,9 @@ fn value(shape: &Shape, rank: u32, j: usize) -> f64 {
         ReduceOp::Min | ReduceOp::Max => upto(max),
         ReduceOp::Sum if max >= ranks => upto(max / ranks),
         ReduceOp::Sum => f64::from(u8::from(turn < max)),
+        // Some ranks double what they put in.
+        ReduceOp::PreMulSum if max / 2 >= ranks => upto(max / 2 / ranks),
+        ReduceOp::PreMulSum => f64::from(u8::from(turn < max / 2)),
         ReduceOp::Prod => {
             let twos = mix(j as u64) % (power_max(shape.dtype).min(ranks) + 1);
             if turn < twos { 2.0 } else { 1.0 }
@@ -267,7 +270,20 @@ fn value(shape: &Shape, rank: u32, j: usize) -> f64 {
             base as f64 + more - less
         }
         ReduceOp::Avg => f64::from(u8::from(turn == 0)) * max as f64,
+        ReduceOp::User => unreachable!("no flag asks for a user operation"),
     }
+}
+
+/// What `rank` multiplies its input by, in a pre-multiplied sum.
+fn factor(rank: u32) -> f64 {
+    f64::from(1 + rank % 2)
+}
+
+/// The same, as an element.
+pub(crate) fn scalar(dtype: DType, rank: u32) -> Scalar {
+    let mut bytes = Vec::new();
+    encode(dtype, factor(rank), &mut bytes);
+    Scalar::from_bytes(dtype, &bytes).expect("one element was encoded")
 }
 
 /// What comes out at entry `j` of a reduction's table, before it is rounded to the type.
@@ -282,6 +298,8 @@ fn reduced(shape: &Shape, j: usize) -> f64 {
             let mean = values.sum::<f64>() / f64::from(shape.ranks);
             if integer(shape.dtype) { mean.trunc() } else { mean }
         }
+        ReduceOp::PreMulSum => (0..shape.ranks).map(|rank| factor(rank) * value(shape, rank, j)).sum(),
+        ReduceOp::User => unreachable!("no flag asks for a user operation"),
     }
 }
 

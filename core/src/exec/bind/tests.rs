@@ -147,3 +147,39 @@ fn slices_that_split_elements_panic() {
     let extents = Extents::bind(&program, 1, 4);
     let _bound = Bound::new(&program, &fuse(&program), &extents, &Binding { slice: 100, ..binding(false) });
 }
+
+/// What of its own input each pass reads that `write` writes, in 2 chunks.
+fn inputs_of(in_place: bool, write: impl Fn(&mut Writer)) -> Vec<Option<usize>> {
+    let job = Job { in_place, ..Job::new(Collective::AllReduce, 3) };
+    let mut writer = Writer::new(job, Rank(0), 2);
+    write(&mut writer);
+    let program = writer.finish();
+    inputs(&program, &fuse(&program))
+}
+
+#[test]
+fn in_place_memory_is_input_until_a_pass_has_stored_there() {
+    let write = |p: &mut Writer| {
+        p.send(output(0, 2), Rank(1));
+        p.recv_reduce(output(0, 1), Rank(1));
+        p.send(output(0, 1), Rank(2));
+        p.send(output(1, 1), Rank(2));
+    };
+    assert_eq!(inputs_of(true, write), [Some(0), Some(0), Some(0)]);
+    let apart = |p: &mut Writer| {
+        p.send(input(0, 2), Rank(1));
+        p.recv(output(0, 1), Rank(1));
+        p.reduce(input(0, 1), output(0, 1));
+        p.send(scratch(0, 1), Rank(2));
+    };
+    assert_eq!(inputs_of(false, apart), [Some(0), Some(1), None]);
+}
+
+#[test]
+#[should_panic(expected = "is input in part")]
+fn a_run_that_is_input_in_part_can_not_be_scaled() {
+    inputs_of(true, |p| {
+        p.recv_reduce(output(0, 1), Rank(1));
+        p.send(output(0, 2), Rank(1));
+    });
+}

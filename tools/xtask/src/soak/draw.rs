@@ -8,6 +8,10 @@ mod tests;
 
 use sohu_coll::{Collective, DType, ReduceOp};
 
+/// The operations there are to draw.
+pub(super) const OPS: [ReduceOp; 6] =
+    [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Min, ReduceOp::Max, ReduceOp::Avg, ReduceOp::PreMulSum];
+
 /// Steps of a chapter, the last of which drops all groups but the world.
 pub(super) const CHAPTER: u64 = 64;
 /// The longest buffer of a rank, in bytes.
@@ -271,6 +275,8 @@ impl Script {
             3 => How::Persistent(1 + self.rng.below(RUNS_MAX)),
             _ => How::Blocking,
         };
+        // What needs a scalar can not be started.
+        let how = if shape.op == ReduceOp::PreMulSum { How::Blocking } else { how };
         let longest = if how == How::Blocking { BYTES_MAX } else { STARTED_MAX };
         // A shape of a smaller group may be too long for this one.
         let shape = Shape { count: shape.count.min(count_max(&shape, size, longest)), ..shape };
@@ -300,7 +306,7 @@ impl Script {
         Shape {
             collective: self.rng.one_of(&Collective::ALL),
             dtype,
-            op: self.rng.one_of(&ReduceOp::ALL),
+            op: self.rng.one_of(&OPS),
             count: self.bytes().min(BYTES_MAX) / dtype.size(),
             in_place: self.rng.once_in(3),
             homes: [input, output],

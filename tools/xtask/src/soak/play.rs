@@ -4,7 +4,7 @@ use super::draw::{BYTES_MAX, Call, FLIGHTS_MAX, Group, Home, How, OFFSET_MAX, Rn
 use super::flight::{self, Flight};
 use super::sheet::{GUARD, Sheets};
 use super::values::Values;
-use sohu_coll::{Buffer, Buffers, Communicator, Error, Request};
+use sohu_coll::{Buffer, Buffers, Communicator, Error, ReduceOp, Request};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::ops::Range;
@@ -154,11 +154,16 @@ impl Player {
             let (collective, dtype, op, root) = (shape.collective, shape.dtype, shape.op, call.root);
             Request { collective, dtype, op, root, buffers }
         };
+        let scalar = values.scalar(rank);
+        let make = |comm: &mut Communicator, request: Request<'_>| match request.op {
+            ReduceOp::PreMulSum => comm.run_scaled(request, scalar),
+            _ => comm.run(request),
+        };
         let inside = |bytes: usize| GUARD..GUARD + bytes;
         let got = inside(sheets.before.bytes());
         self.bytes += got.len() as u64;
         let done = match &sheets.input {
-            None => comm.run(request(Buffers::InPlace(&mut output[got]))),
+            None => make(comm, request(Buffers::InPlace(&mut output[got]))),
             Some(sheet) => {
                 let place = place(sheet.room());
                 let mut memory = Memory::take(comm, (private_in, kept_in), shape.homes[0], place)?;
@@ -167,7 +172,7 @@ impl Player {
                 let given = inside(sheet.bytes());
                 self.bytes += given.len() as u64;
                 let done =
-                    comm.run(request(Buffers::Apart { input: &input[given], output: &mut output[got] }));
+                    make(comm, request(Buffers::Apart { input: &input[given], output: &mut output[got] }));
                 if done.is_ok() {
                     sheet.check(input, &values, size).map_err(|why| format!("the input: {why}"))?;
                 }

@@ -9,7 +9,7 @@
 mod tests;
 
 use super::draw::mix;
-use sohu_coll::{DType, ReduceOp, bf16, f16};
+use sohu_coll::{DType, ReduceOp, Scalar, bf16, f16};
 use std::sync::OnceLock;
 
 /// After how many elements an input repeats.
@@ -69,27 +69,43 @@ impl Values {
         (bits % (2 * most + 1)) as f64 - most as f64
     }
 
+    /// What `rank` multiplies its input by in a pre-multiplied sum.
+    pub(super) fn scalar(&self, rank: u32) -> Scalar {
+        let mut bytes = Vec::new();
+        match signed(self.dtype) {
+            Some(_) => push_integer(self.dtype, factor(rank) as u64, &mut bytes),
+            None => push_float(self.dtype, f64::from(factor(rank)), &mut bytes),
+        }
+        Scalar::from_bytes(self.dtype, &bytes).expect("one element was pushed")
+    }
+
     fn fold_integers(&self, signed: bool, size: u32, index: usize) -> u64 {
         let wide = |bits: u64| widen(self.dtype, signed, bits);
-        let all = (0..size).map(|rank| self.draw(rank, index));
+        let share = |rank| match self.op {
+            ReduceOp::PreMulSum => self.draw(rank, index).wrapping_mul(factor(rank) as u64),
+            _ => self.draw(rank, index),
+        };
+        let all = (0..size).map(share);
         let all = match self.op {
             ReduceOp::Prod => all.reduce(u64::wrapping_mul),
             ReduceOp::Min => all.min_by_key(|bits| wide(*bits)),
             ReduceOp::Max => all.max_by_key(|bits| wide(*bits)),
-            ReduceOp::Sum | ReduceOp::Avg => all.reduce(u64::wrapping_add),
+            _ => all.reduce(u64::wrapping_add),
         };
         let all = all.expect("there is a rank");
         if self.op == ReduceOp::Avg { (wide(all) / i128::from(size)) as u64 } else { all }
     }
 
     fn fold_floats(&self, size: u32, index: usize) -> f64 {
-        let all = (0..size).map(|rank| self.float(rank, index));
+        let by = |rank| if self.op == ReduceOp::PreMulSum { f64::from(factor(rank)) } else { 1.0 };
+        let all = (0..size).map(|rank| by(rank) * self.float(rank, index));
         match self.op {
             ReduceOp::Prod => all.product(),
             ReduceOp::Min => all.fold(f64::INFINITY, f64::min),
             ReduceOp::Max => all.fold(f64::NEG_INFINITY, f64::max),
             // Not `sum`, which begins with a negative zero.
-            ReduceOp::Sum => all.fold(0.0, |a, b| a + b),
+            ReduceOp::Sum | ReduceOp::PreMulSum => all.fold(0.0, |a, b| a + b),
+            ReduceOp::User => unreachable!("no user operation is drawn"),
             ReduceOp::Avg => {
                 let average = all.fold(0.0, |a, b| a + b) / f64::from(size);
                 // All but doubles are divided in single precision.
@@ -97,6 +113,11 @@ impl Values {
             }
         }
     }
+}
+
+/// What a rank multiplies its input by in a pre-multiplied sum. Twos keep sums as exact as they are.
+fn factor(rank: u32) -> i32 {
+    if rank.is_multiple_of(2) { 2 } else { -2 }
 }
 
 /// Whether the type is an integer with a sign; `None` for floats.

@@ -90,7 +90,7 @@ fn everything_that_can_be_drawn_is() {
             sizes.insert(shape.count * shape.dtype.size());
         }
     }
-    assert_eq!(kinds.len(), 8 * 12 * 5);
+    assert_eq!(kinds.len(), 8 * 12 * OPS.len());
     assert_eq!(steps_seen.len(), 10, "{steps_seen:?}");
     for edge in EDGES {
         for size in [edge - 8, edge, edge + 8] {
