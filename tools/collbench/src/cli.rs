@@ -162,7 +162,7 @@ pub(crate) struct Flags {
     /// Multiply by this from size to size, instead
     #[arg(short = 'f', long = "stepfactor", value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     pub(crate) factor: Option<u64>,
-    /// sum, prod, min, max, avg or all
+    /// sum, prod, min, max, avg, mulsum (rank r's input times 1 + r % 2, then the sum) or all
     #[arg(short = 'o', long = "op", value_parser = parse::op, default_value = "sum")]
     pub(crate) op: Choice<ReduceOp>,
     /// int8, uint8, int32, uint32, int64, uint64, half, bfloat16, float, double, f8e4m3, f8e5m2 or all
@@ -224,6 +224,10 @@ pub(crate) struct Flags {
     /// --baseline or --reproducible and without -K, else 1]; rows appear when their last part is done
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "skip")]
     pub(crate) rounds: Option<u32>,
+    /// Measure every algorithm at each size, in turn, print them beside the tuner's predictions, and write the fastest to a
+    /// tuning file (SOHU_COLL_TUNING_FILE); --budget is then for each algorithm and size
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["baseline", "report", "reproducible", "overlap"])]
+    pub(crate) tune: Option<PathBuf>,
     /// Compare with this report of an earlier -J; exit with 3 if anything got slower. The more rounds both runs have (by -N, or
     /// --rounds), the less is seen as slower or missed by chance
     #[arg(long, value_name = "FILE")]

@@ -25,6 +25,7 @@ mod stats;
 mod sweep;
 mod team;
 mod traffic;
+mod tune;
 
 use clap::Parser;
 use cli::{Cli, Common, Work};

@@ -6,10 +6,11 @@ use crate::failure::{Failure, SLOWER, WRONG};
 use crate::geometry::{self, SIZES_MAX, Shape};
 use crate::json;
 use crate::measure::{Bench, Row, Turn};
+use crate::parse::OPS;
 use crate::printer::Printer;
 use crate::team::Team;
 use crate::traffic::Source;
-use crate::{host, limits};
+use crate::{host, limits, tune};
 use sohu_coll::{Collective, DType, Error, ReduceOp};
 
 /// In how many rounds rows are measured where runs, or settings, are compared.
@@ -86,6 +87,12 @@ impl<'a> Plan<'a> {
                 "--baseline compares when all is measured, which -N 0 never is; give -N 1 or more".into(),
             );
         }
+        let scaled = collective.reduces() && flags.op.of(OPS).contains(&ReduceOp::PreMulSum);
+        if flags.overlap > 1 && scaled {
+            return usage(
+                "--overlap is for calls that can be started, and -o mulsum can not; give another -o".into(),
+            );
+        }
         let baseline = flags.baseline.as_deref().map(Measured::read).transpose()?;
         Ok(Self { collective, flags, max, sizes, baseline, traffic: None })
     }
@@ -96,6 +103,7 @@ impl<'a> Plan<'a> {
     /// As for [`new`](Self::new); and what is wrong with the matrix.
     pub(crate) fn ragged(ragged: &'a RaggedFlags) -> Result<Self, Failure> {
         let flags = &ragged.flags;
+        untuned(flags)?;
         if flags.common.algo.is_some() {
             return Err(Failure::Usage(
                 "--algo makes no difference to alltoallv, for which there is one algorithm".into(),
@@ -123,6 +131,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// As for [`new`](Self::new).
     pub(crate) fn ring(flags: &'a Flags) -> Result<Self, Failure> {
+        untuned(flags)?;
         if flags.common.algo.is_some() {
             return Err(Failure::Usage(
                 "--algo makes no difference to sendrecv, which has no algorithm".into(),
@@ -156,7 +165,7 @@ impl<'a> Plan<'a> {
         }
         let collective = self.collective;
         let ops = match collective.reduces() {
-            true => self.flags.op.of(ReduceOp::ALL),
+            true => self.flags.op.of(OPS),
             false => vec![ReduceOp::Sum],
         };
         let roots = if collective.rooted() { self.flags.root.of(0..ranks) } else { vec![0] };
@@ -185,6 +194,14 @@ impl Plan<'_> {
     }
 }
 
+/// Refuses to tune calls that no algorithm is chosen for.
+fn untuned(flags: &Flags) -> Result<(), Failure> {
+    match flags.tune {
+        None => Ok(()),
+        Some(_) => Err(Failure::Usage("--tune is for calls that there are several algorithms for".into())),
+    }
+}
+
 fn no_such_root(root: u32, ranks: u32) -> String {
     format!("root {root} is not a rank of a job of {ranks}; ranks are 0..{ranks}")
 }
@@ -201,6 +218,9 @@ pub(crate) fn run(team: &mut Team, plan: &Plan<'_>) -> Result<u8, Failure> {
         source.fits(ranks).map_err(Failure::Usage)?;
     }
     let shapes = plan.shapes(ranks);
+    if let Some(path) = &flags.tune {
+        return tune::run(team, flags, &shapes, path);
+    }
     let devices = devices(team)?;
     let printer = match team.rank() {
         0 => Printer::new(plan, devices, team.transport(), &shapes).map(Some),

@@ -60,7 +60,7 @@ fn every_collective_type_and_operation_is_measured_and_right() {
         let ended =
             bench(&[&[collective, "-b", "1K", "-e", "1K", "-d", "all", "-o", "all"], &QUICK[..]].concat());
         let rows = rows(&ended);
-        let operations = if collective.contains("reduce") { 5 } else { 1 };
+        let operations = if collective.contains("reduce") { 6 } else { 1 };
         assert_eq!(rows.len(), 12 * operations, "{}", text(&ended.stdout));
         assert!(rows.iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
     }
@@ -424,4 +424,38 @@ fn limits_are_measured() {
     for word in ["copy_cached", "copy_nt", "add_cached", "cacheline_handover", "futex_wake"] {
         assert!(table.contains(word), "{word} is not in:\n{table}");
     }
+}
+
+#[test]
+fn a_tuning_file_is_written_with_what_was_measured_and_can_be_used() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tuned-{}.txt", std::process::id()));
+    let name = path.to_str().expect("a path that is text");
+    let series = ["all_reduce", "-b", "8", "-e", "64", "-f", "8", "--ranks", "2", "--timeout", "60"];
+    let measured = rows(&bench(&[&series[..], &["--tune", name, "--budget", "0.002"]].concat()));
+    for size in ["8", "64"] {
+        let of = |row: &&Vec<String>| row[0] == size;
+        assert!(measured.iter().filter(of).any(|row| row.contains(&"ring".into())), "{measured:?}");
+        assert_eq!(
+            measured.iter().filter(of).filter(|row| row[2].starts_with('*')).count(),
+            1,
+            "{measured:?}"
+        );
+    }
+    let table = fs::read_to_string(&path).expect("it was written");
+    let lines: Vec<&str> = table.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(lines[0].starts_with("all_reduce 2 0.."), "{table}");
+    let mut used = Command::new(BENCH);
+    used.args(series).args(["-n", "2", "--explain"]).env("SOHU_COLL_TUNING_FILE", name);
+    let used = used.stdin(Stdio::null()).output().expect("the bench starts");
+    let algorithm = lines[0].split_whitespace().nth(5).expect("six columns");
+    assert!(rows(&used)[0].iter().any(|word| word == algorithm), "{table}{}", text(&used.stdout));
+    fs::write(&path, "all_reduce 2 * * * rings").expect("it can be written");
+    let refused =
+        Command::new(BENCH).args(series).env("SOHU_COLL_TUNING_FILE", name).output().expect("it starts");
+    assert!(
+        text(&refused.stderr).contains("line 1, column 20: names \"rings\""),
+        "{}",
+        text(&refused.stderr)
+    );
+    fs::remove_file(&path).expect("it is there");
 }

@@ -70,11 +70,11 @@ fn the_default_is_one_size_and_a_smallest_size_moves_the_greatest() {
 
 #[test]
 fn all_means_every_type_operation_and_root() {
-    assert_eq!(count("bench all_reduce -b 8 -e 8 -d all -o all", 3), 12 * 5);
+    assert_eq!(count("bench all_reduce -b 8 -e 8 -d all -o all", 3), 12 * 6);
     assert_eq!(count("bench all_gather -b 8 -e 8 -d all -o all", 3), 12);
     assert_eq!(count("bench broadcast -b 8 -e 32 -f 2 -r all", 3), 9);
     assert_eq!(count("bench all_reduce -b 8 -e 8 -r all", 3), 1);
-    assert_eq!(count("bench reduce -b 8 -e 8 -d all -o all -r all", 3), 12 * 5 * 3);
+    assert_eq!(count("bench reduce -b 8 -e 8 -d all -o all -r all", 3), 12 * 6 * 3);
     assert_eq!(count("bench scatter -b 8 -e 8 -o all -r all", 3), 3);
     assert_eq!(count("bench all_to_all -b 8 -e 8 -o all -r all", 3), 1);
 }
