@@ -164,7 +164,7 @@ impl TcpLinks {
 
     /// Bytes of the queues of one of `size` ranks.
     pub fn queue_bytes(size: u32) -> usize {
-        2 * (size as usize).saturating_sub(1) * QUEUE_BYTES
+        (size as usize).saturating_sub(1) * (2 * QUEUE_BYTES + PipePair::BYTES)
     }
 
     /// Links over sockets that do not block, by purpose, in order of rank, `rank` itself left out.

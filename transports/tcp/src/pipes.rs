@@ -32,6 +32,9 @@ pub(crate) struct PipePair {
 }
 
 impl PipePair {
+    /// Bytes of the queues of both.
+    pub(crate) const BYTES: usize = 2 * (QUEUE_BYTES + ANSWER_BYTES);
+
     /// Over the socket of the pipe to `peer` and that of the one from there.
     pub(crate) fn new(peer: Rank, to: TcpStream, from: TcpStream) -> Self {
         let end = |socket, outgoing, incoming| {
