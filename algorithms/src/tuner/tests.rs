@@ -138,6 +138,15 @@ fn chosen_for(collective: Collective, machine: Machine, bytes: usize) -> &'stati
 }
 
 #[test]
+fn where_ranks_share_cores_a_long_reduce_scatter_goes_round_the_ring() {
+    for (size, direct, round) in [(4, 512 << 10, 1 << 20), (8, 128 << 10, 256 << 10)] {
+        let found = [direct, round, 64 << 20]
+            .map(|block| chosen_for(Collective::ReduceScatter, Machine::shm(size, 2), block));
+        assert_eq!(found, ["one_shot", "ring", "ring"], "{size} ranks");
+    }
+}
+
+#[test]
 fn few_ranks_gather_scatter_and_exchange_blocks_directly() {
     for collective in [Collective::Gather, Collective::Scatter, Collective::AllToAll] {
         for (size, cores) in [(2, 1), (2, 2), (3, 3), (4, 2), (4, 4), (8, 2), (8, 8)] {

@@ -35,6 +35,8 @@ pub(super) struct Work {
     pub(super) streams: f64,
     /// Bytes of the caller's buffers.
     pub(super) buffers: f64,
+    /// Bytes staged at once of which each peer reads another part.
+    pub(super) parted: f64,
 }
 
 impl Work {
@@ -220,6 +222,7 @@ fn blocks(algorithm: &str, job: &Job, block: f64) -> Work {
             // A gathered block is the same for all; a scattered one is for its owner alone.
             writes: if gathers { 1.0 } else { peers },
             staged: if gathers { block } else { arrived },
+            parted: arrived - moved,
             sends: peers,
             receives: peers,
             streams: peers,
@@ -227,7 +230,8 @@ fn blocks(algorithm: &str, job: &Job, block: f64) -> Work {
         },
         "recursive_doubling" if gathers || job.size.is_power_of_two() => {
             let rounds = f64::from(job.size.next_power_of_two().ilog2());
-            Work { rounds, writes: rounds, sends: rounds, receives: rounds, streams: 1.0, ..all }
+            let parted = arrived - moved;
+            Work { rounds, writes: rounds, sends: rounds, receives: rounds, streams: 1.0, parted, ..all }
         }
         // A rank that stands in for another takes all of its input first, and gives it its block last.
         "recursive_doubling" => {
