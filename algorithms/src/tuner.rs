@@ -327,6 +327,10 @@ impl Tuner {
             read / m.direct_bytes_per_ns + (work.kept + work.passed * PASSING_SHARE) / m.copy_bytes_per_ns;
         let mut cost = self.cost(work, work.writes, bytes * self.spill(work));
         cost.waiting += m.handover_ns + m.switch_ns * (m.share() - 1.0);
+        if m.size == 2 && work.passed > 0.0 {
+            // A swap: the return of what was lent says that the answer is there, so there is no second round.
+            cost.waiting -= m.handover_ns;
+        }
         cost
     }
 
