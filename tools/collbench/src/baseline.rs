@@ -9,6 +9,7 @@ use crate::confidence::{Times, change, spread};
 use crate::failure::Failure;
 use crate::geometry::Shape;
 use crate::json::Report;
+use crate::json::read::Row;
 use crate::stats::{median, quantiles};
 use core::fmt;
 use serde::Deserialize;
@@ -91,21 +92,7 @@ pub(crate) struct Measured {
 #[derive(Deserialize)]
 struct File {
     config: Conditions,
-    results: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    experiment_name: String,
-    #[serde(rename = "type")]
-    dtype: String,
-    redop: String,
-    root: String,
-    size: usize,
-    out_of_place: Half,
-    out_of_place_per_iter: Singles,
-    in_place: Option<Half>,
-    in_place_per_iter: Option<Singles>,
+    results: Vec<Row<Half, Singles>>,
 }
 
 #[derive(Deserialize)]

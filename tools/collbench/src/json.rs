@@ -3,6 +3,8 @@
 //!
 //! As nccl-tests has it, truth values are the texts `"true"` and `"false"`, and a number that is none is `"nan"`.
 
+pub(crate) mod read;
+
 use crate::baseline::KEPT;
 use crate::failure::Failure;
 use crate::measure::{Half, Row, Strict, state};

@@ -11,6 +11,7 @@ mod scale;
 
 use crate::failure::Failure;
 use crate::json;
+use crate::json::read::Row;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -72,7 +73,7 @@ pub(crate) struct Run {
     #[serde(default)]
     args: Vec<String>,
     config: Config,
-    results: Vec<Entry>,
+    results: Vec<Row<Half, Singles>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,20 +91,6 @@ struct Config {
 struct Device {
     hostname: String,
     device_info: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Entry {
-    experiment_name: String,
-    #[serde(rename = "type")]
-    dtype: String,
-    redop: String,
-    root: String,
-    size: usize,
-    out_of_place: Half,
-    out_of_place_per_iter: Singles,
-    in_place: Option<Half>,
-    in_place_per_iter: Option<Singles>,
 }
 
 #[derive(Debug, Deserialize)]
