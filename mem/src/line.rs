@@ -281,6 +281,13 @@ impl<W: Words, O: Orders> LineTx<W, O> {
         self.sent += 1;
     }
 
+    /// Asks for the next line's memory ahead of the next put: the reader's cache still has a copy of it, and to take that
+    /// away is half of a hand-over.
+    #[inline]
+    pub fn fetch_next(&self) {
+        self.words.fetch_to_write(self.place.word(self.sent));
+    }
+
     /// Learns how many lines the reader has consumed, modulo 2^16. An old count changes nothing.
     ///
     /// The count must have been loaded with Acquire (from a line or the credit word) before this call:

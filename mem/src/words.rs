@@ -79,6 +79,15 @@ pub trait Words {
     /// Tells the processor (or the model checker) that this thread waits for another.
     fn spin(&self);
 
+    /// Asks for the cache line of the word at `index`, to be written soon: a hint, that changes nothing else.
+    ///
+    /// # Panics
+    /// May panic when there is no such word.
+    #[inline]
+    fn fetch_to_write(&self, index: usize) {
+        let _ = index;
+    }
+
     /// The word at `index`, for callers that have bounded it once and for all.
     ///
     /// # Safety
@@ -157,6 +166,20 @@ impl Words for Mapped {
     #[inline]
     fn spin(&self) {
         core::hint::spin_loop();
+    }
+
+    #[inline]
+    fn fetch_to_write(&self, index: usize) {
+        let word = core::ptr::from_ref(self.word(index));
+        #[cfg(target_arch = "x86_64")]
+        // No intrinsic: theirs becomes a fetch to read unless the whole program is built for processors that have
+        // this instruction. The others of 64 bits take it for nothing.
+        // SAFETY: a prefetch neither reads nor writes as far as the program can tell, and the address is mapped.
+        unsafe {
+            core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = word;
     }
 
     #[inline]

@@ -207,6 +207,8 @@ impl Peer {
         let lent = matches!(self.front, Some(Front::Chunk { .. }));
         self.front = None;
         self.rx.advance();
+        // The next call is likely to be such a one, and to come soon.
+        self.tx.fetch_next();
         self.front_is_first = false;
         if lent {
             // The peer waits for it.

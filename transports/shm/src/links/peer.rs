@@ -27,7 +27,7 @@ pub(super) struct Peer {
     pub(super) rank: Rank,
     pub(super) map: Arc<Map>,
     pub(super) layout: Layout,
-    tx: LineTx<Mapped>,
+    pub(super) tx: LineTx<Mapped>,
     pub(super) rx: LineRx<Mapped>,
     pub(super) credit_tx: CreditTx<Mapped>,
     credit_rx: CreditRx<Mapped>,
