@@ -3,13 +3,19 @@
 //! One word of shared memory says whether its owner sleeps. The invariant: a sleeper announces itself
 //! before its last poll, a ringer sends before it looks for the announcement, and a full fence stands
 //! between the two steps on either side. So one of them sees the other: no wake-up is lost.
+//!
+//! Rings are many and sleeps are few, so where the system can do it the sleeper pays for both fences: it makes
+//! every ringer's thread pass one, wherever it is ([`Futex::barrier`]). A second word tells the ringers so.
 
 use core::marker::PhantomData;
 
-use crate::words::{Ordering, Orders, Sound, Word, Words};
+use crate::words::{Ordering, Orders, Sound, Word, Words, compiler_fence};
 
 const AWAKE: u64 = 0;
 const ASLEEP: u64 = 1;
+
+/// In the second word: the sleeper ends each announcement with a [`Futex::barrier`].
+const BARRIERS: u64 = 1;
 
 /// The system's means to sleep on a word and to wake who sleeps on it. The transport supplies it.
 pub trait Futex<W> {
@@ -19,21 +25,27 @@ pub trait Futex<W> {
 
     /// Wakes all who sleep on `word`.
     fn wake(&self, word: &W);
+
+    /// Makes the thread of every [`Ringer`] that is `light` pass a full fence between this call's beginning and its end,
+    /// wherever it is.
+    fn barrier(&self);
 }
 
 /// The owner's side of a doorbell: the rank that sleeps.
 pub struct Sleeper<W: Words, O: Orders = Sound> {
     words: W,
+    barriers: bool,
     orders: PhantomData<fn() -> O>,
 }
 
 impl<W: Words> Sleeper<W> {
-    /// Sleeps on the first of `words`, which is zero at first.
+    /// Sleeps on the first of `words`, of which there are two, zero at first. It takes the fence off the ringers if it has
+    /// `barriers`: if [`Futex::barrier`] works.
     ///
     /// # Panics
-    /// When there is no word.
-    pub fn new(words: W) -> Self {
-        Self::with_orders(words)
+    /// When there are fewer than two words.
+    pub fn new(words: W, barriers: bool) -> Self {
+        Self::with_orders(words, barriers)
     }
 }
 
@@ -42,20 +54,27 @@ impl<W: Words, O: Orders> Sleeper<W, O> {
     ///
     /// # Panics
     /// As for [`new`](Sleeper::new).
-    pub fn with_orders(words: W) -> Self {
-        assert!(words.len() > 0, "a doorbell without a word");
-        Self { words, orders: PhantomData }
+    pub fn with_orders(words: W, barriers: bool) -> Self {
+        assert!(words.len() > 1, "a doorbell without its words");
+        // A ringer that sees this late has fenced itself until then. All announcements come after it, and have a barrier.
+        words.word(1).store(if barriers { BARRIERS } else { 0 }, Ordering::Relaxed);
+        Self { words, barriers, orders: PhantomData }
     }
 
     /// Announces that this rank is about to sleep. What it waits for must be polled once more after
     /// this, and then either [`sleep`](Sleeper::sleep) or [`cancel`](Sleeper::cancel) called.
-    pub fn prepare(&self) {
+    pub fn prepare(&self, system: &impl Futex<W::Word>) {
         // A swap and not a store: it comes after every ring so far in the word's own history, so that a
         // late ringer never takes an old ring for an answer to this announcement.
         self.words.word(0).swap(ASLEEP, Ordering::Relaxed);
         // Pairs with the fence in `Ringer::ring`: the poll that follows sees what was sent before a ring
         // that missed the announcement.
         self.words.fence(O::SLEEP_FENCE);
+        if self.barriers {
+            // Stands for the fence in `Ringer::ring`: either what was sent is seen by the poll that follows, or the
+            // announcement by the ringer's look, which comes after.
+            system.barrier();
+        }
     }
 
     /// Sleeps until a ring, but at most `nanos` nanoseconds. May return early for no reason.
@@ -73,16 +92,18 @@ impl<W: Words, O: Orders> Sleeper<W, O> {
 /// The other side of a doorbell: a rank that has sent something to its owner.
 pub struct Ringer<W: Words, O: Orders = Sound> {
     words: W,
+    light: bool,
     orders: PhantomData<fn() -> O>,
 }
 
 impl<W: Words> Ringer<W> {
-    /// Rings who sleeps on the first of `words`.
+    /// Rings who sleeps on the first of `words`. It leaves the fence to sleepers that have barriers if it is `light`: if
+    /// its thread is one that [`Futex::barrier`] reaches.
     ///
     /// # Panics
-    /// When there is no word.
-    pub fn new(words: W) -> Self {
-        Self::with_orders(words)
+    /// When there are fewer than two words.
+    pub fn new(words: W, light: bool) -> Self {
+        Self::with_orders(words, light)
     }
 }
 
@@ -91,17 +112,23 @@ impl<W: Words, O: Orders> Ringer<W, O> {
     ///
     /// # Panics
     /// As for [`new`](Ringer::new).
-    pub fn with_orders(words: W) -> Self {
-        assert!(words.len() > 0, "a doorbell without a word");
-        Self { words, orders: PhantomData }
+    pub fn with_orders(words: W, light: bool) -> Self {
+        assert!(words.len() > 1, "a doorbell without its words");
+        Self { words, light, orders: PhantomData }
     }
 
     /// Wakes the owner if it sleeps or is about to; says whether it did. Called after what was sent.
     #[inline]
     pub fn ring(&self, futex: &impl Futex<W::Word>) -> bool {
-        // Pairs with the fence in `Sleeper::prepare`: the load below sees an announcement whose poll
-        // missed what was sent.
-        self.words.fence(O::RING_FENCE);
+        // A sleeper that claims barriers and has none misses rings, and harms itself alone.
+        if self.light && self.words.word(1).load(Ordering::Relaxed) == BARRIERS {
+            // Pairs with the barrier in `Sleeper::prepare`, which is the processor's fence; this one is for the compiler.
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            // Pairs with the fence in `Sleeper::prepare`: the load below sees an announcement whose poll
+            // missed what was sent.
+            self.words.fence(O::RING_FENCE);
+        }
         let word = self.words.word(0);
         // The load first: a swap would take the cache line from an owner that is awake.
         if word.load(Ordering::Relaxed) == AWAKE || word.swap(AWAKE, Ordering::Relaxed) == AWAKE {
@@ -176,6 +203,7 @@ mod tests {
     struct Calls {
         waits: Cell<u32>,
         wakes: Cell<u32>,
+        barriers: Cell<u32>,
     }
 
     impl Futex<AtomicU64> for Calls {
@@ -187,18 +215,22 @@ mod tests {
         fn wake(&self, _word: &AtomicU64) {
             self.wakes.set(self.wakes.get() + 1);
         }
+
+        fn barrier(&self) {
+            self.barriers.set(self.barriers.get() + 1);
+        }
     }
 
     fn bell() -> Arc<[AtomicU64]> {
-        Arc::new([AtomicU64::new(0)])
+        Arc::new([AtomicU64::new(0), AtomicU64::new(0)])
     }
 
     #[test]
     fn ring_wakes_an_announced_sleeper_once() {
         let (bell, calls) = (bell(), Calls::default());
-        let sleeper = Sleeper::new(Arc::clone(&bell));
-        let (one, other) = (Ringer::new(Arc::clone(&bell)), Ringer::new(bell));
-        sleeper.prepare();
+        let sleeper = Sleeper::new(Arc::clone(&bell), false);
+        let (one, other) = (Ringer::new(Arc::clone(&bell), true), Ringer::new(bell, false));
+        sleeper.prepare(&calls);
         assert!(one.ring(&calls));
         assert!(!other.ring(&calls));
         assert_eq!(calls.wakes.get(), 1);
@@ -207,16 +239,30 @@ mod tests {
     #[test]
     fn ring_leaves_an_awake_rank_alone() {
         let (bell, calls) = (bell(), Calls::default());
-        let sleeper = Sleeper::new(Arc::clone(&bell));
-        let ringer = Ringer::new(bell);
+        let sleeper = Sleeper::new(Arc::clone(&bell), false);
+        let ringer = Ringer::new(bell, false);
         assert!(!ringer.ring(&calls));
-        sleeper.prepare();
+        sleeper.prepare(&calls);
         sleeper.cancel();
         assert!(!ringer.ring(&calls));
-        sleeper.prepare();
+        sleeper.prepare(&calls);
         sleeper.sleep(&calls, 1);
         assert!(!ringer.ring(&calls));
         assert_eq!((calls.waits.get(), calls.wakes.get()), (1, 0));
+    }
+
+    #[test]
+    fn sleeper_with_barriers_makes_one_for_each_announcement() {
+        let (bell, calls) = (bell(), Calls::default());
+        let sleeper = Sleeper::new(Arc::clone(&bell), true);
+        let ringer = Ringer::new(bell, true);
+        sleeper.prepare(&calls);
+        assert_eq!(calls.barriers.get(), 1);
+        assert!(ringer.ring(&calls));
+        sleeper.cancel();
+        assert!(!ringer.ring(&calls));
+        sleeper.prepare(&calls);
+        assert_eq!(calls.barriers.get(), 2);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const HALVES: [usize; 2] = [1, 2];
 
 /// A holder reads what was lent; the owner then writes it.
 fn lend<O: Orders + 'static>() {
-    let (entries, bytes) = (ModelWords::word(), ModelWords::lines(1));
+    let (entries, bytes) = (ModelWords::atomics(1), ModelWords::lines(1));
     let ledger = Ledger::<_, O>::over(entries.clone());
     assert_eq!(ledger.book(AT, 8, false), Some(0));
     assert!(ledger.book(AT, 8, false).is_none(), "one word is one booking");
@@ -47,7 +47,7 @@ fn lend<O: Orders + 'static>() {
 
 /// A holder writes what was posted, one half after the other; the owner reads each half when it is back.
 fn post<O: Orders + 'static>() {
-    let (entries, bytes) = (ModelWords::word(), ModelWords::lines(1));
+    let (entries, bytes) = (ModelWords::atomics(1), ModelWords::lines(1));
     let ledger = Ledger::<_, O>::over(entries.clone());
     assert_eq!(ledger.book(AT, 16, true), Some(0));
     let holder = thread::spawn({

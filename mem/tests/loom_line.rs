@@ -49,7 +49,7 @@ fn next_line<O: Orders>(words: &ModelWords, rx: &mut LineRx<ModelWords, O>) -> L
 fn stream<O: Orders + 'static>() {
     const ITEMS: u64 = 3;
     let ring = ModelWords::lines(2);
-    let credit = ModelWords::word();
+    let credit = ModelWords::atomics(1);
     let mut tx = LineTx::<_, O>::starting_at(ring.clone(), 2, 0);
     let mut rx = LineRx::<_, O>::starting_at(ring.clone(), 2, 0);
     let mut credit_tx = CreditTx::<_, O>::with_orders(credit.clone());
@@ -119,7 +119,7 @@ impl Staging {
 /// through a credit word.
 fn stage_with_credit_word<O: Orders + 'static>() {
     const CHUNKS: u64 = 2;
-    let (ring, credit) = (ModelWords::lines(2), ModelWords::word());
+    let (ring, credit) = (ModelWords::lines(2), ModelWords::atomics(1));
     let staging = Arc::new(Staging(UnsafeCell::new(0)));
     let mut tx = LineTx::<_, O>::starting_at(ring.clone(), 2, 0);
     let mut rx = LineRx::<_, O>::starting_at(ring.clone(), 2, 0);
@@ -195,7 +195,7 @@ fn stage_for_two<O: Orders + 'static>() {
     staging.write(7);
     let chunk = bytes.commit(range.start, 8, 2);
     let peers = [(); 2].map(|()| {
-        let (ring, credit) = (ModelWords::lines(1), ModelWords::word());
+        let (ring, credit) = (ModelWords::lines(1), ModelWords::atomics(1));
         let mut tx = LineTx::<_, O>::starting_at(ring.clone(), 1, 0);
         let mut rx = LineRx::<_, O>::starting_at(ring.clone(), 1, 0);
         let mut credit_tx = CreditTx::<_, O>::with_orders(credit.clone());

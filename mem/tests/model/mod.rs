@@ -60,9 +60,9 @@ impl ModelWords {
         )
     }
 
-    /// One atomic word.
-    pub(crate) fn word() -> Self {
-        Self([ModelWord::Atomic(AtomicU64::new(0))].into())
+    /// `count` atomic words.
+    pub(crate) fn atomics(count: usize) -> Self {
+        Self((0..count).map(|_| ModelWord::Atomic(AtomicU64::new(0))).collect())
     }
 }
 

@@ -1,12 +1,26 @@
-//! The futex system calls, on words that other processes map too.
+//! The futex system calls, on words that other processes map too, and the barrier that goes with them.
 
-use rustix::thread::futex;
+use rustix::thread::{MembarrierCommand, futex, membarrier, membarrier_query};
 use sohu_coll_mem::doorbell::Futex;
 use sohu_coll_mem::words::{AtomicU32, AtomicU64};
+use std::sync::LazyLock;
 
 /// Futexes of the kernel, shared between processes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SharedFutex;
+
+impl SharedFutex {
+    /// Whether this process can make the others pass a fence and is one of those that are made to. Asked of the kernel once:
+    /// it may be too old (before 4.16), or a sandbox may forbid it.
+    pub(crate) fn has_barrier() -> bool {
+        static HAS: LazyLock<bool> = LazyLock::new(|| {
+            membarrier_query().contains_command(MembarrierCommand::GlobalExpedited)
+                && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+                && membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+        });
+        *HAS
+    }
+}
 
 impl Futex<AtomicU64> for SharedFutex {
     fn wait(&self, word: &AtomicU64, expected: u32, nanos: u64) {
@@ -21,6 +35,11 @@ impl Futex<AtomicU64> for SharedFutex {
     fn wake(&self, word: &AtomicU64) {
         // One waiter at most: a rank has one thread in a call. Failure would mean a bad address.
         let _ = futex::wake(low_half(word), futex::Flags::empty(), 1);
+    }
+
+    fn barrier(&self) {
+        // It worked when `has_barrier` tried it, and has no other ways to fail.
+        let _ = membarrier(MembarrierCommand::GlobalExpedited);
     }
 }
 

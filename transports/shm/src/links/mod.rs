@@ -116,7 +116,7 @@ impl ShmLinks {
             boards_used: 0,
             open: 0,
             beacon: segment.map.words(layout.beacon().start, layout.beacon().len() / 8),
-            bell: Sleeper::new(segment.map.words(layout.doorbell(), 8)),
+            bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),
             segment,
             failed: None,
         })
@@ -460,7 +460,7 @@ impl Sleep for ShmLinks {
     }
 
     fn prepare(&mut self) {
-        self.bell.prepare();
+        self.bell.prepare(&SharedFutex);
     }
 
     fn cancel(&mut self) {

@@ -9,6 +9,7 @@ use super::protocol::{
 };
 use super::torn::ELEMENT_MAX;
 use super::{Call, Shared};
+use crate::futex::SharedFutex;
 use crate::layout::{LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
@@ -78,7 +79,7 @@ impl Peer {
             rx: LineRx::new(map.words(layout.lines(mine), words), LINES),
             credit_tx: CreditTx::new(own.map.words(layout.credit(theirs), 8)),
             credit_rx: CreditRx::new(map.words(layout.credit(mine), 8)),
-            ringer: Ringer::new(map.words(layout.doorbell(), 8)),
+            ringer: Ringer::new(map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),
             beacon: map.words(layout.beacon().start, layout.beacon().len() / 8),
             rank,
             map,

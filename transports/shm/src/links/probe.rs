@@ -62,7 +62,7 @@ impl ShmLinks {
                 times.push(begun.elapsed().as_nanos() as f64);
             } else {
                 while theirs.word(0).load(Ordering::Relaxed) != round {
-                    self.bell.prepare();
+                    self.bell.prepare(&SharedFutex);
                     if theirs.word(0).load(Ordering::Relaxed) == round || Instant::now() > deadline {
                         self.bell.cancel();
                         break;
