@@ -16,6 +16,7 @@ use options::{Options, Task};
 use play::Player;
 use sohu_coll::launch::{Ended, Launch, Output};
 use sohu_coll::{Communicator, Error};
+use std::hash::{DefaultHasher, Hasher};
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::Barrier;
@@ -74,11 +75,13 @@ fn rank(options: &Options) -> Result<u8, String> {
     let before = Instant::now();
     let mut player = Player::new(world);
     let (mut first, mut made) = (None, 0);
+    let mut drawn = DefaultHasher::new();
     for (number, step) in draw::Script::new(options.seed, options.ranks, options.from) {
         if options.until.is_some_and(|until| number >= until) {
             break;
         }
         let rest = matches!(step, draw::Step::Rest);
+        drawn.write(format!("{step:?}").as_bytes());
         if let Err(why) = player.play(&step) {
             let again = Options { until: Some(number + 1), ..*options }.again();
             return Err(format!(
@@ -89,6 +92,7 @@ fn rank(options: &Options) -> Result<u8, String> {
         }
         made += 1;
         if rest {
+            agreed(&mut own, drawn.finish())?;
             match meet(&mut own, options, before, first.is_some()).map_err(text)? {
                 Word::On => {}
                 Word::Count => first = Some(Usage::now()?),
@@ -97,6 +101,7 @@ fn rank(options: &Options) -> Result<u8, String> {
         }
     }
     player.rest()?;
+    agreed(&mut own, drawn.finish())?;
     // Nobody counts what is open before everybody has closed what was.
     own.barrier().map_err(text)?;
     let last = Usage::now()?;
@@ -117,6 +122,16 @@ fn warm_threads(count: usize) {
             });
         }
     });
+}
+
+/// Whether all ranks drew the same steps until here: what they are is hashed.
+fn agreed(own: &mut Communicator, drawn: u64) -> Result<(), String> {
+    let mut all = vec![0; own.size() as usize];
+    own.all_gather(&[drawn], &mut all).map_err(|error| error.to_string())?;
+    match all.iter().position(|other| *other != drawn) {
+        Some(other) => Err(format!("rank {} drew other steps than rank {other}", own.rank())),
+        None => Ok(()),
+    }
 }
 
 /// What rank 0 tells all at the end of a chapter.

@@ -3,14 +3,50 @@
 //! Invariant: every rank draws every step, also those of groups that it is not in, so all agree on which groups there are
 //! and who is in them. Groups live no longer than their chapter, and each chapter is drawn for itself.
 
+mod messages;
+mod ragged;
+mod rng;
 #[cfg(test)]
 mod tests;
 
+pub(super) use messages::{COUNT_MAX as MESSAGES_MAX, Message, Messages};
+pub(super) use ragged::Ragged;
+pub(super) use rng::{Rng, mix};
+
 use sohu_coll::{Collective, DType, ReduceOp};
 
-/// The operations there are to draw.
-pub(super) const OPS: [ReduceOp; 6] =
-    [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Min, ReduceOp::Max, ReduceOp::Avg, ReduceOp::PreMulSum];
+/// What a call reduces by: an operation of the library's, or a function of this program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Op {
+    /// One of the library's.
+    Known(ReduceOp),
+    /// A user operation in which the order of the ranks shows: each element is a map, and they are applied one after another.
+    Compose,
+    /// A user operation that is declared commutative: exclusive or.
+    Xor,
+}
+
+impl Op {
+    /// The operations there are to draw.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Known(ReduceOp::Sum),
+        Self::Known(ReduceOp::Prod),
+        Self::Known(ReduceOp::Min),
+        Self::Known(ReduceOp::Max),
+        Self::Known(ReduceOp::Avg),
+        Self::Known(ReduceOp::PreMulSum),
+        Self::Compose,
+        Self::Xor,
+    ];
+
+    /// What a request calls it.
+    pub(super) fn name(self) -> ReduceOp {
+        match self {
+            Self::Known(op) => op,
+            Self::Compose | Self::Xor => ReduceOp::User,
+        }
+    }
+}
 
 /// Steps of a chapter, the last of which drops all groups but the world.
 pub(super) const CHAPTER: u64 = 64;
@@ -49,49 +85,6 @@ pub(super) const FLIGHTS_MAX: usize = 6;
 /// The most runs of a persistent call.
 const RUNS_MAX: u64 = 4;
 
-/// Random numbers from a seed: splitmix64.
-#[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
-
-impl Rng {
-    /// The numbers of a seed and a part of what is drawn from it.
-    pub(super) fn new(seed: u64, part: u64) -> Self {
-        Self(mix(mix(seed) ^ part))
-    }
-
-    /// Any number.
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// A number less than `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn index(&mut self, bound: usize) -> usize {
-        self.below(bound as u64) as usize
-    }
-
-    /// True once in `times`.
-    fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.index(all.len())]
-    }
-}
-
-/// The finisher of splitmix64.
-pub(super) fn mix(seed: u64) -> u64 {
-    let a = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let b = (a ^ a >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let c = (b ^ b >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    c ^ c >> 31
-}
-
 /// Where a buffer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Home {
@@ -121,7 +114,7 @@ pub(super) enum How {
 pub(super) struct Shape {
     pub(super) collective: Collective,
     pub(super) dtype: DType,
-    pub(super) op: ReduceOp,
+    pub(super) op: Op,
     /// Elements of a block.
     pub(super) count: usize,
     pub(super) in_place: bool,
@@ -162,6 +155,10 @@ pub(super) struct Group {
 pub(super) enum Step {
     /// A group makes a call.
     Call(Call),
+    /// A group makes a call whose blocks have lengths of their own.
+    Ragged(Ragged),
+    /// Ranks of a group send each other messages.
+    Messages(Messages),
     /// A group waits for one of its calls that are pending. Each rank takes one by its own number, so the orders differ.
     Wait { group: u32, salt: u64 },
     /// A group parts. What each of its ranks says, and what must come of it.
@@ -208,7 +205,9 @@ impl Script {
             return Step::Call(self.largest());
         }
         let room = self.live.len() + COLOURS.len() <= LIVE_MAX;
-        match self.rng.below(56) {
+        match self.rng.below(72) {
+            64..=71 => Step::Ragged(self.ragged()),
+            56..=63 => Step::Messages(self.messages()),
             48..=55 => {
                 let group = self.parent().name;
                 Step::Wait { group, salt: self.rng.next() }
@@ -275,8 +274,8 @@ impl Script {
             3 => How::Persistent(1 + self.rng.below(RUNS_MAX)),
             _ => How::Blocking,
         };
-        // What needs a scalar can not be started.
-        let how = if shape.op == ReduceOp::PreMulSum { How::Blocking } else { how };
+        // What needs a scalar or a function can not be started.
+        let how = if shape.op.name().is_open() { How::Blocking } else { how };
         let longest = if how == How::Blocking { BYTES_MAX } else { STARTED_MAX };
         // A shape of a smaller group may be too long for this one.
         let shape = Shape { count: shape.count.min(count_max(&shape, size, longest)), ..shape };
@@ -284,32 +283,45 @@ impl Script {
             self.recent.truncate(RECENT - 1);
             self.recent.insert(0, shape);
         }
-        let late =
-            self.rng.once_in(4).then(|| (self.rng.below(size.into()) as u32, self.rng.below(LATE_MAX)));
+        let late = self.late(size);
         Call {
             group: group.name,
             shape,
             how,
             root: self.rng.below(size.into()) as u32,
             salt: self.rng.next(),
-            offset: if self.rng.once_in(4) { self.rng.index(OFFSET_MAX + 1) } else { 0 },
+            offset: self.offset(),
             spare: self.rng.one_of(&[0, 0, 1, 13, 4096]),
             late,
         }
     }
 
-    fn shape(&mut self) -> Shape {
-        let dtype = self.rng.one_of(&DType::ALL);
+    /// A rank that comes late, now and then.
+    fn late(&mut self, size: u32) -> Option<(u32, u64)> {
+        self.rng.once_in(4).then(|| (self.rng.below(size.into()) as u32, self.rng.below(LATE_MAX)))
+    }
+
+    fn offset(&mut self) -> usize {
+        if self.rng.once_in(4) { self.rng.index(OFFSET_MAX + 1) } else { 0 }
+    }
+
+    fn homes(&mut self) -> [Home; 2] {
         let homes = [Home::Private, Home::Private, Home::Registered, Home::Fresh];
         let input = self.rng.one_of(&homes);
         let output = if self.rng.once_in(3) { self.rng.one_of(&homes) } else { input };
+        [input, output]
+    }
+
+    fn shape(&mut self) -> Shape {
+        let dtype = self.rng.one_of(&DType::ALL);
+        let homes = self.homes();
         Shape {
             collective: self.rng.one_of(&Collective::ALL),
             dtype,
-            op: self.rng.one_of(&OPS),
+            op: self.rng.one_of(&Op::ALL),
             count: self.bytes().min(BYTES_MAX) / dtype.size(),
             in_place: self.rng.once_in(3),
-            homes: [input, output],
+            homes,
         }
     }
 
@@ -342,7 +354,7 @@ impl Script {
         let shape = Shape {
             collective: Collective::ALL[at % Collective::ALL.len()],
             dtype: DType::F32,
-            op: ReduceOp::Sum,
+            op: Op::Known(ReduceOp::Sum),
             count: BYTES_MAX,
             in_place: false,
             homes: [home; 2],

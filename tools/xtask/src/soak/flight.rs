@@ -64,7 +64,7 @@ struct Made {
 impl Made {
     fn untyped(&self) -> Untyped {
         let Call { shape, root, .. } = self.call;
-        Untyped { collective: shape.collective, dtype: shape.dtype, op: shape.op, root }
+        Untyped { collective: shape.collective, dtype: shape.dtype, op: shape.op.name(), root }
     }
 
     fn fly(self, wait: impl FnOnce() -> Result<Bytes, String> + 'static) -> Flight {

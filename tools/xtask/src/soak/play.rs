@@ -1,6 +1,10 @@
 //! One rank's part in the calls.
 
-use super::draw::{BYTES_MAX, Call, FLIGHTS_MAX, Group, Home, How, OFFSET_MAX, Rng, Step};
+mod messages;
+mod ragged;
+mod user;
+
+use super::draw::{BYTES_MAX, Call, FLIGHTS_MAX, Group, Home, How, MESSAGES_MAX, OFFSET_MAX, Op, Rng, Step};
 use super::flight::{self, Flight};
 use super::sheet::{GUARD, Sheets};
 use super::values::Values;
@@ -11,6 +15,9 @@ use std::ops::Range;
 
 /// Registered memory that a group keeps for each side; what is longer gets memory of its own.
 const KEPT_MAX: usize = 1 << 20;
+
+/// The longest room that a step takes for one side: guards around the buffer, and between messages.
+const ROOM_MAX: usize = BYTES_MAX + GUARD * (MESSAGES_MAX + 2) + OFFSET_MAX;
 
 /// The name of the group of all ranks.
 const WORLD: u32 = 0;
@@ -38,7 +45,8 @@ impl Held {
 pub(super) struct Player {
     rank: u32,
     groups: BTreeMap<u32, Held>,
-    private: [Vec<u8>; 2],
+    /// Words, to be aligned for any element.
+    private: [Vec<u64>; 2],
     bytes: u64,
 }
 
@@ -46,7 +54,7 @@ impl Player {
     /// A rank of the world.
     pub(super) fn new(world: Communicator) -> Self {
         // At its largest and touched from the start, so that it is no growth later.
-        let private = || vec![1; BYTES_MAX + 2 * GUARD + OFFSET_MAX];
+        let private = || vec![1; ROOM_MAX.div_ceil(size_of::<u64>())];
         let rank = world.rank();
         let groups = BTreeMap::from([(WORLD, Held::new(world))]);
         Self { rank, groups, private: [private(), private()], bytes: 0 }
@@ -80,6 +88,8 @@ impl Player {
     pub(super) fn play(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Call(call) => self.call(call),
+            Step::Ragged(call) => self.ragged(call),
+            Step::Messages(messages) => self.messages(messages),
             Step::Split { parent, said, made } => {
                 let Some(held) = self.groups.get_mut(parent) else { return Ok(()) };
                 let (colour, key) = said[held.comm.rank() as usize];
@@ -125,12 +135,7 @@ impl Player {
     fn call(&mut self, call: &Call) -> Result<(), String> {
         let Some(Held { comm, flights, kept }) = self.groups.get_mut(&call.group) else { return Ok(()) };
         let (rank, size) = (comm.rank(), comm.size());
-        if let Some((_, work)) = call.late.filter(|late| late.0 == rank) {
-            let mut rng = Rng::new(call.salt, 0);
-            for _ in 0..work {
-                black_box(rng.next());
-            }
-        }
+        be_late(call.late, rank);
         let shape = &call.shape;
         if call.how != How::Blocking {
             let (bytes, flight) = flight::make(comm, call)?;
@@ -139,10 +144,12 @@ impl Player {
             return if flights.len() > FLIGHTS_MAX { flights.remove(0).land() } else { Ok(()) };
         }
         let values = Values { dtype: shape.dtype, op: shape.op, salt: call.salt };
+        // What is folded by a function has a type, and lies where elements of that type can.
+        let is_user = shape.op.name() == ReduceOp::User && shape.collective.reduces();
+        let granule = if is_user { shape.dtype.size() } else { 1 };
+        let call = &Call { spare: call.spare - call.spare % granule, ..*call };
         let sheets = Sheets::of(call, rank, size);
-        // Each rank's buffers start elsewhere, if not at the start of a page.
-        let turn = |at: usize| if at == 0 { 0 } else { (at + 7 * rank as usize) % (OFFSET_MAX + 1) };
-        let offset = turn(call.offset);
+        let offset = turned(call.offset, rank, granule);
         let [private_in, private_out] = &mut self.private;
         let [kept_in, kept_out] = kept;
         let place = |room: usize| offset..offset + room;
@@ -151,12 +158,14 @@ impl Player {
         let output = output.bytes();
         sheets.before.fill(output, &values, size);
         let request = |buffers| {
-            let (collective, dtype, op, root) = (shape.collective, shape.dtype, shape.op, call.root);
+            let (collective, dtype, op, root) = (shape.collective, shape.dtype, shape.op.name(), call.root);
+            let op = if collective.reduces() { op } else { ReduceOp::Sum };
             Request { collective, dtype, op, root, buffers }
         };
         let scalar = values.scalar(rank);
         let make = |comm: &mut Communicator, request: Request<'_>| match request.op {
             ReduceOp::PreMulSum => comm.run_scaled(request, scalar),
+            ReduceOp::User => user::run(comm, request, shape.op),
             _ => comm.run(request),
         };
         let inside = |bytes: usize| GUARD..GUARD + bytes;
@@ -184,6 +193,21 @@ impl Player {
     }
 }
 
+/// Does so much work first, on the rank that it is for.
+fn be_late(late: Option<(u32, u64)>, rank: u32) {
+    let Some((_, work)) = late.filter(|late| late.0 == rank) else { return };
+    let mut rng = Rng::new(work, 0);
+    for _ in 0..work {
+        black_box(rng.next());
+    }
+}
+
+/// Where a rank's buffers start: each elsewhere, if not at the start of a page, but at a multiple of `granule`.
+fn turned(offset: usize, rank: u32, granule: usize) -> usize {
+    let at = if offset == 0 { 0 } else { (offset + 7 * rank as usize) % (OFFSET_MAX + 1) };
+    at - at % granule
+}
+
 /// Memory for one buffer of one call.
 enum Memory<'a> {
     Borrowed(&'a mut [u8]),
@@ -194,13 +218,13 @@ impl<'a> Memory<'a> {
     /// The bytes at `place` of memory of that home.
     fn take(
         comm: &mut Communicator,
-        (private, kept): (&'a mut Vec<u8>, &'a mut Option<Buffer<u8>>),
+        (private, kept): (&'a mut Vec<u64>, &'a mut Option<Buffer<u8>>),
         home: Home,
         place: Range<usize>,
     ) -> Result<Self, String> {
         let mut alloc = |bytes| comm.alloc::<u8>(bytes).map_err(|error| error.to_string());
         match home {
-            Home::Private => Ok(Self::Borrowed(&mut private[place])),
+            Home::Private => Ok(Self::Borrowed(&mut bytemuck::cast_slice_mut(private)[place])),
             Home::Registered if place.end <= KEPT_MAX => {
                 if kept.is_none() {
                     *kept = Some(alloc(KEPT_MAX)?);

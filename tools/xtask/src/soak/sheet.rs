@@ -2,9 +2,14 @@
 //!
 //! Invariant: every byte of every buffer has something that must be in it after the call, and guards lie on both sides.
 
+mod ragged;
+#[cfg(test)]
+mod tests;
+
 use super::draw::{Call, Shape};
 use super::values::{PERIOD, Values, fill, first_difference};
 use sohu_coll::Collective;
+use std::ops::Range;
 
 /// Bytes before and after every buffer that must stay as they are.
 pub(super) const GUARD: usize = 64;
@@ -15,7 +20,7 @@ const JUNK: u8 = 0x5a;
 
 /// What is in one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
+pub(super) enum Content {
     /// The same byte everywhere.
     Byte(u8),
     /// What a rank gives, from its element `phase` on.
@@ -24,11 +29,10 @@ enum Content {
     Folded { phase: usize },
 }
 
-/// One buffer: equally long blocks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One buffer: what is in each of its blocks, and how many bytes that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sheet {
-    block: usize,
-    blocks: Vec<Content>,
+    blocks: Vec<(Content, usize)>,
 }
 
 /// One rank's buffers of one call.
@@ -59,23 +63,20 @@ impl Sheets {
                 .iter_mut()
                 .zip(given(gives))
                 .for_each(|(block, own)| *block = own);
-            let before = Sheet { block, blocks };
-            let mut after = before.clone();
-            after.blocks[first(gets)..][..gets].copy_from_slice(&results);
-            return Self { input: None, before, after };
+            let before = Sheet::even(block, blocks.clone());
+            blocks[first(gets)..][..gets].copy_from_slice(&results);
+            return Self { input: None, before, after: Sheet::even(block, blocks) };
         }
-        let spare = |byte| Sheet { block: call.spare, blocks: vec![Content::Byte(byte)] };
-        let input = match gives {
-            0 => spare(JUNK),
-            _ => Sheet { block, blocks: given(gives).collect() },
-        };
-        let (before, after) = match gets {
-            0 => (spare(BLANK), spare(BLANK)),
-            _ => {
-                (Sheet { block, blocks: vec![Content::Byte(BLANK); gets] }, Sheet { block, blocks: results })
-            }
-        };
-        Self { input: Some(input), before, after }
+        let given = (gives > 0).then(|| Sheet::even(block, given(gives)));
+        let got = (gets > 0).then(|| Sheet::even(block, results));
+        Self::apart(given, got, call.spare)
+    }
+
+    /// Buffers apart; where there is none, so many bytes that nobody needs.
+    fn apart(given: Option<Sheet>, got: Option<Sheet>, spare: usize) -> Self {
+        let spare = |byte| Sheet::even(spare, [Content::Byte(byte)]);
+        let after = got.unwrap_or_else(|| spare(BLANK));
+        Self { input: Some(given.unwrap_or_else(|| spare(JUNK))), before: after.blank(), after }
     }
 }
 
@@ -113,9 +114,28 @@ fn results(shape: &Shape, root: u32, rank: u32, size: u32, gets: usize) -> Vec<C
 }
 
 impl Sheet {
+    /// Blocks of `bytes` bytes each.
+    fn even(bytes: usize, contents: impl IntoIterator<Item = Content>) -> Self {
+        Self { blocks: contents.into_iter().map(|content| (content, bytes)).collect() }
+    }
+
+    /// The same buffer before anybody wrote to it.
+    fn blank(&self) -> Self {
+        Self { blocks: self.blocks.iter().map(|block| (Content::Byte(BLANK), block.1)).collect() }
+    }
+
     /// Bytes of the buffer.
     pub(super) fn bytes(&self) -> usize {
-        self.block * self.blocks.len()
+        self.blocks.iter().map(|block| block.1).sum()
+    }
+
+    /// Each block, with its bytes in `room`.
+    fn places(&self) -> impl Iterator<Item = (&Content, Range<usize>)> {
+        let mut at = GUARD;
+        self.blocks.iter().map(move |(content, bytes)| {
+            at += bytes;
+            (content, at - bytes..at)
+        })
     }
 
     /// Bytes of the buffer and its guards.
@@ -127,12 +147,12 @@ impl Sheet {
     pub(super) fn fill(&self, room: &mut [u8], values: &Values, size: u32) {
         room[..GUARD].fill(BLANK);
         room[GUARD + self.bytes()..].fill(BLANK);
-        for (at, content) in self.blocks.iter().enumerate() {
-            let bytes = &mut room[GUARD + at * self.block..][..self.block];
+        for (content, place) in self.places() {
+            let bytes = &mut room[place];
             match content {
                 Content::Byte(byte) => bytes.fill(*byte),
                 _ => {
-                    let (tile, phase) = self.tile(content, values, size);
+                    let (tile, phase) = content.tile(bytes.len(), values, size);
                     fill(bytes, &tile, values.dtype.size(), phase);
                 }
             }
@@ -150,18 +170,18 @@ impl Sheet {
                 return Err(format!("byte {at} of the guard {name} it was changed to {:#04x}", guard[at]));
             }
         }
-        for (at, content) in self.blocks.iter().enumerate() {
-            let bytes = &room[GUARD + at * self.block..][..self.block];
+        for (at, (content, place)) in self.places().enumerate() {
+            let bytes = &room[place];
             let wrong = match content {
                 Content::Byte(byte) => bytes.iter().position(|found| found != byte).map(|at| (at, *byte)),
                 _ => {
-                    let (tile, phase) = self.tile(content, values, size);
+                    let (tile, phase) = content.tile(bytes.len(), values, size);
                     first_difference(bytes, &tile, element, phase)
                 }
             };
             if let Some((byte, expected)) = wrong {
                 let (found, index) = (bytes[byte], byte / element);
-                let length = self.block;
+                let length = bytes.len();
                 return Err(format!(
                     "byte {byte} (element {index}) of block {at} of {length} bytes is {found:#04x}, \
                      not {expected:#04x}: {content:?}"
@@ -170,87 +190,16 @@ impl Sheet {
         }
         Ok(())
     }
-
-    /// A period of what is in a block, or as much as the block has of it.
-    fn tile(&self, content: &Content, values: &Values, size: u32) -> (Vec<u8>, usize) {
-        let count = |phase: usize| (phase + self.block / values.dtype.size()).min(PERIOD);
-        match *content {
-            Content::Of { rank, phase } => (values.tile(rank, count(phase)), phase),
-            Content::Folded { phase } => (values.folded(size, count(phase)), phase),
-            Content::Byte(byte) => (vec![byte; PERIOD], 0),
-        }
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::draw::{Home, How};
-    use super::*;
-    use sohu_coll::{DType, ReduceOp};
-
-    fn call(collective: Collective, in_place: bool) -> Call {
-        let homes = [Home::Private; 2];
-        let shape = Shape { collective, dtype: DType::U8, op: ReduceOp::Sum, count: 5, in_place, homes };
-        let how = How::Blocking;
-        Call { group: 0, shape, how, root: 1, salt: 3, offset: 0, spare: 2, late: None }
-    }
-
-    #[test]
-    fn in_place_the_input_or_the_output_is_the_block_of_the_rank() {
-        let of = |rank, phase| Content::Of { rank, phase };
-        let junk = Content::Byte(JUNK);
-        for (collective, rank, before, after) in [
-            (Collective::AllGather, 1, vec![junk, of(1, 0), junk], vec![of(0, 0), of(1, 0), of(2, 0)]),
-            (
-                Collective::ReduceScatter,
-                2,
-                vec![of(2, 0), of(2, 5), of(2, 10)],
-                vec![of(2, 0), of(2, 5), Content::Folded { phase: 10 }],
-            ),
-            (
-                Collective::Scatter,
-                1,
-                vec![of(1, 0), of(1, 5), of(1, 10)],
-                vec![of(1, 0), of(1, 5), of(1, 10)],
-            ),
-            (Collective::Scatter, 2, vec![junk], vec![of(1, 10)]),
-            (Collective::Gather, 1, vec![junk, of(1, 0), junk], vec![of(0, 0), of(1, 0), of(2, 0)]),
-            (Collective::Gather, 0, vec![of(0, 0)], vec![of(0, 0)]),
-            (Collective::Reduce, 0, vec![of(0, 0)], vec![of(0, 0)]),
-            (Collective::Broadcast, 0, vec![junk], vec![of(1, 0)]),
-            (
-                Collective::AllToAll,
-                0,
-                vec![of(0, 0), of(0, 5), of(0, 10)],
-                vec![of(0, 0), of(1, 0), of(2, 0)],
-            ),
-        ] {
-            let sheets = Sheets::of(&call(collective, true), rank, 3);
-            assert_eq!((sheets.before.blocks, sheets.after.blocks), (before, after), "{collective} {rank}");
+impl Content {
+    /// A period of what is in a block of so many bytes, or as much as the block has of it.
+    fn tile(&self, bytes: usize, values: &Values, size: u32) -> (Vec<u8>, usize) {
+        let count = |phase: usize| (phase + bytes / values.dtype.size()).min(PERIOD);
+        match *self {
+            Self::Of { rank, phase } => (values.tile(rank, count(phase)), phase),
+            Self::Folded { phase } => (values.folded(size, count(phase)), phase),
+            Self::Byte(byte) => (vec![byte; PERIOD], 0),
         }
-    }
-
-    #[test]
-    fn every_wrong_byte_is_found_in_the_buffer_and_in_its_guards() {
-        let sheets = Sheets::of(&call(Collective::AllToAll, false), 1, 3);
-        let values = Values { dtype: DType::U8, op: ReduceOp::Sum, salt: 3 };
-        let mut room = vec![0; sheets.after.room()];
-        sheets.after.fill(&mut room, &values, 3);
-        assert_eq!(sheets.after.check(&room, &values, 3), Ok(()));
-        for at in 0..room.len() {
-            room[at] ^= 0x10;
-            let told = sheets.after.check(&room, &values, 3).expect_err("a byte is wrong");
-            assert_eq!(told.contains("guard"), !(GUARD..GUARD + 15).contains(&at), "{at}: {told}");
-            room[at] ^= 0x10;
-        }
-        assert!(sheets.before.check(&room, &values, 3).is_err(), "a call that did nothing is seen");
-    }
-
-    #[test]
-    fn a_buffer_that_is_not_needed_is_spare_and_stays() {
-        let sheets = Sheets::of(&call(Collective::Gather, false), 0, 3);
-        assert_eq!((sheets.before.bytes(), &sheets.before), (2, &sheets.after));
-        let sheets = Sheets::of(&call(Collective::Scatter, false), 0, 3);
-        assert_eq!(sheets.input.expect("apart").blocks, [Content::Byte(JUNK)]);
     }
 }

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::draw::mix;
+use super::draw::{Op, mix};
 use sohu_coll::{DType, ReduceOp, Scalar, bf16, f16};
 use std::sync::OnceLock;
 
@@ -19,7 +19,7 @@ pub(super) const PERIOD: usize = 1021;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values {
     pub(super) dtype: DType,
-    pub(super) op: ReduceOp,
+    pub(super) op: Op,
     pub(super) salt: u64,
 }
 
@@ -29,8 +29,10 @@ impl Values {
         let mut bytes = Vec::with_capacity(count * self.dtype.size());
         for index in 0..count {
             match signed(self.dtype) {
-                Some(_) => push_integer(self.dtype, self.draw(rank, index), &mut bytes),
-                None => push_float(self.dtype, self.float(rank, index), &mut bytes),
+                None if self.op.name() != ReduceOp::User => {
+                    push_float(self.dtype, self.float(rank, index), &mut bytes);
+                }
+                _ => push_integer(self.dtype, self.draw(rank, index), &mut bytes),
             }
         }
         bytes
@@ -40,12 +42,24 @@ impl Values {
     pub(super) fn folded(&self, size: u32, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count * self.dtype.size());
         for index in 0..count {
+            if let Some(fold) = self.raw() {
+                let all = (0..size).map(|rank| self.draw(rank, index)).reduce(fold);
+                push_integer(self.dtype, all.expect("there is a rank"), &mut bytes);
+                continue;
+            }
             match signed(self.dtype) {
                 Some(signed) => push_integer(self.dtype, self.fold_integers(signed, size, index), &mut bytes),
                 None => push_float(self.dtype, self.fold_floats(size, index), &mut bytes),
             }
         }
         bytes
+    }
+
+    /// The user operation that this is, on the bits of two elements.
+    fn raw(&self) -> Option<impl Fn(u64, u64) -> u64 + use<>> {
+        let width = 8 * self.dtype.size() as u32;
+        let op = self.op;
+        (op.name() == ReduceOp::User).then_some(move |a, b| by_bits(op, width, a, b))
     }
 
     /// Random bits for one element.
@@ -56,7 +70,7 @@ impl Values {
     /// One element that is a float.
     fn float(&self, rank: u32, index: usize) -> f64 {
         let bits = self.draw(rank, index);
-        if self.op == ReduceOp::Prod {
+        if self.op.name() == ReduceOp::Prod {
             return [-2.0, -1.0, 1.0, 2.0][bits as usize % 4];
         }
         // Sums of 8 such have no more digits than the type's mantissa.
@@ -81,31 +95,31 @@ impl Values {
 
     fn fold_integers(&self, signed: bool, size: u32, index: usize) -> u64 {
         let wide = |bits: u64| widen(self.dtype, signed, bits);
-        let share = |rank| match self.op {
+        let share = |rank| match self.op.name() {
             ReduceOp::PreMulSum => self.draw(rank, index).wrapping_mul(factor(rank) as u64),
             _ => self.draw(rank, index),
         };
         let all = (0..size).map(share);
-        let all = match self.op {
+        let all = match self.op.name() {
             ReduceOp::Prod => all.reduce(u64::wrapping_mul),
             ReduceOp::Min => all.min_by_key(|bits| wide(*bits)),
             ReduceOp::Max => all.max_by_key(|bits| wide(*bits)),
             _ => all.reduce(u64::wrapping_add),
         };
         let all = all.expect("there is a rank");
-        if self.op == ReduceOp::Avg { (wide(all) / i128::from(size)) as u64 } else { all }
+        if self.op.name() == ReduceOp::Avg { (wide(all) / i128::from(size)) as u64 } else { all }
     }
 
     fn fold_floats(&self, size: u32, index: usize) -> f64 {
-        let by = |rank| if self.op == ReduceOp::PreMulSum { f64::from(factor(rank)) } else { 1.0 };
+        let by = |rank| if self.op.name() == ReduceOp::PreMulSum { f64::from(factor(rank)) } else { 1.0 };
         let all = (0..size).map(|rank| by(rank) * self.float(rank, index));
-        match self.op {
+        match self.op.name() {
             ReduceOp::Prod => all.product(),
             ReduceOp::Min => all.fold(f64::INFINITY, f64::min),
             ReduceOp::Max => all.fold(f64::NEG_INFINITY, f64::max),
             // Not `sum`, which begins with a negative zero.
             ReduceOp::Sum | ReduceOp::PreMulSum => all.fold(0.0, |a, b| a + b),
-            ReduceOp::User => unreachable!("no user operation is drawn"),
+            ReduceOp::User => unreachable!("it works on bits"),
             ReduceOp::Avg => {
                 let average = all.fold(0.0, |a, b| a + b) / f64::from(size);
                 // All but doubles are divided in single precision.
@@ -113,6 +127,23 @@ impl Values {
             }
         }
     }
+}
+
+/// A user operation on the bits of two elements of so many bits each.
+///
+/// Composed, the low half of an element (which counts as odd) is what a map multiplies by, the high half what it adds, and
+/// the map of the left element comes first: grouping does not matter, order does.
+pub(super) fn by_bits(op: Op, width: u32, left: u64, right: u64) -> u64 {
+    if op == Op::Xor {
+        return left ^ right;
+    }
+    let half = width / 2;
+    let mask = (1 << half) - 1;
+    let [(times, plus), (then_times, then_plus)] =
+        [left, right].map(|bits| (bits & mask | 1, bits >> half & mask));
+    let low = times.wrapping_mul(then_times) & mask;
+    let high = plus.wrapping_mul(then_times).wrapping_add(then_plus) & mask;
+    high << half | low
 }
 
 /// What a rank multiplies its input by in a pre-multiplied sum. Twos keep sums as exact as they are.

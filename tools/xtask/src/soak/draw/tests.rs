@@ -39,6 +39,21 @@ fn calls_are_of_live_groups_and_name_their_ranks() {
                     let longest = held[0].max(held[1]) as usize * call.shape.count * call.shape.dtype.size();
                     assert!(longest <= BYTES_MAX && call.offset <= OFFSET_MAX, "{number}: {longest} bytes");
                 }
+                Step::Ragged(call) => {
+                    let size = find(call.group).members.len();
+                    assert!((call.root as usize) < size && call.counts.iter().all(|row| row.len() == size));
+                    let rows = if call.collective == Collective::AllToAll { size } else { 1 };
+                    assert_eq!(call.counts.len(), rows, "{number}");
+                }
+                Step::Messages(messages) => {
+                    let size = find(messages.group).members.len();
+                    let mut sums = vec![[0; 2]; size];
+                    for Message { from, to, count } in messages.list {
+                        sums[from as usize][0] += count * messages.dtype.size();
+                        sums[to as usize][1] += count * messages.dtype.size();
+                    }
+                    assert!(sums.iter().flatten().all(|sum| *sum <= BYTES_MAX), "{number}: {sums:?}");
+                }
                 Step::Wait { group, .. } => drop(find(group)),
                 Step::Split { parent, said, made } => {
                     let parent = find(parent);
@@ -69,12 +84,16 @@ fn calls_are_of_live_groups_and_name_their_ranks() {
 #[test]
 fn everything_that_can_be_drawn_is() {
     let (mut kinds, mut sizes, mut steps_seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut ragged, mut messages) = (BTreeSet::new(), BTreeSet::new());
     for (_, step) in steps(1, 3, 0, 20_000) {
         let name = match &step {
             Step::Call(Call { how: How::Blocking, .. }) => "blocking call",
             Step::Call(Call { how: How::Started, .. }) => "started call",
             Step::Call(Call { how: How::Forgotten, .. }) => "forgotten call",
             Step::Call(Call { how: How::Persistent(_), .. }) => "persistent call",
+            Step::Ragged(Ragged { scattered: true, .. }) => "scattered blocks",
+            Step::Ragged(_) => "ragged call",
+            Step::Messages(_) => "messages",
             Step::Wait { .. } => "wait",
             Step::Split { said, .. } if said.iter().any(|said| said.0.is_none()) => {
                 "split, some without colour"
@@ -85,13 +104,23 @@ fn everything_that_can_be_drawn_is() {
             Step::Rest => "rest",
         };
         steps_seen.insert(name);
-        if let Step::Call(Call { shape, .. }) = step {
+        if let Step::Call(Call { shape, .. }) = &step {
             kinds.insert((shape.collective, shape.dtype, shape.op));
             sizes.insert(shape.count * shape.dtype.size());
         }
+        match step {
+            Step::Ragged(call) => drop(ragged.insert((call.collective, call.dtype))),
+            Step::Messages(Messages { list, dtype, .. }) => {
+                messages.extend(list.iter().map(|message| message.count * dtype.size()));
+            }
+            _ => {}
+        }
     }
-    assert_eq!(kinds.len(), 8 * 12 * OPS.len());
-    assert_eq!(steps_seen.len(), 10, "{steps_seen:?}");
+    assert_eq!(kinds.len(), 8 * 12 * Op::ALL.len());
+    assert_eq!(ragged.len(), 5 * 12);
+    let longest = messages.last().expect("messages are drawn");
+    assert!(messages.contains(&0) && messages.contains(&1) && *longest > BYTES_MAX / 2, "{longest}");
+    assert_eq!(steps_seen.len(), 13, "{steps_seen:?}");
     for edge in EDGES {
         for size in [edge - 8, edge, edge + 8] {
             assert!(sizes.contains(&size), "{size} bytes are never drawn");

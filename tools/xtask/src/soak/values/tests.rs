@@ -1,5 +1,4 @@
 use super::*;
-use crate::soak::draw::OPS;
 
 /// The value of one element that is a float, by another way than encoding.
 fn decode(dtype: DType, bytes: &[u8]) -> f64 {
@@ -23,7 +22,7 @@ const FLOATS: [DType; 6] = [DType::F16, DType::Bf16, DType::F32, DType::F64, DTy
 fn every_order_of_folding_floats_is_exact_in_their_type() {
     for dtype in FLOATS {
         for op in [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Min, ReduceOp::Max] {
-            let values = Values { dtype, op, salt: 9 };
+            let values = Values { dtype, op: Op::Known(op), salt: 9 };
             let element = dtype.size();
             let folded = values.folded(8, PERIOD);
             for index in 0..PERIOD {
@@ -77,8 +76,11 @@ fn tiny_floats_are_encoded_by_their_definition() {
 #[test]
 fn integers_wrap_and_averages_truncate_towards_zero() {
     for dtype in [DType::I8, DType::U8, DType::I32, DType::U64] {
-        for op in OPS {
-            let values = Values { dtype, op, salt: 4 };
+        for op in Op::ALL.map(Op::name) {
+            if op == ReduceOp::User {
+                continue;
+            }
+            let values = Values { dtype, op: Op::Known(op), salt: 4 };
             let folded = values.folded(3, 50);
             for index in 0..50 {
                 let at = index * dtype.size();
@@ -103,7 +105,7 @@ fn integers_wrap_and_averages_truncate_towards_zero() {
                     ReduceOp::Max => a.max(b).max(c),
                     ReduceOp::Avg => wrap(a + b + c) / 3,
                     ReduceOp::PreMulSum => wrap(2 * (a - b + c)),
-                    ReduceOp::User => unreachable!("no user operation is drawn"),
+                    ReduceOp::User => unreachable!("left out above"),
                 };
                 assert_eq!(number(&folded), expected, "{dtype} {op} {index}");
             }
@@ -113,7 +115,7 @@ fn integers_wrap_and_averages_truncate_towards_zero() {
 
 #[test]
 fn what_is_filled_has_no_difference_and_each_byte_that_is_changed_has() {
-    let values = Values { dtype: DType::U32, op: ReduceOp::Sum, salt: 1 };
+    let values = Values { dtype: DType::U32, op: Op::Known(ReduceOp::Sum), salt: 1 };
     let tile = values.tile(2, PERIOD);
     let mut bytes = vec![0; 3000 * 4];
     fill(&mut bytes, &tile, 4, 1000);
@@ -123,5 +125,41 @@ fn what_is_filled_has_no_difference_and_each_byte_that_is_changed_has() {
         bytes[at] ^= 1;
         assert_eq!(first_difference(&bytes, &tile, 4, 1000), Some((at, bytes[at] ^ 1)));
         bytes[at] ^= 1;
+    }
+}
+
+#[test]
+fn user_operations_are_associative_and_the_order_shows_in_one_of_them() {
+    for width in [8, 16, 32, 64] {
+        let low = u64::MAX >> (64 - width);
+        let mut differ = 0;
+        for salt in 0..200 {
+            let [a, b, c] = [1, 2, 3].map(|place| mix(salt << 8 | place) & low);
+            for op in [Op::Compose, Op::Xor] {
+                let by = |a, b| by_bits(op, width, a, b);
+                assert_eq!(by(by(a, b), c), by(a, by(b, c)), "{op:?} of {width} bits");
+                assert!(by(a, b) <= low);
+            }
+            assert_eq!(by_bits(Op::Xor, width, a, b), by_bits(Op::Xor, width, b, a));
+            differ += u32::from(by_bits(Op::Compose, width, a, b) != by_bits(Op::Compose, width, b, a));
+        }
+        assert!(differ > 100, "{differ} of 200 pairs of {width} bits differ by their order");
+    }
+    // (x * 3 + 2) * 5 + 1
+    assert_eq!(by_bits(Op::Compose, 16, 0x0203, 0x0105), 0x0b0f);
+}
+
+#[test]
+fn user_operations_take_any_bits_of_any_type() {
+    for dtype in [DType::I8, DType::F32, DType::Bf16] {
+        let values = Values { dtype, op: Op::Compose, salt: 2 };
+        let element = dtype.size();
+        let bits = |bytes: &[u8]| {
+            let mut word = [0; 8];
+            word[..element].copy_from_slice(&bytes[5 * element..6 * element]);
+            u64::from_le_bytes(word)
+        };
+        let [a, b] = [0, 1].map(|rank| bits(&values.tile(rank, 6)));
+        assert_eq!(bits(&values.folded(2, 6)), by_bits(Op::Compose, 8 * element as u32, a, b));
     }
 }
