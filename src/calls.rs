@@ -159,7 +159,8 @@ impl Communicator {
         self.in_place(Collective::Scatter, data, root)
     }
 
-    /// Block `s` of `output` becomes block `rank` of rank s's `input`. There is a block for each rank.
+    /// Block `s` of `output` becomes block `rank` of rank s's `input`. There is a block for each rank. Where each rank is to have at
+    /// most 16 sends outstanding at once, however many ranks there are, [force](Self::using) `pairwise`.
     ///
     /// # Errors
     /// [`Misuse::Length`] when the buffers differ in length or are no `size` equal blocks; else as described at

@@ -1,6 +1,7 @@
 //! What a call would do, and why.
 
 use crate::plans::{Plans, Shape};
+use sohu_coll_algorithms::by_name;
 use sohu_coll_core::Error;
 
 /// One way to do a call.
@@ -25,6 +26,9 @@ pub struct Explanation {
     pub slice: usize,
     /// Predicted time, in microseconds.
     pub predicted_us: f64,
+    /// The most sends of a rank that are outstanding at once; `None` where the algorithm sets no bound, and links take what they
+    /// have room for.
+    pub outstanding_max: Option<u32>,
     /// Everything there was to choose from.
     pub candidates: Vec<Candidate>,
 }
@@ -39,7 +43,9 @@ impl Explanation {
             predicted_us: candidate.choice.predicted_us,
             why_not: candidate.why_not,
         });
+        let chosen = by_name(choice.algorithm);
         Ok(Self {
+            outstanding_max: chosen.and_then(|algorithm| algorithm.outstanding_max(&job)),
             algorithm: choice.algorithm,
             protocol: choice.protocol,
             slice: choice.slice,

@@ -187,9 +187,16 @@ impl Communicator {
         })
     }
 
+    /// The algorithm that calls of `collective` whose blocks have lengths of their own are made with: the direct one, `one_shot`; and
+    /// `pairwise` for an all-to-all of so many ranks that a direct one would have more sends outstanding at once.
+    pub fn ragged_algorithm(&self, collective: Collective) -> &'static str {
+        plans::algorithm(collective, self.size()).name()
+    }
+
     /// Block `s` of `output` becomes block `rank` of rank s's `input`, wherever the blocks lie: `gives` says it of the
     /// input, `gets` of the output. What rank r gives rank s must be as long as what rank s gets from rank r; any of them may be
-    /// empty. Bytes of the output outside of all blocks stay as they are.
+    /// empty. Bytes of the output outside of all blocks stay as they are. However many ranks there are, at most 16 sends of each are
+    /// outstanding at once.
     ///
     /// # Errors
     /// [`Misuse::Length`] when a block lies outside its buffer, [`Misuse::Overlap`] when two blocks of the output share an

@@ -13,7 +13,7 @@
 //! | [`double_tree`] | two binary trees | large vectors to or from one rank of many |
 //! | [`binomial`] | binomial trees | reduce, gather and scatter of tiny blocks by many ranks |
 //! | [`bruck`] | Bruck's all-to-all | tiny blocks of many ranks |
-//! | [`pairwise`] | pairwise exchange | all-to-all with few sends outstanding, of very many ranks |
+//! | [`pairwise`] | pairwise exchange | all-to-all with at most 16 sends of a rank outstanding, of many ranks |
 
 pub mod binomial;
 pub mod bruck;

@@ -24,7 +24,7 @@ fn emit(p: &mut Writer, action: Action) {
 fn rewrite(program: &Program, change: impl FnOnce(&mut Vec<(Action, bool)>)) -> Program {
     let mut steps: Vec<(Action, bool)> = program.steps.iter().map(|s| (s.action, s.finishes)).collect();
     change(&mut steps);
-    let mut writer = Writer::new(program.job, program.rank, program.chunks);
+    let mut writer = Writer::new(program.job, program.rank, program.chunks).bounded(program.outstanding_max);
     for (action, finishes) in steps {
         emit(&mut writer, action);
         if let (true, Action::Reduce { into, .. } | Action::RecvReduce { into, .. }) = (finishes, action) {
@@ -83,6 +83,18 @@ fn swapped_sends_are_rejected() {
         }
     });
     assert!(matches!(error.reason, Reason::WrongResult { .. }), "{error}");
+}
+
+#[test]
+fn waits_that_do_not_keep_the_stated_bound_are_rejected() {
+    let job = Job::new(Collective::AllToAll, 20);
+    for bound in [None, Some(15), Some(17)] {
+        let mut programs = programs(by_name("pairwise").expect("there is one"), &job);
+        assert_eq!(programs[3].outstanding_max, Some(16));
+        programs[3].outstanding_max = bound;
+        let error = check(&job, &programs).expect_err("the waits are those of another bound");
+        assert_eq!(error.reason, Reason::WrongEdges, "{bound:?}");
+    }
 }
 
 #[test]

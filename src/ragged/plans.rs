@@ -4,7 +4,7 @@
 //! call whose plan is found need not be checked again.
 
 use super::Blocks;
-use sohu_coll_algorithms as algorithms;
+use sohu_coll_algorithms::{self as algorithms, pairwise::OUTSTANDING_MAX};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::plan::fuse::{Passes, Room, fuse_for};
@@ -108,7 +108,7 @@ impl Plans {
         Some(place)
     }
 
-    /// Plans such a call with the direct algorithm, which is right for any lengths; gives the plan's place.
+    /// Plans such a call; gives the plan's place.
     pub(crate) fn add(&mut self, rank: Rank, size: u32, key: &Key<'_>, layout: &Layout) -> usize {
         let written = self.written(rank, size, &key.call);
         let Written { program, passes, .. } = &self.written[written];
@@ -152,7 +152,7 @@ impl Plans {
             self.written.clear();
         }
         let job = Job { root: call.root, ..Job::new(call.collective, size) };
-        let program = algorithms::OneShot.program(&job, rank);
+        let program = algorithm(call.collective, size).program(&job, rank);
         let passes = fuse_for(&program, Room::Slice);
         self.written.push(Written { collective: call.collective, root: call.root, program, passes });
         self.written.len() - 1
@@ -170,6 +170,13 @@ impl Plans {
     pub(crate) fn put_back(&mut self, place: usize, executor: Executor) {
         self.plans[place].executor = Some(executor);
     }
+}
+
+/// What such calls are made with: the direct algorithm, which is right for any lengths; or, where that would have more sends of a
+/// rank outstanding than the pairwise exchange, the latter.
+pub(crate) fn algorithm(collective: Collective, size: u32) -> &'static dyn Algorithm {
+    let many = size > OUTSTANDING_MAX + 1;
+    if collective == Collective::AllToAll && many { &algorithms::Pairwise } else { &algorithms::OneShot }
 }
 
 #[cfg(test)]
@@ -236,6 +243,15 @@ mod tests {
         }
         let executor = plans.take(place);
         plans.put_back(place, executor);
+    }
+
+    #[test]
+    fn however_many_ranks_there_are_sixteen_sends_of_one_are_outstanding() {
+        for size in 2..=40 {
+            let name = algorithm(Collective::AllToAll, size).name();
+            assert_eq!(name, if size <= 17 { "one_shot" } else { "pairwise" }, "{size} ranks");
+            assert_eq!(algorithm(Collective::AllGather, size).name(), "one_shot");
+        }
     }
 
     #[test]

@@ -2,21 +2,32 @@
 
 use crate::TIMEOUT_MS;
 use crate::ranks::{Group, Member, Post, TRANSPORTS};
-use sohu_coll::{Blocks, Communicator, Error, Misuse, ReduceOp};
+use sohu_coll::{Blocks, Collective, Communicator, DType, Error, Misuse, ReduceOp};
 
 const WELL: &str = "well";
 const BLANK: u32 = u32::MAX;
 
+/// More ranks than an all-to-all may have sends outstanding, and one.
+const MANY: u32 = 19;
+
 pub(crate) fn ragged_calls() {
+    for size in [1, 2, 3, 5] {
+        on_all("ragged", size);
+    }
+}
+
+pub(crate) fn many_ranks() {
+    on_all("many", MANY);
+}
+
+fn on_all(play: &str, size: u32) {
     for transport in TRANSPORTS {
-        for size in [1, 2, 3, 5] {
-            let mut group = Group::start("ragged", size);
-            for post in Post::all(size, transport, TIMEOUT_MS, "-") {
-                group.tell(post.rank as usize, &post.line());
-            }
-            group.all_say(WELL);
-            group.end();
+        let mut group = Group::start(play, size);
+        for post in Post::all(size, transport, TIMEOUT_MS, "-") {
+            group.tell(post.rank as usize, &post.line());
         }
+        group.all_say(WELL);
+        group.end();
     }
 }
 
@@ -43,6 +54,31 @@ pub(crate) fn play_ragged(member: &mut Member) {
         all_to_alls(&mut comm, round);
     }
     disagreements(&mut comm);
+    member.say(WELL);
+}
+
+/// Where sends are bounded: blocks that are longer than what links hold, and blocks that are empty.
+pub(crate) fn play_many(member: &mut Member) {
+    let mut comm = Post::read(&member.hear()).join();
+    assert_eq!(comm.ragged_algorithm(Collective::AllToAll), "pairwise");
+    assert_eq!(comm.ragged_algorithm(Collective::AllGather), "one_shot");
+    for round in 0..3 {
+        all_to_alls(&mut comm, round);
+    }
+    let (rank, size) = (comm.rank(), comm.size());
+    let mut comm = comm.using("pairwise").expect("there is one");
+    for count in [1, 1_000, 20_000] {
+        let told = comm.explain(Collective::AllToAll, DType::U32, ReduceOp::Sum, count, false, false);
+        assert_eq!(told.expect("it can be explained").outstanding_max, Some(16));
+        let input: Vec<u32> = (0..size).flat_map(|to| block(1, rank, to, count)).collect();
+        let expected: Vec<u32> = (0..size).flat_map(|from| block(1, from, rank, count)).collect();
+        let mut output = vec![BLANK; input.len()];
+        comm.all_to_all(&input, &mut output).expect("a good call");
+        assert!(output == expected, "{count} elements");
+        let mut data = input;
+        comm.all_to_all_in_place(&mut data).expect("a good call");
+        assert!(data == expected, "{count} elements in place");
+    }
     member.say(WELL);
 }
 

@@ -4,6 +4,7 @@
 //! bound; so no prediction falls when bytes grow.
 
 use super::{SLICE_SMALL, SLICE_STREAM};
+use crate::pairwise::OUTSTANDING_MAX;
 use sohu_coll_core::Collective;
 use sohu_coll_core::plan::Job;
 
@@ -428,12 +429,10 @@ fn rooted(algorithm: &str, job: &Job, block: f64) -> Work {
     }
 }
 
-/// Partners that a rank exchanges with at a time, at most: the executor works on 64 passes, a send and a receive for each.
-const PAIRS: f64 = 32.0;
-
 /// Every rank has a block of `block` bytes for every other one.
 fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
     let peers = f64::from(size - 1);
+    let outstanding = if algorithm == "pairwise" { peers.min(f64::from(OUTSTANDING_MAX)) } else { peers };
     match algorithm {
         // A block takes a hop for each bit of its distance. It is packed for each but the first.
         "bruck" => {
@@ -455,9 +454,9 @@ fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
                 ..Work::default()
             }
         }
-        // Spread out: every rank sends to the one after it first; pairwise: it takes in turn what it sends.
+        // Spread out: every rank sends to the one after it first; pairwise: to few at a time, and on to others when those have sent too.
         _ => Work {
-            rounds: 1.0,
+            rounds: (peers / outstanding).ceil(),
             writes: peers,
             sends: peers,
             receives: peers,
@@ -465,7 +464,7 @@ fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
             staged: peers * block,
             sent: peers * block,
             moved: peers * block,
-            streams: if algorithm == "pairwise" { peers.min(PAIRS) } else { peers },
+            streams: outstanding,
             ..Work::default()
         },
     }

@@ -47,7 +47,7 @@ struct State {
 }
 
 /// Passes considered in one poll. A program is a few passes for direct algorithms and 2n for a ring, of
-/// which few can move at once; the bound keeps a poll short, and the sends that are outstanding few.
+/// which few can move at once; the bound keeps a poll short.
 const WINDOW: usize = 64;
 
 /// Longer moves are done by the copy kernel. The C library's copy is a string instruction from some KiB on, which

@@ -76,12 +76,16 @@ pub fn fuse(program: &Program) -> Passes {
 
 /// Fuses the steps of a program for links that hold as much as `room` says.
 pub fn fuse_for(program: &Program, room: Room) -> Passes {
-    let mut fuser = Fuser { job: program.job, room, drafts: Vec::new() };
+    let outstanding_max = program.outstanding_max;
+    let mut fuser = Fuser { job: program.job, room, outstanding_max, drafts: Vec::new() };
     for (index, step) in (0..).zip(&program.steps) {
         fuser.fold(index, step);
     }
     fuser.retarget();
-    fuser.forward();
+    // A send that rides on another pass would have that pass wait for what the bound has it wait for.
+    if outstanding_max.is_none() {
+        fuser.forward();
+    }
     fuser.skip_dead_stores(program);
     fuser.finish()
 }
@@ -103,6 +107,7 @@ struct Draft {
 struct Fuser {
     job: Job,
     room: Room,
+    outstanding_max: Option<u32>,
     drafts: Vec<Draft>,
 }
 
@@ -305,7 +310,7 @@ impl Fuser {
 
     /// Derives the order of the passes.
     fn finish(self) -> Passes {
-        let mut hazards = Hazards::default();
+        let mut hazards = Hazards::new(self.outstanding_max);
         let mut passes = Vec::with_capacity(self.drafts.len());
         let mut scratch_chunks = 0;
         for (index, Draft { mut pass, access }) in (0..).zip(self.drafts) {

@@ -1,7 +1,8 @@
 //! Which chunks are the same memory, and what order follows from that.
 //!
 //! The one invariant: two accesses to the same memory of which one is a write are never left unordered,
-//! and neither are two uses of the same direction of the same link.
+//! and neither are two uses of the same direction of the same link. Where sends are bounded, each also waits for
+//! what ends the one that the bound is measured from.
 
 use super::{Buffer, Chunks, Edge, Job, Wait};
 use crate::rank::{ChannelId, Rank};
@@ -79,9 +80,25 @@ struct Cell {
 pub(super) struct Hazards {
     cells: [Vec<Cell>; 3],
     lanes: HashMap<(Rank, ChannelId, Direction), u32>,
+    outstanding_max: Option<u32>,
+    sends: Vec<Sent>,
+}
+
+/// A send, where they are bounded.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    by: u32,
+    lane: (Rank, ChannelId),
+    /// What takes the next thing from the same peer.
+    answer: Option<u32>,
 }
 
 impl Hazards {
+    /// Nothing noted yet, and with so many sends outstanding at most.
+    pub(super) fn new(outstanding_max: Option<u32>) -> Self {
+        Self { outstanding_max, ..Self::default() }
+    }
+
     /// Notes the access of entry `index` and returns what it must wait for, in order.
     pub(super) fn note(&mut self, index: u32, access: &Access) -> Vec<Edge> {
         let mut edges = Vec::new();
@@ -112,8 +129,31 @@ impl Hazards {
                 join(&mut edges, on, Wait::Whole);
             }
         }
+        if let Some(most) = self.outstanding_max {
+            self.bound(most as usize, index, access, &mut edges);
+        }
         edges.sort_by_key(|e| e.on);
         edges
+    }
+
+    /// Has each send wait until the one `most` sends before it is over.
+    fn bound(&mut self, most: usize, index: u32, access: &Access, edges: &mut Vec<Edge>) {
+        let of = |wanted: Direction| access.lanes.iter().filter(move |lane| lane.2 == wanted);
+        for &(peer, channel, _) in of(Direction::Out) {
+            let over = self.sends.len().checked_sub(most).map(|at| self.sends[at]);
+            if let Some(Sent { by, answer, .. }) = over.filter(|over| over.by != index) {
+                join(edges, by, Wait::Whole);
+                answer.into_iter().for_each(|answer| join(edges, answer, Wait::Whole));
+            }
+            self.sends.push(Sent { by: index, lane: (peer, channel), answer: None });
+        }
+        for &(peer, channel, _) in of(Direction::In) {
+            let asked =
+                |sent: &&mut Sent| sent.answer.is_none() && sent.lane == (peer, channel) && sent.by != index;
+            if let Some(sent) = self.sends.iter_mut().find(asked) {
+                sent.answer = Some(index);
+            }
+        }
     }
 
     fn cells(&mut self, chunks: Chunks) -> &mut [Cell] {

@@ -174,6 +174,9 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// Chunks of scratch memory that it uses: chunk numbers of `Buffer::Scratch` are below this.
     pub scratch_chunks: u32,
+    /// The most sends that are outstanding at once, where the algorithm sets a bound. Steps wait for earlier ones to keep it: see
+    /// [`Algorithm::outstanding_max`].
+    pub outstanding_max: Option<u32>,
 }
 
 /// Writes programs: the textbook part of a collective. Pure: the same arguments give the same program.
@@ -187,13 +190,22 @@ pub trait Algorithm: Sync {
     fn folds_in_rank_order(&self) -> bool {
         false
     }
+    /// The most sends of a rank that are outstanding at once, at least 1; `None` where the algorithm sets no bound.
+    ///
+    /// A send is outstanding from its first byte until all of it is with the link and, where the program takes something from the
+    /// same peer after it, until that has come. So a rank never runs ahead of a peer that does not send, wherever its bytes lie. From this
+    /// number the dependencies that keep it are derived: each send waits for what ends the one that so many sends
+    /// stand before it.
+    fn outstanding_max(&self, _job: &Job) -> Option<u32> {
+        None
+    }
     /// How many chunks the logical vector is cut into for this job.
     fn chunks(&self, job: &Job) -> u32;
     /// Writes the steps of `p.rank()`.
     fn write(&self, job: &Job, p: &mut Writer);
     /// The whole program of one rank.
     fn program(&self, job: &Job, rank: Rank) -> Program {
-        let mut writer = Writer::new(*job, rank, self.chunks(job));
+        let mut writer = Writer::new(*job, rank, self.chunks(job)).bounded(self.outstanding_max(job));
         self.write(job, &mut writer);
         writer.finish()
     }

@@ -94,6 +94,9 @@ impl fmt::Display for Program {
             "program {collective} rank {} of {size} chunks {} pieces {pieces}",
             self.rank.0, self.chunks
         )?;
+        if let Some(most) = self.outstanding_max {
+            write!(f, " outstanding {most}")?;
+        }
         if self.scratch_chunks > 0 {
             write!(f, " scratch {}", self.scratch_chunks)?;
         }
@@ -294,6 +297,10 @@ impl<'a> Line<'a> {
         self.keyword("pieces")?;
         let pieces = self.number("the number of pieces", 1, CHUNKS_MAX)?;
         let mut job = Job { pieces, ..Job::new(collective, size) };
+        let mut outstanding_max = None;
+        if self.skip("outstanding") {
+            outstanding_max = Some(self.number("the most sends outstanding", 1, u32::MAX)?);
+        }
         let mut scratch_chunks = 0;
         if self.skip("scratch") {
             scratch_chunks = self.number("the number of scratch chunks", 0, chunks)?;
@@ -307,7 +314,7 @@ impl<'a> Line<'a> {
             let blocks = job.blocks();
             return self.fail(format!("{chunks} chunks can not be dealt out evenly to {blocks} blocks"));
         }
-        Ok(Program { job, rank: Rank(rank), chunks, steps: Vec::new(), scratch_chunks })
+        Ok(Program { job, rank: Rank(rank), chunks, steps: Vec::new(), scratch_chunks, outstanding_max })
     }
 
     /// Takes the next word if it is `word`.

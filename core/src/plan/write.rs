@@ -15,6 +15,7 @@ pub struct Writer {
     rank: Rank,
     chunks: u32,
     steps: Vec<Step>,
+    outstanding_max: Option<u32>,
 }
 
 impl Writer {
@@ -26,7 +27,18 @@ impl Writer {
     pub fn new(job: Job, rank: Rank, chunks: u32) -> Self {
         assert!(rank.0 < job.size && job.root.0 < job.size, "{rank} and root {} of {}", job.root.0, job.size);
         assert!(job.can_have(chunks), "{chunks} chunks for {job:?}");
-        Self { job, rank, chunks, steps: Vec::new() }
+        Self { job, rank, chunks, steps: Vec::new(), outstanding_max: None }
+    }
+
+    /// The same with a bound on the sends that are outstanding at once: see
+    /// [`Algorithm::outstanding_max`](super::Algorithm::outstanding_max).
+    ///
+    /// # Panics
+    /// When the bound is 0: nothing could ever be sent.
+    #[must_use]
+    pub fn bounded(self, outstanding_max: Option<u32>) -> Self {
+        assert_ne!(outstanding_max, Some(0), "{}: no send may be outstanding", self.rank);
+        Self { outstanding_max, ..self }
     }
 
     /// Whose steps are written.
@@ -115,8 +127,8 @@ impl Writer {
 
     /// The program, with its dependencies.
     pub fn finish(self) -> Program {
-        let Self { job, rank, chunks, mut steps } = self;
-        let mut hazards = Hazards::default();
+        let Self { job, rank, chunks, mut steps, outstanding_max } = self;
+        let mut hazards = Hazards::new(outstanding_max);
         let mut scratch_chunks = 0;
         for (index, step) in (0..).zip(&mut steps) {
             step.after = hazards.note(index, &access(&job, step));
@@ -124,7 +136,7 @@ impl Writer {
                 scratch_chunks = scratch_chunks.max(run.first + run.count);
             }
         }
-        Program { job, rank, chunks, steps, scratch_chunks }
+        Program { job, rank, chunks, steps, scratch_chunks, outstanding_max }
     }
 
     #[track_caller]
@@ -179,7 +191,7 @@ pub(super) fn peer(action: &Action) -> Option<Rank> {
 
 /// The first step whose dependencies are not those that follow from what it and the steps before touch.
 pub(super) fn first_wrong_edge(program: &Program) -> Option<u32> {
-    let mut hazards = Hazards::default();
+    let mut hazards = Hazards::new(program.outstanding_max);
     (0..)
         .zip(&program.steps)
         .find(|(i, s)| hazards.note(*i, &access(&program.job, s)) != s.after)

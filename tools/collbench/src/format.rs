@@ -170,7 +170,9 @@ fn explained(row: &Row) -> String {
         false => format!("{value:.decimals$}"),
     };
     let half = &row.halves[0];
-    let Explained { algorithm, protocol, predicted_us } = &half.explained;
+    let Explained { algorithm, protocol, predicted_us, outstanding_max } = &half.explained;
+    let bound = outstanding_max.map(|most| format!(", {most} out")).unwrap_or_default();
+    let algorithm = format!("{algorithm}{bound}");
     let (limit, line) = (dash(half.limit_pct(), 0), dash(row.handover_ns(), 0));
     let (model, state) = (dash(*predicted_us, 2), row.state());
     format!("  {algorithm:>18}  {protocol:>8}  {model:>9}  {limit:>6}  {line:>6}  {state:>5}")

@@ -121,6 +121,8 @@ pub(crate) struct Explained {
     pub(crate) protocol: String,
     /// What it should take, in microseconds.
     pub(crate) predicted_us: f64,
+    /// The most sends of a rank outstanding at once, where the algorithm bounds them.
+    pub(crate) outstanding_max: Option<u32>,
 }
 
 /// One row of the table.
@@ -345,9 +347,12 @@ impl<'a> Bench<'a> {
         let Shape { collective, dtype, op, count, .. } = shape;
         if shape.traffic.is_some() {
             // There is one way to make such a call, and no figure for it.
-            let algorithm = if shape.is_ring() { "-" } else { "one_shot" };
+            let algorithm = match shape.is_ring() {
+                true => "-",
+                false => self.team.calls(strict).ragged_algorithm(collective),
+            };
             let (algorithm, protocol) = (algorithm.into(), "-".into());
-            return Ok(Explained { algorithm, protocol, predicted_us: f64::NAN });
+            return Ok(Explained { algorithm, protocol, predicted_us: f64::NAN, outstanding_max: None });
         }
         let comm = self.team.calls(strict);
         let chosen = comm.explain(collective, dtype, op, count, in_place, registered)?;
@@ -355,6 +360,7 @@ impl<'a> Bench<'a> {
             algorithm: chosen.algorithm.into(),
             protocol: chosen.protocol.into(),
             predicted_us: chosen.predicted_us,
+            outstanding_max: chosen.outstanding_max,
         })
     }
 }

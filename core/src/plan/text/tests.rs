@@ -22,6 +22,7 @@ fn example() -> Program {
             step(Action::Reduce { from: scratch(1, 1), into: output(3, 1) }),
         ],
         scratch_chunks: 2,
+        outstanding_max: Some(3),
     };
     program.steps[1].channel = ChannelId(7);
     program.steps[3].after = vec![Edge { on: 0, wait: Wait::Streaming }, Edge { on: 2, wait: Wait::Whole }];
@@ -30,7 +31,7 @@ fn example() -> Program {
 }
 
 const EXAMPLE: &str = "\
-program broadcast rank 1 of 3 chunks 4 pieces 1 scratch 2 root 2 in_place
+program broadcast rank 1 of 3 chunks 4 pieces 1 outstanding 3 scratch 2 root 2 in_place
    0  copy         input[0..4] -> output[0..4]
    1  send         input[0] -> rank 2         channel 7
    2  recv         rank 0 -> scratch[1]
@@ -192,6 +193,7 @@ prop_compose! {
         root in 0..6u32,
         in_place: bool,
         pieces in 1..4u32,
+        outstanding_max in prop::option::of(1..9u32),
         steps in prop::collection::vec(steps(), 0..20),
     ) -> Program {
         let mut steps = steps;
@@ -201,7 +203,7 @@ prop_compose! {
         }
         let job = Job { collective, size: 6, root: Rank(root), in_place, pieces };
         let chunks = job.blocks().max(12);
-        Program { job, rank: Rank(0), chunks, steps, scratch_chunks: 9 }
+        Program { job, rank: Rank(0), chunks, steps, scratch_chunks: 9, outstanding_max }
     }
 }
 
@@ -212,6 +214,7 @@ proptest! {
         let back = parse(&text).unwrap();
         prop_assert_eq!(back.to_string(), text);
         prop_assert_eq!(back.job, program.job);
+        prop_assert_eq!(back.outstanding_max, program.outstanding_max);
         prop_assert_eq!((back.rank, back.chunks, back.scratch_chunks), (program.rank, program.chunks, 9));
         prop_assert_eq!(back.steps.len(), program.steps.len());
         for (ours, theirs) in back.steps.iter().zip(&program.steps) {

@@ -36,6 +36,7 @@ fn extents(size: u32, chunks: u32, bytes: usize) -> Vec<Extents> {
         chunks,
         steps: Vec::new(),
         scratch_chunks: 0,
+        outstanding_max: None,
     };
     vec![Extents::bind(&program, bytes, 1); size as usize]
 }

@@ -13,7 +13,12 @@ fn half(time_us: f64, wrong: Option<u64>) -> Half {
         skipped: 0,
         handover_ns: 55.4,
         limit_us: time_us / 2.0,
-        explained: Explained { algorithm: "one_shot".into(), protocol: "line".into(), predicted_us: 1.234 },
+        explained: Explained {
+            algorithm: "one_shot".into(),
+            protocol: "line".into(),
+            predicted_us: 1.234,
+            outstanding_max: None,
+        },
         rounds: Vec::new(),
         strict: None,
     }
@@ -123,6 +128,11 @@ fn explanations_come_last_and_under_their_names() {
         "{names}"
     );
     assert_eq!(names.len(), row.trim_end().len());
+    let mut bounded = sample(Collective::AllToAll);
+    bounded.halves[0].explained.algorithm = "pairwise".into();
+    bounded.halves[0].explained.outstanding_max = Some(8);
+    let text = super::row(&bounded, columns);
+    assert!(text.contains("     pairwise, 8 out      line"), "{text}");
 }
 
 #[test]

@@ -12,7 +12,12 @@ fn half(handover_ns: f64) -> Half {
         skipped: 1,
         handover_ns,
         limit_us: 0.5,
-        explained: Explained { algorithm: "two_shot".into(), protocol: "staged".into(), predicted_us: 1.5 },
+        explained: Explained {
+            algorithm: "two_shot".into(),
+            protocol: "staged".into(),
+            predicted_us: 1.5,
+            outstanding_max: None,
+        },
         rounds: vec![Round { med_us: 2.0, handover_ns }],
         strict: None,
     }

@@ -23,8 +23,12 @@ fn rounds_share_all_calls_evenly() {
 }
 
 fn round(time_us: f64, handover_ns: f64, strict_us: Option<f64>) -> Row {
-    let explained =
-        |name: &str| Explained { algorithm: name.into(), protocol: "line".into(), predicted_us: 1.0 };
+    let explained = |name: &str| Explained {
+        algorithm: name.into(),
+        protocol: "line".into(),
+        predicted_us: 1.0,
+        outstanding_max: None,
+    };
     let half = Half {
         wrong: Some(1),
         time_us,
