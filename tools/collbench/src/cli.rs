@@ -297,7 +297,7 @@ pub(crate) struct RaggedFlags {
     #[command(flatten)]
     pub(crate) flags: Flags,
     /// How what each rank gives is shared out: zipf:S (the k-th most popular rank gets a share of k to the minus S), uniform:F
-    /// (each share even but for up to F of it), hot:K (K ranks get everything), distance:D (the rule of nccl-tests)
+    /// (each share even but for up to F of it), hot:K (K ranks get everything), first:W (rank 0 gets W times the share of each other), distance:D (the rule of nccl-tests)
     #[arg(long, value_name = "SPREAD", value_parser = Spread::parse, default_value = "distance:1", conflicts_with = "matrix")]
     pub(crate) spread: Spread,
     /// What decides who is popular, and all else that is drawn

@@ -307,11 +307,15 @@ pub(crate) struct Origin<'a> {
 }
 
 /// The out-of-place half of a row as one line (of a broadcast, which other libraries make in one buffer, the other half),
-/// with the keys, order and digits of the benchmark that measures them. `pp_ns` is the hand-over; -1 where there is none.
+/// with the keys, order and digits of the benchmark that measures them. `pp_ns` is the hand-over; -1 where there is none. The bytes of a call
+/// with blocks of any lengths, and its bandwidths, are those of what the busiest rank gives, as that benchmark counts them; in
+/// the table they are those of the busiest rank whichever way.
 pub(crate) fn line(row: &Row, origin: Origin<'_>) -> String {
     let half = &row.halves[usize::from(row.shape.collective == Collective::Broadcast)];
     let stats = Stats::of(&half.iterations_us);
-    let (bytes, ranks) = (row.shape.bytes(), row.shape.ranks);
+    let ranks = row.shape.ranks;
+    let bytes = if row.shape.traffic.is_some() { row.shape.input_bytes() } else { row.shape.bytes() };
+    let share = bytes as f64 / row.shape.bytes().max(1) as f64;
     let handover = if half.handover_ns.is_nan() { -1.0 } else { half.handover_ns };
     let text = |text: &str| serde_json::Value::from(text).to_string();
     format!(
@@ -327,8 +331,8 @@ pub(crate) fn line(row: &Row, origin: Origin<'_>) -> String {
         stats.p50,
         stats.p99,
         half.bulk_us,
-        row.shape.algbw(stats.p50),
-        row.shape.busbw(stats.p50),
+        row.shape.algbw(stats.p50) * share,
+        row.shape.busbw(stats.p50) * share,
         half.wrong.unwrap_or(0),
         origin.rep,
     )

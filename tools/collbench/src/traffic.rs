@@ -30,20 +30,22 @@ pub(crate) enum Spread {
     Uniform(f64),
     /// So many ranks get everything, the others nothing.
     Hot(u32),
+    /// Rank 0 gets so many times the share of each other rank: how the benchmark of the peers shares out.
+    First(f64),
     /// The rule of nccl-tests: at 1, shares grow with the distance between the ranks' numbers; at 0 they are even.
     Distance(f64),
 }
 
 impl Spread {
-    /// `zipf:1.2`, `uniform:0.5`, `hot:1`, `distance:1`.
+    /// `zipf:1.2`, `uniform:0.5`, `hot:1`, `first:4`, `distance:1`.
     ///
     /// # Errors
     /// Says what there is.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "{text:?} is no spread; spreads are zipf:1.2 (0 to 10), uniform:0.5 (0 to 1), hot:1 (a number of ranks) and \
-                 distance:1 (0 to 1)"
+                "{text:?} is no spread; spreads are zipf:1.2 (0 to 10), uniform:0.5 (0 to 1), hot:1 (a number of ranks), \
+                 first:4 (0 to 1000) and distance:1 (0 to 1)"
             )
         };
         let (name, number) = text.split_once(':').ok_or_else(wrong)?;
@@ -55,6 +57,7 @@ impl Spread {
             "zipf" => upto(10.0).map(Self::Zipf),
             "uniform" => upto(1.0).map(Self::Uniform),
             "hot" => number.parse().ok().filter(|ranks| *ranks > 0).map(Self::Hot).ok_or_else(wrong),
+            "first" => upto(1_000.0).map(Self::First),
             "distance" => upto(1.0).map(Self::Distance),
             _ => Err(wrong()),
         }
@@ -70,6 +73,8 @@ impl Spread {
                 1.0 + part * (drawn as f64 / u64::MAX as f64 * 2.0 - 1.0)
             }
             Self::Hot(hot) => f64::from(u8::from(popularity[to] < hot as usize)),
+            Self::First(times) if to == 0 && ranks > 1 => times,
+            Self::First(_) => 1.0,
             Self::Distance(_) if ranks == 1 => 1.0,
             Self::Distance(part) => {
                 let distance = ((to + ranks - from) % ranks) as f64;
@@ -96,6 +101,7 @@ impl fmt::Display for Source {
             Self::Spread(Spread::Zipf(exponent), seed) => write!(f, "zipf:{exponent}, seed {seed}"),
             Self::Spread(Spread::Uniform(part), seed) => write!(f, "uniform:{part}, seed {seed}"),
             Self::Spread(Spread::Hot(ranks), seed) => write!(f, "hot:{ranks}, seed {seed}"),
+            Self::Spread(Spread::First(times), _) => write!(f, "first:{times}"),
             Self::Spread(Spread::Distance(part), _) => write!(f, "distance:{part}"),
             Self::Matrix { name, exact: false, .. } => write!(f, "weights of {name}"),
             Self::Matrix { name, exact: true, .. } => write!(f, "bytes of {name}"),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::geometry::Shape;
 use crate::measure::{Explained, Round, Strict};
+use crate::traffic::{Source, Spread};
 use serde_json::Value;
 
 fn half(handover_ns: f64) -> Half {
@@ -125,6 +126,29 @@ fn a_line_of_a_broadcast_is_of_the_one_buffer_that_others_have() {
     assert!(line(&row, origin).contains("\"bulk_us\":2.500"));
     row.shape.collective = Collective::Broadcast;
     assert!(line(&row, origin).contains("\"bulk_us\":7.000"));
+}
+
+#[test]
+fn lines_of_messages_and_of_blocks_of_any_lengths_have_the_same_keys() {
+    let origin = Origin { peer: "sohu", mode: "shm", rep: 3 };
+    let keys = |row: &Row| {
+        let line: Value = serde_json::from_str(&line(row, origin)).expect("a line is JSON");
+        line.as_object().expect("of keys").keys().cloned().collect::<Vec<_>>()
+    };
+    let mut row = row(60.0);
+    let expected = keys(&row);
+    row.halves.truncate(1);
+    // All of it to rank 0: that rank gets twice what each gives.
+    let skewed = Source::Spread(Spread::First(1_000.0), 1).traffic(2, 1_024, 4);
+    for (name, traffic) in [("sendrecv", Source::Ring.traffic(2, 1_024, 4)), ("alltoallv", skewed)] {
+        row.shape = Shape::ragged(DType::F32, 2, 1_024, traffic);
+        assert_eq!(keys(&row), expected);
+        let factor = if name == "sendrecv" { 0.512 } else { 0.256 };
+        let expected = format!("\"coll\":\"{name}\",\"ranks\":2,\"size\":1024,\"bytes\":1024,");
+        let text = line(&row, origin);
+        assert!(text.contains(&expected), "{text}");
+        assert!(text.contains(&format!("\"algbw\":0.5120,\"busbw\":{factor:.4},")), "{text}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn spread(text: &str, seed: u64, ranks: u32, asked: u64) -> Traffic {
 #[test]
 fn every_rank_gives_all_that_was_asked_for_whatever_the_spread() {
     for text in
-        ["zipf:1.2", "zipf:0", "uniform:0.5", "uniform:1", "hot:1", "hot:3", "distance:1", "distance:0.3"]
+        "zipf:1.2 zipf:0 uniform:0.5 uniform:1 hot:1 hot:3 first:4 first:0 distance:1 distance:0.3".split(' ')
     {
         for ranks in [1, 2, 3, 8] {
             if text == "hot:3" && ranks < 3 {
@@ -42,6 +42,8 @@ fn spreads_are_what_their_names_say() {
     let uniform = spread("uniform:0.5", 3, 4, 40_000);
     assert!(uniform.gives(1).iter().all(|bytes| (3_000..=20_000).contains(bytes)), "{uniform:?}");
     assert_ne!(uniform.gives(1), uniform.gives(2));
+    let first = spread("first:4", 3, 4, 7 * 4_000);
+    assert!((0..4).all(|rank| first.gives(rank) == [16_000, 4_000, 4_000, 4_000]));
     // What nccl-tests shows for four ranks: nothing for oneself, then one, two, three parts of six.
     let distance = spread("distance:1", 3, 4, 24_000);
     assert_eq!(distance.gives(0), [0, 4_000, 8_000, 12_000]);
