@@ -36,7 +36,7 @@ const PAGE: usize = 4096;
 /// | credits | a line for each rank | the owner, for what it consumed | the rank the line is for |
 /// | lines | 64 lines for each rank | the owner | the rank the lines are for |
 /// | boards | two of 4 KiB | the owner | all peers |
-/// | beacon | a page | the owner | all peers |
+/// | beacons | a page for each rank | the owner | the rank the page is for |
 /// | staging | as configured | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
 /// | pipe control | 80 lines and two credits for each rank | the owner | the rank it is for |
@@ -125,15 +125,15 @@ impl Layout {
         self.lines(self.ranks).next_multiple_of(PAGE) + (which & 1) * EXCHANGE_MAX
     }
 
-    /// The page whose lines tell peers how far away the owner's core is.
-    pub(crate) fn beacon(&self) -> Range<usize> {
-        let start = (self.board(1) + EXCHANGE_MAX).next_multiple_of(PAGE);
+    /// The page whose lines tell `peer` how far away the owner's core is.
+    pub(crate) fn beacon(&self, peer: usize) -> Range<usize> {
+        let start = (self.board(1) + EXCHANGE_MAX).next_multiple_of(PAGE) + peer * PAGE;
         start..start + PAGE
     }
 
     /// The staging ring.
     pub fn staging(&self) -> Range<usize> {
-        let start = self.beacon().end;
+        let start = self.beacon(self.ranks).start;
         start..start + self.staging_bytes
     }
 
@@ -185,7 +185,8 @@ mod tests {
             assert!(layout.probe() + LINE <= layout.credit(0));
             assert!(layout.credit(last) + LINE <= layout.lines(0));
             assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.board(0));
-            assert!(layout.board(1) + EXCHANGE_MAX <= layout.beacon().start);
+            assert!(layout.board(1) + EXCHANGE_MAX <= layout.beacon(0).start);
+            assert_eq!(layout.beacon(last).end, layout.staging().start);
             assert_eq!(layout.slot(last) + SLOT, layout.pipe_lines(0));
             assert!(layout.pipe_credit(last, true) + LINE <= layout.pipe_ring(0).start);
             assert_eq!(layout.pipe_ring(last).end, layout.heap().start);

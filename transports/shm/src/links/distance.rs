@@ -4,8 +4,9 @@
 //! neighbour (200 ns against 50 on the machine measured), and few are fetched at once: staging through the caches moves
 //! 2 GB/s there. Written past the caches, into memory, the same bytes are read at 10. Between neighbours it is the other way
 //! round (64 KiB: 4 us and 10). Which of the two a pair of ranks is can change while they run, where a hypervisor moves their
-//! processors about. So every now and then a rank stores to the lines of its beacon before it sends a chunk, and the reader
-//! of the chunk times how long they take. Not the chunk itself: its lines may have been fetched ahead.
+//! processors about. So every now and then a rank stores to the lines of a beacon before it sends a chunk, and the reader
+//! of the chunk times how long they take. Not the chunk itself: its lines may have been fetched ahead. And each reader has a
+//! beacon of its own: of two that share a core or a cache, the second would find the lines that the first one has fetched.
 
 use super::ShmLinks;
 use super::peer::Peer;
@@ -20,7 +21,7 @@ const LIT_EVERY: u64 = 32;
 /// Shorter chunks are staged in the cache, near and far, and nobody looks at the beacon for them.
 const CHUNK_MIN: usize = 4096;
 
-/// The lines of the beacon's page that are stored to and timed: in no order that a prefetcher follows.
+/// The lines of a beacon's page that are stored to and timed: in no order that a prefetcher follows.
 const LINES: [usize; 6] = [19, 53, 7, 38, 60, 27];
 
 /// A line that takes longer than this on average, in nanoseconds, comes from a cache far away. On the machine measured 9
@@ -65,12 +66,16 @@ impl ShmLinks {
         len >= CHUNK_MIN && to.iter().any(|rank| self.peers.at(*rank).distance.is_far())
     }
 
-    /// Lights the beacon, if one of these peers will look at it with the chunk of `len` bytes that comes next.
+    /// Lights the beacon of each of these peers that will look at it with the chunk of `len` bytes that comes next.
     #[inline]
     pub(super) fn light(&self, to: &[Rank], len: usize) {
-        let lit = |rank: &Rank| self.peers.at(*rank).chunks_put.is_multiple_of(LIT_EVERY);
-        if len >= CHUNK_MIN && to.iter().any(lit) {
-            light(&self.beacon);
+        if len < CHUNK_MIN {
+            return;
+        }
+        for peer in to.iter().map(|rank| self.peers.at(*rank)) {
+            if peer.chunks_put.is_multiple_of(LIT_EVERY) {
+                light(&peer.own_beacon);
+            }
         }
     }
 }

@@ -68,8 +68,6 @@ pub struct ShmLinks {
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     bell: Sleeper<Mapped>,
-    /// Lines that tell peers how far away this rank's core is.
-    beacon: Mapped,
     failed: Option<LinkError>,
 }
 
@@ -115,7 +113,6 @@ impl ShmLinks {
             call: Call { signature: Signature::none(), words: [0; 2] },
             boards_used: 0,
             open: 0,
-            beacon: segment.map.words(layout.beacon().start, layout.beacon().len() / 8),
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),
             segment,
             failed: None,

@@ -13,6 +13,7 @@ use crate::futex::SharedFutex;
 use crate::layout::{LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
+use core::ops::Range;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::EXCHANGE_MAX;
 use sohu_coll_core::{Rank, Signature};
@@ -38,7 +39,9 @@ pub(super) struct Peer {
     /// Whether this call's signature has yet to go out.
     pub(super) header_due: bool,
     pub(super) distance: Distance,
+    /// Lines of the peer's segment that tell this rank how far away it is, and lines of this rank's that tell the peer.
     pub(super) beacon: Mapped,
+    pub(super) own_beacon: Mapped,
     /// Bytes sent in this call.
     pub(super) out_at: u64,
     sinks: VecDeque<Sink>,
@@ -74,13 +77,15 @@ impl Peer {
         let layout = *own.layout();
         let (mine, theirs) = (me.index(), rank.index());
         let words = LINES * Layout::LINE_PITCH / 8;
+        let words_of = |map: &Arc<Map>, range: Range<usize>| map.words(range.start, range.len() / 8);
         Self {
             tx: LineTx::new(own.map.words(layout.lines(theirs), words), LINES),
             rx: LineRx::new(map.words(layout.lines(mine), words), LINES),
             credit_tx: CreditTx::new(own.map.words(layout.credit(theirs), 8)),
             credit_rx: CreditRx::new(map.words(layout.credit(mine), 8)),
             ringer: Ringer::new(map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),
-            beacon: map.words(layout.beacon().start, layout.beacon().len() / 8),
+            beacon: words_of(&map, layout.beacon(mine)),
+            own_beacon: words_of(&own.map, layout.beacon(theirs)),
             rank,
             map,
             layout,
