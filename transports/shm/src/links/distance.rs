@@ -15,11 +15,15 @@ use sohu_coll_core::Rank;
 use sohu_coll_mem::words::{Mapped, Ordering, Words};
 use std::time::Instant;
 
-/// The beacon is lit for one chunk in so many, by its number on the link: both sides count.
+/// A beacon is lit for one chunk in so many, by its number on the link: both sides count.
 const LIT_EVERY: u64 = 32;
 
+/// And it is lit for the first few, so that a link whose ends are far apart is known early. The first look of all does not
+/// count: it meets a page that was never touched.
+const LIT_FIRST: u64 = 4;
+
 /// Shorter chunks are staged in the cache, near and far, and nobody looks at the beacon for them.
-const CHUNK_MIN: usize = 4096;
+pub(super) const PAST_FROM: usize = 4096;
 
 /// The lines of a beacon's page that are stored to and timed: in no order that a prefetcher follows.
 const LINES: [usize; 6] = [19, 53, 7, 38, 60, 27];
@@ -32,8 +36,7 @@ const FAR_NS: u32 = 85;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Distance {
     pub(super) far: bool,
-    /// Whether the last look said the opposite. It takes two: a single one may have met an interrupt, and the first one
-    /// meets a page that was never touched.
+    /// Whether the last look said the opposite. It takes two: a single one may have met an interrupt.
     doubted: bool,
     /// Whether the peer says that it sees this rank far away: it may be the only one that receives.
     pub(super) told: bool,
@@ -60,24 +63,36 @@ impl Distance {
 }
 
 impl ShmLinks {
-    /// Whether the next `len` bytes to `to` are best staged past the caches.
+    /// Whether one of these peers is far.
     #[inline]
-    pub(super) fn is_far(&self, to: &[Rank], len: usize) -> bool {
-        len >= CHUNK_MIN && to.iter().any(|rank| self.peers.at(*rank).distance.is_far())
+    pub(super) fn is_far(&self, to: &[Rank]) -> bool {
+        to.iter().any(|rank| self.peers.at(*rank).distance.is_far())
+    }
+
+    /// Whether any peer is far.
+    #[inline]
+    pub(super) fn has_far_peer(&self) -> bool {
+        self.peers.iter().any(|peer| peer.distance.is_far())
     }
 
     /// Lights the beacon of each of these peers that will look at it with the chunk of `len` bytes that comes next.
     #[inline]
     pub(super) fn light(&self, to: &[Rank], len: usize) {
-        if len < CHUNK_MIN {
+        if len < PAST_FROM {
             return;
         }
         for peer in to.iter().map(|rank| self.peers.at(*rank)) {
-            if peer.chunks_put.is_multiple_of(LIT_EVERY) {
+            if is_lit(peer.chunks_put) {
                 light(&peer.own_beacon);
             }
         }
     }
+}
+
+/// Whether the beacon is lit for the chunk with this number.
+#[inline]
+fn is_lit(chunk: u64) -> bool {
+    chunk < LIT_FIRST || chunk.is_multiple_of(LIT_EVERY)
 }
 
 /// Stores to the lines, so that they lie in this core's cache and in no other one.
@@ -94,8 +109,11 @@ impl Peer {
     /// Looks how far away the peer is, if its beacon is lit for the staged chunk of `len` bytes that has come.
     #[inline]
     pub(super) fn look_out(&mut self, len: usize) {
-        if self.chunks_taken.is_multiple_of(LIT_EVERY) && len >= CHUNK_MIN {
-            self.distance.looked(hop_ns(&self.beacon) > FAR_NS);
+        if is_lit(self.chunks_taken) && len >= PAST_FROM {
+            let far = hop_ns(&self.beacon) > FAR_NS;
+            if self.chunks_taken > 0 {
+                self.distance.looked(far);
+            }
             self.credit_tx.leave_note(if self.distance.far { FAR_NOTE } else { 0 });
         }
     }

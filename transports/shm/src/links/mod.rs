@@ -10,6 +10,7 @@ mod pipes;
 mod probe;
 mod protocol;
 mod room;
+mod staging;
 mod swap;
 mod torn;
 
@@ -27,11 +28,11 @@ use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
 use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
-use sohu_coll_mem::byte_ring::ByteRing;
 use sohu_coll_mem::doorbell::Sleeper;
 use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::words::Mapped;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
+use staging::Staging;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ pub(super) struct Call {
 
 /// What the links to all peers have in common.
 pub(super) struct Shared {
-    ring: ByteRing,
+    staging: Staging,
     loans: Loans,
     /// How often in a row the ring had no room.
     refusals: u32,
@@ -105,7 +106,7 @@ impl ShmLinks {
             peers,
             pipes,
             shared: Shared {
-                ring: ByteRing::new(layout.staging().len(), LINES * layout.ranks()),
+                staging: Staging::new(&layout, LINES * layout.ranks()),
                 loans: Loans::new(),
                 refusals: 0,
                 past_caches: false,
@@ -300,7 +301,7 @@ impl Links for ShmLinks {
             latency_ns: 100.0,
             bytes_per_ns: 10.0,
             inline_bytes: 40,
-            window_bytes: self.segment.layout().staging().len(),
+            window_bytes: self.segment.layout().staging().len() - self.segment.layout().near_staging().len(),
             lends: true,
         }
     }

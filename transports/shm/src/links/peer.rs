@@ -310,7 +310,7 @@ impl Peer {
         while self.chunks_back < back {
             self.chunks_back += 1;
             match self.flights.pop_front() {
-                Some(Flight::Staged(segment)) => shared.ring.release(segment),
+                Some(Flight::Staged(staged)) => shared.staging.release(staged),
                 Some(Flight::Lent(loan)) => shared.loans.release(loan),
                 Some(Flight::Slot) => self.slot_free = true,
                 None => return Err(self.corrupt("acknowledges what was never sent")),

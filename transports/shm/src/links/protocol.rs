@@ -1,9 +1,9 @@
 //! What the lines of a link mean.
 
+use super::staging::Staged;
 use crate::layout::LINES;
 use core::ops::Range;
 use sohu_coll_core::link::LOANS_AHEAD_MAX;
-use sohu_coll_mem::byte_ring::SegmentId;
 
 /// Set in the kind of a call's first line on a link: its payload starts with the signature's two words.
 pub(super) const FIRST: u8 = 0x80;
@@ -68,7 +68,7 @@ impl Front {
 /// What a chunk that is out returns when the peer has consumed it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Flight {
-    Staged(SegmentId),
+    Staged(Staged),
     Lent(usize),
     /// In the link's own slot.
     Slot,

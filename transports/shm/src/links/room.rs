@@ -1,6 +1,7 @@
 //! Room for outgoing bytes: in a line, in the staging ring, in a link's slot, or in memory that the peer posted.
 
 use super::ShmLinks;
+use super::distance::PAST_FROM;
 use super::protocol::Flight;
 use crate::layout::SLOT;
 use sohu_coll_core::Rank;
@@ -31,7 +32,7 @@ pub(super) enum Room {
     None,
     /// In a line, by way of this rank's own memory.
     Line,
-    /// At this byte of the staging ring.
+    /// At this byte of the staging memory.
     Staged(usize),
     /// In the slot of each link.
     Slots,
@@ -51,15 +52,15 @@ impl ShmLinks {
         Ok(true)
     }
 
-    /// Finds room in the staging ring, asking the peers for what they have returned when it is short.
-    fn stage(&mut self, want: usize) -> Result<Option<core::ops::Range<usize>>, LinkError> {
+    /// Finds room in a staging ring, asking the peers for what they have returned when it is short.
+    fn stage(&mut self, want: usize, near_only: bool) -> Result<Option<core::ops::Range<usize>>, LinkError> {
         let least = want.min(STAGE_MIN);
         let within = match want {
             ..=SMALL => SMALL_WITHIN,
             LARGE.. => LARGE_WITHIN,
             _ => usize::MAX,
         };
-        if let Some(range) = self.shared.ring.reserve_within(want, least, within)
+        if let Some(range) = self.shared.staging.reserve(want, least, within, near_only)
             && range.len() == want
         {
             return Ok(Some(range));
@@ -67,7 +68,7 @@ impl ShmLinks {
         for peer in self.peers.iter_mut() {
             peer.collect(&mut self.shared)?;
         }
-        Ok(self.shared.ring.reserve_within(want, least, within))
+        Ok(self.shared.staging.reserve(want, least, within, near_only))
     }
 
     /// Where the next `want` bytes towards `to` can be written, and how many of them.
@@ -88,8 +89,9 @@ impl ShmLinks {
         if to.iter().all(|rank| want <= self.peers.at_mut(*rank).inline_bytes()) {
             return Ok((Room::Line, want));
         }
-        self.shared.past_caches = self.is_far(to, want);
-        if let Some(range) = self.stage(want)? {
+        let far = self.is_far(to);
+        self.shared.past_caches = far && want >= PAST_FROM;
+        if let Some(range) = self.stage(want, !far && self.has_far_peer())? {
             self.shared.refusals = 0;
             return Ok((Room::Staged(range.start), range.len()));
         }
@@ -113,7 +115,7 @@ impl ShmLinks {
             }
             Room::Staged(at) => {
                 self.light(to, len);
-                let flight = Flight::Staged(self.shared.ring.commit(at, len, to.len() as u32));
+                let flight = Flight::Staged(self.shared.staging.commit(at, len, to.len() as u32));
                 let offset = self.segment.layout().staging().start + at;
                 for rank in to {
                     self.peers.at_mut(*rank).put_chunk(offset, len, flight, &self.call);
