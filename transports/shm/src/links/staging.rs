@@ -41,7 +41,8 @@ impl Staging {
         match &mut self.near {
             Some(near) if near_only => {
                 let start = self.ring.capacity();
-                let range = near.reserve_within(want, least, within)?;
+                // Bounded, so that it starts anew where nothing is out: it is narrow.
+                let range = near.reserve_within(want, least, within.min(near.capacity()))?;
                 Some(start + range.start..start + range.end)
             }
             _ => self.ring.reserve_within(want, least, within),
