@@ -181,7 +181,11 @@ impl Layout {
     /// The registered heap.
     pub fn heap(&self) -> Range<usize> {
         let start = self.pipe_ring(self.ranks).start;
-        start..start + self.heap_bytes
+        // Systems map segments next to each other, so the length is the distance between equal buffers of two ranks. An odd
+        // number of pages keeps them apart in the tables that a core looks addresses up in by a few of their bits: 64 KiB
+        // between two ranks took 1.45 us with 0x421 pages and the heap, and mostly 5 us with 0x420.
+        let odd = if ((start + self.heap_bytes) / PAGE).is_multiple_of(2) { PAGE } else { 0 };
+        start + odd..start + odd + self.heap_bytes
     }
 }
 
@@ -201,7 +205,8 @@ mod tests {
             assert_eq!(layout.beacon(last).end, layout.staging().start);
             assert_eq!(layout.slot(last) + SLOT, layout.pipe_lines(0));
             assert!(layout.pipe_credit(last, true) + LINE <= layout.pipe_ring(0).start);
-            assert_eq!(layout.pipe_ring(last).end, layout.heap().start);
+            assert!(layout.pipe_ring(last).end <= layout.heap().start);
+            assert_eq!(layout.len() / PAGE % 2, 1, "{ranks} ranks");
             assert!(
                 layout.pipe_ring(0).len().is_power_of_two() && layout.pipe_ring(0).len() >= PIPE_RING_MIN
             );

@@ -31,6 +31,16 @@ impl Map {
         Ok(Arc::new(Self { base, len }))
     }
 
+    /// Enters the first `len` bytes into the page table, for stores too if they are this rank's `own`. Else whoever touches a page
+    /// first would take a fault in the middle of a call: a few microseconds for each of the first calls, until staging has gone
+    /// round.
+    pub(crate) fn populate(&self, len: usize, own: bool) {
+        let advice = if own { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
+        assert!(len <= self.len, "{len} bytes of {}", self.len);
+        // SAFETY: the range is mapped, and stays as it is. Failure does no harm: older systems enter pages when they are touched.
+        let _ = unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), len, advice) };
+    }
+
     /// How many bytes are mapped.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -71,6 +71,7 @@ impl Segment {
         let ahead = layout.pipe_ring(0).start as u64;
         let kept = rustix::fs::FallocateFlags::empty();
         rustix::fs::fallocate(&fd, kept, 0, ahead).map_err(failed("fallocate"))?;
+        map.populate(ahead as usize, true);
         let heap =
             Heap::new(fd.try_clone().map_err(|_| failed("dup")(rustix::io::Errno::MFILE))?, layout, &map);
         Ok(Self { fd, layout, map, heap })
@@ -108,6 +109,8 @@ impl Segment {
         if !sealed.contains(seals()) {
             return Err(ShmError::Hostile("its segment is not sealed against changes of size".into()));
         }
-        Map::new(fd, bytes).map_err(failed("mmap"))
+        let map = Map::new(fd, bytes).map_err(failed("mmap"))?;
+        map.populate(layout.pipe_ring(0).start, false);
+        Ok(map)
     }
 }
