@@ -134,7 +134,70 @@ fn hop_ns(beacon: &Mapped) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::Room;
     use super::*;
+    use crate::{Layout, Segment};
+    use std::os::fd::AsFd;
+
+    /// The links of rank 0 of three, whose peers never do anything. Rank 1 is far.
+    fn links() -> ShmLinks {
+        let layout = Layout::new(3, 64 << 10, 0);
+        let segments: Vec<Segment> = (0..3).map(|_| Segment::create(layout).expect("memfd works")).collect();
+        let fds: Vec<_> = segments.iter().map(|segment| segment.fd().try_clone_to_owned()).collect();
+        let fds: Vec<_> = fds.into_iter().map(|fd| fd.expect("a descriptor")).collect();
+        let fds: Vec<_> = fds.iter().map(|fd| Some(fd.as_fd())).collect();
+        let own = segments.into_iter().next().expect("there are three");
+        let mut links = ShmLinks::join(Rank(0), own, &fds).expect("they map");
+        links.peers.at_mut(Rank(1)).distance.far = true;
+        links
+    }
+
+    #[test]
+    fn what_near_ranks_alone_read_is_not_staged_where_a_far_one_reads() {
+        let mut links = links();
+        let (near, far) = (Rank(2), Rank(1));
+        let split = 64 << 10;
+        let cases: [(&[Rank], usize, bool, bool); 5] = [
+            (&[near], 8192, true, false),
+            (&[far], 8192, false, true),
+            (&[near, far], 8192, false, true),
+            (&[near], 100, true, false),
+            // Too short to go past the caches, and yet apart from what near ranks read.
+            (&[far], 100, false, false),
+        ];
+        for (to, len, is_near, past) in cases {
+            let (room, found) = links.room(to, len).expect("the links are well");
+            let Room::Staged(at) = room else { panic!("{len} bytes to {to:?} are staged") };
+            assert_eq!((found, at >= split, links.shared.past_caches), (len, is_near, past), "{to:?} {len}");
+        }
+        // Where nobody is far, all share the one ring.
+        links.peers.at_mut(far).distance.far = false;
+        let (room, _) = links.room(&[near], 8192).expect("the links are well");
+        assert!(matches!(room, Room::Staged(at) if at < split));
+    }
+
+    #[test]
+    fn a_link_is_looked_at_early_and_then_now_and_then() {
+        let lit: Vec<u64> = (0..100).filter(|chunk| is_lit(*chunk)).collect();
+        assert_eq!(lit, [0, 1, 2, 3, 32, 64, 96]);
+    }
+
+    #[test]
+    fn the_beacons_of_two_readers_share_no_line() {
+        let links = links();
+        let light = |rank| light(&links.peers.at(rank).own_beacon);
+        let seen = |rank: Rank| {
+            let layout = *links.layout();
+            let page = links.segment.map.view(layout.beacon(rank.index()).start, layout.beacon(0).len());
+            let mut bytes = vec![0; page.len()];
+            page.copy_to(sohu_coll_mem::ViewMut::from(&mut bytes[..]));
+            bytes.iter().filter(|byte| **byte != 0).count()
+        };
+        light(Rank(1));
+        assert_eq!((seen(Rank(1)), seen(Rank(2))), (LINES.len(), 0));
+        light(Rank(2));
+        assert_eq!((seen(Rank(1)), seen(Rank(2))), (LINES.len(), LINES.len()));
+    }
 
     #[test]
     fn two_looks_in_a_row_change_the_distance_and_one_does_not() {
