@@ -88,26 +88,43 @@ pub trait Links: Send {
     /// When the links have failed.
     fn begin(&mut self, call: &Signature) -> Result<(), LinkError>;
 
-    /// Begins an exchange: a call in which every rank sends all others the same few bytes and nothing else. Does
-    /// [`begin`](Links::begin), and sends `bytes` to all of `peers`, which are all there are; or lends them, where
-    /// `lent` is a span of the same bytes. Returns how many bytes went.
+    /// Begins an exchange: a call in which a rank sends the same few bytes to some peers or to all, takes as many from
+    /// some or from all, and has nothing else to do with them. Does [`begin`](Links::begin), sends `bytes` to all of
+    /// `to`, or lends them, where `lent` is a span of the same bytes. Returns how many
+    /// bytes went; if all did, so has the signature to all others.
     ///
     /// The other methods can do this, and go on from here; it is a method because a small call takes as
     /// long as the calls that it is made of. An error is kept, and told by the method that is called next.
-    fn offer(&mut self, call: &Signature, peers: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
+    fn offer(&mut self, call: &Signature, to: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
         drop(lent);
-        if self.begin(call).is_err() { 0 } else { self.send(peers, bytes).unwrap_or(0) }
+        if self.begin(call).is_err() {
+            return 0;
+        }
+        let sent = self.send(to, bytes).unwrap_or(0);
+        // Whoever gets no bytes hears of the call by this.
+        let _: Result<bool, LinkError> = self.verify();
+        sent
     }
 
-    /// Ends an exchange if every peer's `len` bytes come soon: looks for them, and `looks` times more. When all have
-    /// come it hands them to `work`, one view for each peer in the order of their ranks, and consumes them; all is
-    /// verified then.
+    /// Begins an exchange as [`offer`](Links::offer) does, in which each rank of `to` gets a block of its own: the one in
+    /// the same place of `blocks`, which are equally long and no more than [`EXCHANGE_MAX`] bytes together. There may be
+    /// none, where this rank only takes. Returns whether they went; if not, the call has begun, nothing was sent, and it
+    /// goes on by the other methods.
+    fn offer_blocks(&mut self, call: &Signature, to: &[Rank], blocks: &[View<'_>]) -> bool {
+        let _ = (to, blocks);
+        let _: Result<(), LinkError> = self.begin(call);
+        false
+    }
+
+    /// Ends an exchange if every peer comes soon: looks for the `len` bytes of each rank of `from`, which are in order,
+    /// and for the signatures of all others, and `looks` times more. When all have come it hands the bytes to `work`, one
+    /// view for each rank of `from`, and consumes them; all is verified then.
     ///
     /// What there is to prepare for the bytes is best done before this and after [`offer`](Links::offer), while they
     /// are under way. Until this ends the exchange, or says that something else came, no method that moves bytes or
     /// verifies is called in between.
-    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
-        let _ = (len, looks, work);
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+        let _ = (from, len, looks, work);
         Met::Otherwise
     }
 

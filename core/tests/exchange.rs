@@ -14,14 +14,14 @@ use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::plan::fuse::fuse_for;
 use sohu_coll_core::plan::{Extents, Job, Room};
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
-use sohu_coll_mem::{View, ViewMut};
+use sohu_coll_mem::{ReadSpan, View, ViewMut};
 use std::sync::{Arc, Mutex};
 
-/// Whether every rank makes the call in one round, or none does.
-fn is_exchange(algorithm: &str, job: Job, count: usize, registered: bool) -> bool {
+/// Which ranks make the call in one round.
+fn exchangers(algorithm: &str, job: Job, count: usize, registered: bool) -> Vec<Rank> {
     let algorithm = by_name(algorithm).expect("there is such an algorithm");
-    let mut found = (0..job.size).map(Rank).map(|rank| {
-        let program = algorithm.program(&job, rank);
+    let is_one = |rank: &Rank| {
+        let program = algorithm.program(&job, *rank);
         let binding = Binding {
             kernel: Kernel::new(DType::F32, ReduceOp::Sum),
             element: 4,
@@ -34,10 +34,16 @@ fn is_exchange(algorithm: &str, job: Job, count: usize, registered: bool) -> boo
         let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);
         let bound = Some(fused(Room::Chunk)).filter(Bound::lends_all).unwrap_or_else(|| fused(Room::Slice));
         Executor::new(Arc::new(bound)).is_exchange()
-    });
-    let first = found.next().expect("there is a rank 0");
-    assert!(found.all(|other| other == first), "{job:?}: some ranks make {count} floats an exchange");
-    first
+    };
+    (0..job.size).map(Rank).filter(is_one).collect()
+}
+
+/// Whether every rank makes the call in one round, or none does.
+fn is_exchange(algorithm: &str, job: Job, count: usize, registered: bool) -> bool {
+    let some = exchangers(algorithm, job, count, registered);
+    let all = some.len() == job.size as usize;
+    assert!(all || some.is_empty(), "{job:?}: only {some:?} make {count} floats an exchange");
+    all
 }
 
 #[test]
@@ -64,18 +70,61 @@ fn two_ranks_that_fold_what_the_other_sends_make_an_exchange_whatever_the_algori
         [("recursive_doubling", Collective::AllReduce), ("one_shot", Collective::ReduceScatter)]
     {
         assert!(is_exchange(algorithm, Job::new(collective, 2), 10, false), "{algorithm}");
-        assert!(!is_exchange(algorithm, Job::new(collective, 4), 10, false), "{algorithm} of 4 ranks");
+        let deals = collective == Collective::ReduceScatter;
+        assert_eq!(
+            is_exchange(algorithm, Job::new(collective, 4), 10, false),
+            deals,
+            "{algorithm} of 4 ranks"
+        );
     }
 }
 
 #[test]
-fn calls_with_more_rounds_or_one_sender_are_no_exchanges() {
+fn calls_of_one_rank_with_all_others_are_exchanges_too() {
+    for size in [2, 3, 5] {
+        for (root, in_place) in (0..size).map(Rank).flat_map(|root| [(root, false), (root, true)]) {
+            for collective in [Collective::Broadcast, Collective::Reduce, Collective::Gather] {
+                let job = Job { root, in_place, ..Job::new(collective, size) };
+                for registered in [false, true] {
+                    for count in [1, 10, 11, EXCHANGE_MAX / 4] {
+                        assert!(is_exchange("one_shot", job, count, registered), "{job:?} of {count}");
+                    }
+                    assert!(!is_exchange("one_shot", job, EXCHANGE_MAX / 4 + 1, registered), "{job:?}");
+                }
+                assert!(!is_exchange("one_shot", job, 0, false), "{job:?} of nothing");
+            }
+            // A root's blocks are one exchange if they fit a board together.
+            let job = Job { root, in_place, ..Job::new(Collective::Scatter, size) };
+            let most = EXCHANGE_MAX / 4 / (size as usize - 1);
+            assert!(
+                is_exchange("one_shot", job, 1, false) && is_exchange("one_shot", job, most, true),
+                "{job:?}"
+            );
+            let others: Vec<Rank> = (0..size).map(Rank).filter(|rank| *rank != root).collect();
+            let long = exchangers("one_shot", job, most + 1, false);
+            assert_eq!(long, if size > 2 { others } else { vec![] }, "{job:?}");
+        }
+        let job = Job::new(Collective::AllToAll, size);
+        assert!(is_exchange("one_shot", job, 3, false), "{job:?}");
+    }
+}
+
+#[test]
+fn ranks_with_one_round_make_it_an_exchange_whatever_the_others_do() {
+    let leaves = |algorithm, collective| exchangers(algorithm, Job::new(collective, 4), 10, false);
+    for collective in [Collective::Broadcast, Collective::Reduce] {
+        assert_eq!(leaves("ring", collective).len(), 2, "the two ends of a {collective}");
+    }
+    assert!(leaves("two_shot", Collective::Broadcast).is_empty(), "all have two rounds");
+}
+
+#[test]
+fn calls_with_more_rounds_are_no_exchanges() {
     for size in [2, 3, 5] {
         for (algorithm, collective) in [
             ("two_shot", Collective::AllReduce),
             ("ring", Collective::AllReduce),
             ("ring", Collective::AllGather),
-            ("one_shot", Collective::Broadcast),
             ("two_shot", Collective::Broadcast),
         ] {
             let job = Job::new(collective, size);
@@ -157,8 +206,16 @@ impl Links for Counted {
         self.links.begin(call)
     }
 
-    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
-        let met = self.links.meet(len, looks, work);
+    fn offer(&mut self, call: &Signature, to: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
+        self.links.offer(call, to, bytes, lent)
+    }
+
+    fn offer_blocks(&mut self, call: &Signature, to: &[Rank], blocks: &[View<'_>]) -> bool {
+        self.links.offer_blocks(call, to, blocks)
+    }
+
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+        let met = self.links.meet(from, len, looks, work);
         let mut meetings = self.meetings.lock().expect("no rank panicked");
         match met {
             Met::NotYet => meetings.later += 1,
@@ -209,18 +266,21 @@ impl Links for Counted {
 fn exchanges(faults: Faults) -> (u32, Meetings) {
     let meetings = Arc::new(Mutex::new(Meetings::default()));
     let mut made = 0;
-    for seed in 0..60 {
+    for seed in 0..160 {
         let mut random = Seeded::new(seed);
         let size = [2, 3, 5][random.below(3)];
         let calls: Vec<Vec<Call<'_>>> = (0..3)
             .map(|_| {
-                let collective = [Collective::AllReduce, Collective::AllGather][random.below(2)];
+                let root = Rank(random.below(size as usize) as u32);
+                let collective = Collective::ALL[random.below(Collective::ALL.len())];
+                // The blocks of all ranks fit a board together.
+                let most = if collective.blocks(2) > 1 { 100 } else { EXCHANGE_MAX / 8 };
                 let call = Call {
                     algorithm: by_name("one_shot").expect("it does everything"),
-                    job: Job { in_place: random.below(2) == 0, ..Job::new(collective, size) },
+                    job: Job { in_place: random.below(2) == 0, root, ..Job::new(collective, size) },
                     dtype: [DType::F32, DType::I64, DType::Bf16][random.below(3)],
                     op: ReduceOp::ALL[random.below(ReduceOp::ALL.len())],
-                    count: [1, 2, 5, 100, EXCHANGE_MAX / 8][random.below(5)],
+                    count: [1, 2, 5, 100, most][random.below(5)],
                     slice: 4096,
                     room: Room::Slice,
                     registered: random.below(2) == 0,

@@ -1,6 +1,6 @@
 //! Binding: passes and extents become offsets, lengths and a kernel, once for each shape of call.
 
-use super::exchange::{self, Exchange};
+use super::exchange::{self, Round};
 use crate::element::ReduceOp;
 use crate::kernel::{Kernel, Store};
 use crate::link::LEND_MIN;
@@ -36,7 +36,7 @@ pub struct Bound {
     pub(super) store: Store,
     pub(super) ranks: u32,
     /// How the call is made in one round of small messages, if it can be.
-    pub(super) exchange: Option<Exchange>,
+    pub(super) exchange: Option<Round>,
     /// Passes whose destination can be posted.
     pub(super) posts: usize,
     /// Bytes of scratch memory that a call needs.

@@ -1,18 +1,20 @@
-//! Small calls in one round: every rank sends all others the same few bytes, and works on what they sent.
+//! Small calls in one round: ranks send others the same few bytes, or a block each, and work on what they get.
 //!
-//! The direct algorithms are such: their first pass sends one buffer to every peer, and the others only take.
+//! The direct algorithms are such: their first passes send what the caller gave, and the others only take.
 //! Then the call is one [`Links::offer`] and one [`Links::meet`] where the peers come soon, and is run pass by
-//! pass where they do not.
+//! pass where they do not. Some ranks of a call may find that their passes are an exchange, and others not: to
+//! their peers it is the same.
 
 use super::bind::{Bound, BoundPass, Kind, Spot};
 use super::fold;
 use crate::error::LinkError;
 use crate::kernel::{self, Store};
-use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met};
+use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met, SOURCES_MAX};
+use crate::rank::Rank;
 use crate::signature::Signature;
 use sohu_coll_mem::{ReadSpan, Regions, View};
 
-/// What an exchange needs to know of its passes.
+/// How an exchange works on what came.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Exchange {
     /// Two ranks fold their bytes: the own ones lie here and come first or not, and the result goes there.
@@ -23,39 +25,71 @@ pub(super) enum Exchange {
     Passes,
 }
 
-/// The exchange that the passes are, if they are one: the first one sends the same bytes to every peer, each other
-/// one stores what it takes, and together they take that many bytes from each.
-pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Exchange> {
-    let [send, rest @ ..] = passes else { return None };
+/// What an exchange needs to know of its passes.
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) kind: Exchange,
+    /// How many passes send; they are the first ones. If there are several, each sends one peer a block of its own.
+    pub(super) sends: usize,
+    /// Where there are several: the ranks that they send to.
+    blocks_to: Box<[Rank]>,
+    /// Bytes that go to each peer that gets any, and that come from each that gives any.
+    pub(super) len: usize,
+    /// The ranks that bytes come from, in order.
+    pub(super) from: Box<[Rank]>,
+    /// Whether all ranks send to all others, and take from them.
+    is_full: bool,
+}
+
+/// The exchange that the passes are, if they are one: the first ones send the same bytes to all that get any, or a block
+/// to each; each other one stores what it takes; and no rank gives bytes to more than one of those.
+pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
+    let first = passes.first()?;
+    let others = ranks as usize - 1;
     if is_swap(passes, ranks) {
-        return Some(Exchange::Halves);
+        let (blocks_to, from) = (Box::default(), first.to.clone());
+        return Some(Round {
+            kind: Exchange::Halves,
+            sends: 1,
+            blocks_to,
+            len: first.len,
+            from,
+            is_full: true,
+        });
     }
-    let sends = send.kind == Kind::Send && send.after.is_empty();
-    let all = send.to.len() + 1 == ranks as usize && ranks > 1;
-    let most = if send.lends { EXCHANGE_LENT_MAX } else { EXCHANGE_MAX };
-    let small = (1..=most).contains(&send.len);
-    let takes = |pass: &BoundPass| {
-        let all_or_one = pass.from.len() == send.to.len() && pass.from.is_sorted() || pass.from.len() == 1;
-        (pass.from.is_empty() || pass.len == send.len && all_or_one) && pass.to.is_empty()
+    let sends = passes.iter().take_while(|pass| pass.kind == Kind::Send && pass.after.is_empty()).count();
+    let (out, rest) = passes.split_at(sends);
+    let mut from: Vec<Rank> = rest.iter().flat_map(|pass| &pass.from).copied().collect();
+    let taken = from.len();
+    from.sort_unstable();
+    from.dedup();
+    let len = if sends > 0 { first.len } else { rest.iter().find(|pass| !pass.from.is_empty())?.len };
+    let blocks_to: Vec<Rank> = match sends {
+        0..=1 => Vec::new(),
+        _ => out.iter().flat_map(|pass| &pass.to).copied().collect(),
     };
-    let taken: usize = rest.iter().map(|pass| pass.from.len()).sum();
-    let once = |peer| rest.iter().filter(|pass| pass.from.contains(peer)).count() == 1;
-    if !(sends
-        && all
-        && small
-        && rest.iter().all(takes)
-        && taken == send.to.len()
-        && send.to.iter().all(once))
-    {
+    let twice = (1..blocks_to.len()).any(|at| blocks_to[..at].contains(&blocks_to[at]));
+    let is_full = sends == 1 && first.to.len() == others && taken == others;
+    // What goes to some is not lent: they are not all waited for, and a loan would be.
+    let most = if is_full && first.lends { EXCHANGE_LENT_MAX } else { EXCHANGE_MAX };
+    let small = (1..=most).contains(&len) && (sends <= 1 || sends * len <= EXCHANGE_MAX);
+    let even = out.iter().all(|pass| pass.len == len && (sends == 1 || pass.to.len() == 1 && !twice));
+    let all_or_one = |pass: &BoundPass| *pass.from == *from || pass.from.len() == 1;
+    let takes = |pass: &BoundPass| {
+        (pass.from.is_empty() || pass.len == len && all_or_one(pass)) && pass.to.is_empty()
+    };
+    let is_one = others > 0 && small && even && taken == from.len() && rest.iter().all(takes);
+    if !is_one || sends > SOURCES_MAX || taken > SOURCES_MAX {
         return None;
     }
-    Some(match rest {
+    let kind = match rest {
         [fold] if fold.kind == Kind::Fold => match (&*fold.locals, &*fold.from, fold.into) {
             ([(place, own)], [_], Some(into)) => Exchange::Pair { own: *own, own_first: *place == 0, into },
             _ => Exchange::Passes,
         },
         _ => Exchange::Passes,
-    })
+    };
+    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full })
 }
 
 /// Whether the passes are those of two ranks that each fold a half and send it to the other, all in registered memory:
@@ -80,21 +114,53 @@ fn is_swap(passes: &[BoundPass], ranks: u32) -> bool {
     ranks == 2 && kinds && forwarded && take.posts && (apart || in_place) && stored && even
 }
 
-/// Begins the call and offers this rank's bytes. Returns how many went: all, or fewer, and then this is no exchange.
+/// Begins the call and offers this rank's bytes.
+///
+/// # Errors
+/// How many bytes of each pass that sends went, where not all did: the call goes on by the other methods of the links.
 #[inline]
-pub(super) fn offer(bound: &Bound, call: &Signature, regions: &Regions<'_>, links: &mut dyn Links) -> usize {
+pub(super) fn offer(
+    bound: &Bound,
+    round: &Round,
+    call: &Signature,
+    regions: &Regions<'_>,
+    links: &mut dyn Links,
+) -> Result<(), usize> {
+    match round.sends {
+        1 => {}
+        0..=8 => return offer_blocks::<8>(bound, round, call, regions, links),
+        _ => return offer_blocks::<SOURCES_MAX>(bound, round, call, regions, links),
+    }
     let send = &bound.passes[0];
     let start = send.out_of.start;
     let region = send.out_of.region(regions);
     let bytes = region.read(start..start + send.len);
-    let lent = if send.lends { region.lend(start..start + send.len) } else { None };
-    if matches!(bound.exchange, Some(Exchange::Halves)) {
-        return swap(bound, call, lent, regions, links);
+    let lends = send.lends && round.is_full;
+    let lent = if lends { region.lend(start..start + send.len) } else { None };
+    if matches!(round.kind, Exchange::Halves) {
+        return if swap(bound, call, lent, regions, links) { Ok(()) } else { Err(0) };
     }
-    links.offer(call, &send.to, bytes, lent)
+    let sent = links.offer(call, &send.to, bytes, lent);
+    if sent == send.len { Ok(()) } else { Err(sent) }
 }
 
-/// Begins the call and offers the other rank its half, and the place for its result.
+/// Begins the call and offers some peers a block each, or all the signature alone.
+fn offer_blocks<const BLOCKS: usize>(
+    bound: &Bound,
+    round: &Round,
+    call: &Signature,
+    regions: &Regions<'_>,
+    links: &mut dyn Links,
+) -> Result<(), usize> {
+    let mut blocks = [View::EMPTY; BLOCKS];
+    for (block, pass) in blocks.iter_mut().zip(&bound.passes[..round.sends]) {
+        let start = pass.out_of.start;
+        *block = pass.out_of.region(regions).read(start..start + pass.len);
+    }
+    if links.offer_blocks(call, &round.blocks_to, &blocks[..round.sends]) { Ok(()) } else { Err(0) }
+}
+
+/// Begins the call and offers the other rank its half, and the place for its result. Returns whether that went.
 #[inline]
 fn swap(
     bound: &Bound,
@@ -102,42 +168,42 @@ fn swap(
     lent: Option<ReadSpan>,
     regions: &Regions<'_>,
     links: &mut dyn Links,
-) -> usize {
+) -> bool {
     let [send, .., take] = &*bound.passes else { unreachable!("`is_swap` found these passes") };
     let into = take.into.expect("a receive has a destination: `bind` made it one");
     let answer = into.region(regions).post(into.start..into.start + take.len);
     let (Some(answer), true) = (answer, lent.is_some() == send.lends) else {
         // An error is kept, and told by the method that is called next.
         let _: Result<(), LinkError> = links.begin(call);
-        return 0;
+        return false;
     };
-    if links.swap(call, send.to[0], lent, take.stream_at, answer) { send.len } else { 0 }
+    links.swap(call, send.to[0], lent, take.stream_at, answer)
 }
 
 /// Meets the peers, looking up to `looks` times more than once for what they send, and works on it.
 #[inline]
 pub(super) fn meet(
     bound: &Bound,
-    kind: Exchange,
+    round: &Round,
     looks: u32,
     regions: &Regions<'_>,
     links: &mut dyn Links,
 ) -> Met {
-    let [send, rest @ ..] = &*bound.passes else { unreachable!("`find` found a pass that sends") };
-    let len = send.len;
-    match kind {
+    let rest = &bound.passes[round.sends..];
+    let (len, from) = (round.len, &*round.from);
+    match round.kind {
         Exchange::Pair { own, own_first, into } => {
             // Looked up now, while the bytes are under way.
             let own = own.region(regions).read(own.start..own.start + len);
             let into = into.region(regions).write(into.start..into.start + len);
             let finish = rest[0].finishes.then_some(bound.ranks);
-            links.meet(len, looks, &mut |incoming| {
+            links.meet(from, len, looks, &mut |incoming| {
                 let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
                 bound.kernel.fold_pair(into, one, two, finish);
             })
         }
         Exchange::Halves => {
-            let fold = &rest[0];
+            let (send, fold) = (&bound.passes[0], &rest[0]);
             let (place, own) = fold.locals[0];
             let own = own.region(regions).read(own.start..own.start + fold.len);
             let into = fold.into.expect("`is_swap` found a fold that stores");
@@ -151,21 +217,21 @@ pub(super) fn meet(
                 bound.kernel.fold(into, &sources, Some(answer), finish, store);
             })
         }
-        Exchange::Passes => links.meet(len, looks, &mut |incoming| {
+        Exchange::Passes => links.meet(from, len, looks, &mut |incoming| {
             for pass in rest {
-                take(bound, pass, send, incoming, regions);
+                take(bound, pass, from, incoming, regions);
             }
         }),
     }
 }
 
-/// Runs one pass on what the peers sent, one view for each peer in the order of their ranks.
+/// Runs one pass on what came, one view for each rank of `from`.
 #[inline]
-fn take(bound: &Bound, pass: &BoundPass, send: &BoundPass, incoming: &[View<'_>], regions: &Regions<'_>) {
+fn take(bound: &Bound, pass: &BoundPass, from: &[Rank], incoming: &[View<'_>], regions: &Regions<'_>) {
     let incoming = match *pass.from {
         [] => &[],
         [peer] => {
-            let place = send.to.iter().filter(|to| **to < peer).count();
+            let place = from.iter().filter(|other| **other < peer).count();
             &incoming[place..=place]
         }
         _ => incoming,

@@ -106,32 +106,33 @@ impl Executor {
         regions: &Regions<'_>,
         links: &mut dyn Links,
     ) -> Result<Progress, LinkError> {
-        let Some(kind) = self.bound.exchange else {
+        let Some(round) = &self.bound.exchange else {
             self.start();
             links.begin(call)?;
             return Ok(Progress::Idle);
         };
-        let sent = exchange::offer(&self.bound, call, regions, links);
-        if sent == self.bound.passes[0].len {
-            return Ok(self.meet(kind, looks, regions, links));
+        let sends = round.sends;
+        match exchange::offer(&self.bound, round, call, regions, links) {
+            Ok(()) => Ok(self.meet(looks, regions, links)),
+            Err(sent) => {
+                self.start_sent(sends, sent);
+                Ok(Progress::Moved)
+            }
         }
-        self.start();
-        self.states[0] = State { done: sent, sent, posted: false };
-        Ok(Progress::Moved)
     }
 
     /// Tries to end an exchange whose bytes are out.
     #[inline]
-    fn meet(&mut self, kind: Exchange, looks: u32, regions: &Regions<'_>, links: &mut dyn Links) -> Progress {
-        let met = exchange::meet(&self.bound, kind, looks, regions, links);
+    fn meet(&mut self, looks: u32, regions: &Regions<'_>, links: &mut dyn Links) -> Progress {
+        let Some(round) = &self.bound.exchange else { unreachable!("only an exchange is met") };
+        let (kind, sends, sent) = (round.kind, round.sends, round.len);
+        let met = exchange::meet(&self.bound, round, looks, regions, links);
         self.meeting = met == Met::NotYet;
         match met {
             Met::Settled => Progress::Done,
             Met::NotYet => Progress::Idle,
             Met::Otherwise => {
-                self.start();
-                let sent = self.bound.passes[0].len;
-                self.states[0] = State { done: sent, sent, posted: false };
+                self.start_sent(sends, sent);
                 if let Exchange::Halves = kind {
                     // Its destination went along with what was lent.
                     let take = self.states.len() - 1;
@@ -155,6 +156,12 @@ impl Executor {
         self.bound.exchange.is_some()
     }
 
+    /// Makes it ready for another call, of whose first `sends` passes so many bytes have gone.
+    fn start_sent(&mut self, sends: usize, sent: usize) {
+        self.start();
+        self.states[..sends].fill(State { done: sent, sent, posted: false });
+    }
+
     /// Makes it ready for another call. The links' [`begin`](Links::begin) goes with it.
     #[inline]
     fn start(&mut self) {
@@ -170,8 +177,8 @@ impl Executor {
     /// What the links report; the call can not go on then.
     #[inline]
     pub fn poll(&mut self, regions: &Regions<'_>, links: &mut dyn Links) -> Result<Progress, LinkError> {
-        if let (true, Some(kind)) = (self.meeting, self.bound.exchange) {
-            return Ok(self.meet(kind, 0, regions, links));
+        if self.meeting {
+            return Ok(self.meet(0, regions, links));
         }
         let (states, verified) = (&mut self.states, &mut self.verified);
         let mut run = Run { bound: &self.bound, operand: &self.operand, states, verified, asked: false };
@@ -204,8 +211,8 @@ impl Executor {
 
     /// The peers of the first pass that is not complete. Allocates nothing.
     pub fn waiting_on(&self) -> Option<&[Rank]> {
-        if self.meeting {
-            return Some(&self.bound.passes[0].to);
+        if let (true, Some(round)) = (self.meeting, &self.bound.exchange) {
+            return Some(if round.from.is_empty() { &self.bound.passes[0].to } else { &round.from });
         }
         let pass = self.bound.passes.get(self.first)?;
         let state = &self.states[self.first];
@@ -220,7 +227,11 @@ impl Executor {
         // An exchange has sent all there is, and keeps no account of what came.
         let first = if self.meeting { 0 } else { self.first };
         let pass = &self.bound.passes[first];
-        let done = if self.meeting { pass.len } else { self.states[first].done };
+        let done = match self.meeting {
+            true if pass.to.is_empty() => 0,
+            true => pass.len,
+            false => self.states[first].done,
+        };
         let file = pass.written_at.file().rsplit('/').next().unwrap_or_default();
         let at = format!(
             "pass {} of {} ({file}:{}), byte {} of {}",

@@ -1,169 +1,26 @@
-//! Checks of exchanges: every rank offers all others the same few bytes and meets theirs, or goes on by the
-//! ordinary methods, and gets the same bytes either way.
+//! Checks of exchanges: every rank offers all others the same few bytes and meets theirs, or one rank gives to all or
+//! takes from all; or they go on by the ordinary methods, and get the same bytes either way.
 
 use crate::Harness;
 use crate::calls::failures;
-use crate::play::{FITS_MAX, Patience, bytes_of, call, until};
-use crate::seeded::{Seeded, stream};
+use crate::play::{FITS_MAX, Patience, call, until};
+use crate::seeded::Seeded;
+use crate::side::{LOOKS, Side, Way, said};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::region::{Loan, scope};
-use sohu_coll_mem::{Ledger, ReadSpan, Regions, View, ViewMut};
+use sohu_coll_mem::{Ledger, Regions, View, ViewMut};
 
 /// How often something that must not happen is given the chance to.
 const TRIES: u32 = 200;
 
-/// The most often that a check looks again for what has yet to come.
-const LOOKS: u32 = 50;
-
 /// Either side of where bytes travel in another way, and odd ones.
 const SIZES: [usize; 9] = [1, 7, 24, 39, 40, 41, 1001, EXCHANGE_MAX - 1, EXCHANGE_MAX];
 
-/// One rank in one call in which all send all others the same number of bytes.
-struct Side {
-    rank: Rank,
-    sequence: u32,
-    peers: Vec<Rank>,
-    bytes: Vec<u8>,
-    sent: usize,
-    /// Whether all of the bytes went with the offer, and the peers may still be met.
-    meeting: bool,
-    /// What came, of each peer in turn.
-    got: Vec<Vec<u8>>,
-    /// Whether nothing is left but to settle.
-    taken: bool,
-    verified: bool,
-    done: bool,
-}
-
-/// What `rank` sends in the call number `sequence`.
-fn said(rank: Rank, sequence: u32, len: usize) -> Vec<u8> {
-    stream(u64::from(sequence) << 8 | u64::from(rank.0), len)
-}
-
-impl Side {
-    fn new(link: &dyn Links, sequence: u32, len: usize) -> Self {
-        let rank = link.rank();
-        let peers: Vec<Rank> = (0..link.size()).map(Rank).filter(|peer| *peer != rank).collect();
-        Self {
-            rank,
-            sequence,
-            bytes: said(rank, sequence, len),
-            sent: 0,
-            meeting: false,
-            got: vec![Vec::new(); peers.len()],
-            peers,
-            taken: false,
-            verified: false,
-            done: false,
-        }
-    }
-
-    /// Begins the call as an exchange.
-    fn offer(&mut self, link: &mut dyn Links, lent: Option<ReadSpan>) {
-        let bytes = View::from(&self.bytes[..]);
-        self.sent = link.offer(&call(self.sequence), &self.peers, bytes, lent);
-        assert!(self.sent <= self.bytes.len(), "{self}: {} bytes went", self.sent);
-        self.meeting = self.sent == self.bytes.len();
-    }
-
-    /// Meets the peers, if they may be met. Returns whether they were.
-    fn meet(&mut self, link: &mut dyn Links, looks: u32) -> bool {
-        if !self.meeting {
-            return false;
-        }
-        let mut seen: Option<Vec<Vec<u8>>> = None;
-        let met = link.meet(self.bytes.len(), looks, &mut |views| {
-            assert!(seen.is_none(), "work was called twice");
-            seen = Some(views.iter().map(|view| bytes_of(*view)).collect());
-        });
-        self.meeting = met == Met::NotYet;
-        let came = matches!(met, Met::Everybody | Met::Settled);
-        assert_eq!(seen.is_some(), came, "{self}: {met:?}");
-        if let Some(seen) = seen {
-            self.got = seen;
-            self.taken = true;
-            self.verified = true;
-            assert_eq!(link.verify(), Ok(true), "{self}: all is verified when all has come");
-            self.check();
-        }
-        if met == Met::Settled {
-            // Links may refuse now and then, but not for ever, and not for want of the peers.
-            let mut patience = Patience::new();
-            while !link.settled().expect("settled") {
-                patience.note(false, &|| format!("{self} settled, and then did not"));
-            }
-            self.done = true;
-        }
-        came
-    }
-
-    /// Sends what is left to send, and tells peers of the call, without taking anything.
-    fn push(&mut self, link: &mut dyn Links) -> bool {
-        let mut moved = link.poll().unwrap_or_else(|error| panic!("{self}: poll: {error}"));
-        if self.sent < self.bytes.len() {
-            let rest = View::from(&self.bytes[self.sent..]);
-            let sent = link.send(&self.peers, rest).unwrap_or_else(|error| panic!("{self}: send: {error}"));
-            self.sent += sent;
-            moved |= sent > 0;
-        }
-        let verified = link.verify().unwrap_or_else(|error| panic!("{self}: verify: {error}"));
-        moved |= verified != self.verified;
-        self.verified = verified;
-        moved
-    }
-
-    /// Does a little of what is left to do, by the ordinary methods if the peers can not be met. Returns whether
-    /// anything moved.
-    fn step(&mut self, link: &mut dyn Links) -> bool {
-        if self.meeting {
-            return self.meet(link, 0) || !self.meeting;
-        }
-        if self.done {
-            return false;
-        }
-        let mut moved = self.push(link);
-        let len = self.bytes.len();
-        if !self.taken {
-            for (peer, got) in self.peers.iter().zip(&mut self.got) {
-                let mut room = vec![0; len - got.len()];
-                let taken = link.recv(*peer, ViewMut::from(&mut room[..]));
-                let taken = taken.unwrap_or_else(|error| panic!("recv from {peer}: {error}"));
-                got.extend(&room[..taken]);
-                moved |= taken > 0;
-            }
-            self.taken = self.got.iter().all(|got| got.len() == len);
-            if self.taken {
-                self.check();
-            }
-        }
-        if self.taken && self.verified && self.sent == len && link.settled().expect("settled") {
-            link.ring();
-            self.done = true;
-            moved = true;
-        }
-        moved
-    }
-
-    fn check(&self) {
-        assert_eq!(self.got.len(), self.peers.len(), "{self}: bytes of so many peers came");
-        for (peer, got) in self.peers.iter().zip(&self.got) {
-            let right = *got == said(*peer, self.sequence, self.bytes.len());
-            assert!(right, "{self}: other bytes came of {peer} than it sent");
-        }
-    }
-}
-
-impl core::fmt::Display for Side {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} in call {} of {} bytes", self.rank, self.sequence, self.bytes.len())
-    }
-}
-
 /// All ranks in the call number `sequence`.
-fn sides(links: &[Box<dyn Links>], sequence: u32, len: usize) -> Vec<Side> {
-    links.iter().map(|link| Side::new(link.as_ref(), sequence, len)).collect()
+fn sides(links: &[Box<dyn Links>], way: Way, sequence: u32, len: usize) -> Vec<Side> {
+    links.iter().map(|link| Side::new(link.as_ref(), way, sequence, len)).collect()
 }
 
 /// Steps all sides until each is done.
@@ -185,7 +42,7 @@ pub fn an_exchange_gives_every_rank_the_bytes_of_all_others<H: Harness>() {
     for size in [2, 3, 5] {
         let mut links = H::links(size);
         for (sequence, len) in (0..).zip(SIZES.into_iter().chain(SIZES)) {
-            let mut sides = sides(&links, sequence, len);
+            let mut sides = sides(&links, Way::All, sequence, len);
             let all_first = (sequence as usize) < SIZES.len();
             if all_first {
                 links.iter_mut().zip(&mut sides).for_each(|(link, side)| side.offer(link.as_mut(), None));
@@ -201,11 +58,15 @@ pub fn an_exchange_gives_every_rank_the_bytes_of_all_others<H: Harness>() {
     }
 }
 
-/// Whether the call number `sequence` of a check is an exchange, and its bytes: exchanges that use the same room as
-/// the one before or not, and ordinary calls between them.
-fn shape(sequence: u32, most: usize) -> (bool, usize) {
+/// Whether the call number `sequence` of a check is offered, which way its bytes go, and how many: exchanges that use the
+/// same room as the one before or not, and ordinary calls between them.
+fn shape(sequence: u32, size: u32, most: usize) -> (bool, Way, usize) {
     let mut random = Seeded::new(u64::from(sequence));
-    (random.below(4) > 0, [1, 8, 40, 41, 300, 41 + random.below(most - 40), most][random.below(7)])
+    let root = Rank(random.below(size as usize) as u32);
+    let way = [Way::All, Way::All, Way::Spread(root), Way::Deal(root), Way::Collect(root)][random.below(5)];
+    // All blocks together are no more than the bytes of an exchange.
+    let most = if let Way::Deal(_) = way { most / (size as usize - 1) } else { most };
+    (random.below(4) > 0, way, [1, 8, 40, 41, 300, 41 + random.below(most - 40), most][random.below(7)])
 }
 
 /// One rank in a row of calls.
@@ -223,8 +84,8 @@ impl Player {
     /// Does a little. Returns whether anything moved.
     fn step(&mut self, link: &mut dyn Links, most: usize) -> bool {
         let Some(side) = &mut self.side else {
-            let (exchanged, len) = shape(self.sequence, most);
-            let side = self.side.insert(Side::new(link, self.sequence, len));
+            let (exchanged, way, len) = shape(self.sequence, link.size(), most);
+            let side = self.side.insert(Side::new(link, way, self.sequence, len));
             if exchanged {
                 side.offer(link, None);
             } else {
@@ -291,6 +152,36 @@ pub fn exchanges_work_across_threads<H: Harness>() {
     }
 }
 
+/// One rank gives all others the same bytes, or a block each, or takes from all: whoever gets bytes gets the right ones,
+/// in the order of their ranks.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn an_exchange_of_one_rank_with_all_gives_whoever_takes_its_bytes<H: Harness>() {
+    for size in [2, 3, 5] {
+        let mut links = H::links(size);
+        let mut sequence = 0;
+        for root in (0..size).map(Rank) {
+            for way in [Way::Spread(root), Way::Deal(root), Way::Collect(root)] {
+                for len in SIZES {
+                    let len = if let Way::Deal(_) = way {
+                        len.min(EXCHANGE_MAX / (size as usize - 1))
+                    } else {
+                        len
+                    };
+                    let mut sides = sides(&links, way, sequence, len);
+                    links.iter_mut().zip(&mut sides).for_each(|(link, side)| side.offer(link.as_mut(), None));
+                    for (link, side) in links.iter_mut().zip(&mut sides) {
+                        side.meet(link.as_mut(), LOOKS);
+                    }
+                    finish(&mut links, &mut sides);
+                    sequence += 1;
+                }
+            }
+        }
+    }
+}
+
 /// While one rank has not come, the others meet nobody, and lose nothing by having looked.
 ///
 /// # Panics
@@ -300,7 +191,7 @@ pub fn an_exchange_without_one_rank_takes_nothing<H: Harness>() {
         let mut links = H::links(size);
         for (sequence, len) in (0..).zip(SIZES.into_iter().chain(SIZES)) {
             let late = sequence as usize % links.len();
-            let mut sides = sides(&links, sequence, len);
+            let mut sides = sides(&links, Way::All, sequence, len);
             let others = || (0..size as usize).filter(move |rank| *rank != late);
             for rank in others() {
                 sides[rank].offer(links[rank].as_mut(), None);
@@ -331,8 +222,8 @@ pub fn a_rank_may_offer_while_its_peers_are_in_the_last_call<H: Harness>() {
     for size in [2, 3] {
         let mut links = H::links(size);
         let begin = |link: &mut dyn Links, sequence: u32| {
-            let (exchanged, len) = shape(sequence, FITS_MAX);
-            let mut side = Side::new(link, sequence, len);
+            let (exchanged, way, len) = shape(sequence, link.size(), FITS_MAX);
+            let mut side = Side::new(link, way, sequence, len);
             if exchanged {
                 side.offer(link, None);
             } else {
@@ -374,7 +265,8 @@ pub fn an_offer_of_another_call_is_told_and_not_handed_over<H: Harness>() {
                 link.offer(&signature, &peers, View::from(&bytes[..]), None);
             }
             for link in &mut links {
-                let met = link.meet(len, LOOKS, &mut |_| panic!("work saw bytes of another call"));
+                let peers: Vec<Rank> = (0..size).map(Rank).filter(|peer| *peer != link.rank()).collect();
+                let met = link.meet(&peers, len, LOOKS, &mut |_| panic!("work saw bytes of another call"));
                 assert!(matches!(met, Met::NotYet | Met::Otherwise), "{met:?}");
             }
             let all: Vec<usize> = (0..size as usize).collect();
@@ -418,7 +310,7 @@ pub fn failed_links_neither_offer_nor_meet<H: Harness>() {
             let span = regions.input.lend(0..LEND_MIN);
             assert_eq!(link.offer(&call(2), &[peer], regions.input.read(0..LEND_MIN), span), 0);
             assert_eq!(ledger.out(), 0, "the span is out with links that failed");
-            let met = link.meet(LEND_MIN, LOOKS, &mut |_| panic!("work was called on failed links"));
+            let met = link.meet(&[peer], LEND_MIN, LOOKS, &mut |_| panic!("work was called on failed links"));
             assert_eq!(met, Met::Otherwise);
             assert!(matches!(link.verify(), Err(LinkError::Mismatch { .. })));
         });
@@ -442,14 +334,14 @@ pub fn a_span_that_was_offered_is_back_when_its_last_reader_is_done<H: Harness>(
             (0..).zip([LEND_MIN, LEND_MIN + 1, EXCHANGE_MAX, EXCHANGE_MAX + 1, EXCHANGE_LENT_MAX])
         {
             let (mut links, mut memory) = H::lending(size, len);
-            let mut sides = sides(&links, sequence, len);
-            memory[0].copy_from_slice(&said(Rank(0), sequence, len));
+            let mut sides = sides(&links, Way::All, sequence, len);
+            memory[0].copy_from_slice(&said(Way::All, Rank(0), Rank(1), sequence, len));
             let lends = links[0].caps(Rank(1)).lends;
             lent(&memory[0], &mut |regions, ledger| {
                 let span = regions.input.lend(0..len);
                 sides[0].offer(links[0].as_mut(), span);
                 assert_eq!(ledger.out(), usize::from(lends), "whether a peer may read it still");
-                assert!(!lends || sides[0].sent == len, "a loan counts in full at once");
+                assert!(!lends || sides[0].has_sent(), "a loan counts in full at once");
                 for rank in 1..size as usize {
                     sides[rank].offer(links[rank].as_mut(), None);
                 }

@@ -14,15 +14,18 @@ use sohu_coll_core::link::Links;
 pub mod calls;
 pub mod exchanges;
 pub mod faults;
+mod loop_fabric;
 mod loop_links;
 mod loop_pipes;
 pub mod passes;
 pub mod pipes;
 mod play;
 mod seeded;
+mod side;
 pub mod streams;
 
-pub use loop_links::{Faults, LoopLinks};
+pub use loop_fabric::Faults;
+pub use loop_links::LoopLinks;
 pub use seeded::Seeded;
 
 /// Makes the links that the checks run on.
@@ -91,6 +94,7 @@ macro_rules! conformance {
             calls::pass_hands_over_nothing_of_another_call,
             calls::every_field_of_the_signature_is_compared,
             exchanges::an_exchange_gives_every_rank_the_bytes_of_all_others,
+            exchanges::an_exchange_of_one_rank_with_all_gives_whoever_takes_its_bytes,
             exchanges::exchanges_go_on_in_any_order_of_the_ranks,
             exchanges::exchanges_work_across_threads,
             exchanges::an_exchange_without_one_rank_takes_nothing,

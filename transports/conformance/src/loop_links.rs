@@ -4,108 +4,17 @@
 //! refuse, or break, the same way every time for the same seed. Invariant: a queue holds, for each call in turn,
 //! the signature and then the call's bytes, so that what a peer reads is decided by what was written alone.
 
+use crate::loop_fabric::{Fabric, Faults};
 use crate::seeded::Seeded;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{LinkCaps, Links, Met, SOURCES_MAX, Window};
-use sohu_coll_core::pipe::{Pipes, Strand};
+use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
-use sohu_coll_mem::{View, ViewMut};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use sohu_coll_mem::{ReadSpan, View, ViewMut};
+use std::sync::Arc;
 
 /// Bytes of a signature in a queue.
 const HEADER_BYTES: usize = 16;
-
-/// What goes wrong, and how often. [`Faults::NONE`] is the start: `Faults { seed: 7, max_piece: 1, ..Faults::NONE }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Faults {
-    /// Decides which moves are refused.
-    pub seed: u64,
-    /// The most bytes that one call of a method moves; a pass moves one granule even if that is more. At least 1.
-    pub max_piece: usize,
-    /// How many of a hundred calls of a method move nothing although they could. Less than 100.
-    pub refuse_percent: u8,
-    /// How many of a hundred exchanges go on by the ordinary methods although everybody's bytes have come.
-    pub misses_percent: u8,
-    /// The rank whose links all break when it tries to send more than so many bytes, counted over all
-    /// its calls (headers not; a byte to several ranks once). What it sent before still arrives; a pass
-    /// breaks before the granule that would be torn.
-    pub break_after: Option<(Rank, u64)>,
-    /// Bytes that a link holds before the peer must take some. More than any granule.
-    pub window_bytes: usize,
-}
-
-impl Faults {
-    /// Links without faults.
-    pub const NONE: Faults = Faults {
-        seed: 0,
-        max_piece: usize::MAX,
-        refuse_percent: 0,
-        misses_percent: 0,
-        break_after: None,
-        window_bytes: 1 << 16,
-    };
-}
-
-impl Default for Faults {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
-/// What one rank has written to another.
-#[derive(Default)]
-pub(crate) struct Pipe {
-    pub(crate) bytes: VecDeque<u8>,
-    pub(crate) closed: bool,
-}
-
-impl Pipe {
-    /// Copies the next bytes without taking them.
-    pub(crate) fn peek(&self, into: &mut [u8]) {
-        let (front, back) = self.bytes.as_slices();
-        let split = into.len().min(front.len());
-        let (head, tail) = into.split_at_mut(split);
-        head.copy_from_slice(&front[..split]);
-        tail.copy_from_slice(&back[..tail.len()]);
-    }
-}
-
-pub(crate) struct Fabric {
-    size: u32,
-    pub(crate) faults: Faults,
-    /// From rank f to rank t at `f * size + t`.
-    pipes: Vec<Mutex<Pipe>>,
-    /// The strands of the pipe from rank f to rank t, at the same place: bytes, answers.
-    strands: Vec<[Mutex<Pipe>; 2]>,
-}
-
-impl Fabric {
-    fn pipe(&self, from: Rank, to: Rank) -> MutexGuard<'_, Pipe> {
-        assert!(from != to && from.0.max(to.0) < self.size, "{from} has no link to {to}");
-        let pipe = &self.pipes[from.index() * self.size as usize + to.index()];
-        // A rank that panicked between two moves left its queues whole: other ranks may go on and say why.
-        pipe.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// A strand of the pipe from one rank to another.
-    pub(crate) fn strand(&self, from: Rank, to: Rank, strand: Strand) -> MutexGuard<'_, Pipe> {
-        assert!(from != to && from.0.max(to.0) < self.size, "there is no pipe from {from} to {to}");
-        let strands = &self.strands[from.index() * self.size as usize + to.index()];
-        strands[strand as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Closes every link and every pipe of `rank`, both ways.
-    fn close(&self, rank: Rank) {
-        for peer in (0..self.size).map(Rank).filter(|peer| *peer != rank) {
-            for (from, to) in [(rank, peer), (peer, rank)] {
-                self.pipe(from, to).closed = true;
-                self.strand(from, to, Strand::Bytes).closed = true;
-                self.strand(from, to, Strand::Answers).closed = true;
-            }
-        }
-    }
-}
 
 /// One rank's links in memory. Dropping them closes them for the peers.
 pub struct LoopLinks {
@@ -128,10 +37,7 @@ impl LoopLinks {
     /// # Panics
     /// When the faults leave no way to ever move a byte.
     pub fn fabric(size: u32, faults: Faults) -> Vec<LoopLinks> {
-        assert!(faults.max_piece > 0 && faults.refuse_percent < 100 && faults.window_bytes > 0, "{faults:?}");
-        let pipes = (0..size * size).map(|_| Mutex::default()).collect();
-        let strands = (0..size * size).map(|_| Default::default()).collect();
-        let fabric = Arc::new(Fabric { size, faults, pipes, strands });
+        let fabric = Arc::new(Fabric::new(size, faults));
         let links = |rank: u32| LoopLinks {
             rank: Rank(rank),
             fabric: fabric.clone(),
@@ -176,6 +82,16 @@ impl LoopLinks {
 
     fn call(&self) -> Signature {
         self.call.expect("begin comes before bytes")
+    }
+
+    /// All other ranks.
+    fn peers(&self) -> impl Iterator<Item = Rank> + use<> {
+        let own = self.rank;
+        (0..self.fabric.size).map(Rank).filter(move |peer| *peer != own)
+    }
+
+    fn tell_all(&mut self) {
+        self.peers().for_each(|peer| self.tell(peer));
     }
 
     /// Puts this call's signature into the queue to `peer`, past the window if need be: a rank is at
@@ -275,14 +191,14 @@ impl LoopLinks {
         Ok(ready)
     }
 
-    /// Whether `len` bytes of every peer have come, as an answer of `meet`: `Settled` when they have. A peer whose
-    /// signature came without all of its bytes sends them in pieces, and what is wrong is for the method that is
-    /// called next: both are `Otherwise`.
-    fn look(&mut self, len: usize) -> Met {
+    /// Whether `len` bytes of each rank of `from`, and the signatures of all others, have come, as an answer of `meet`:
+    /// `Settled` when they have. A peer whose signature came without all of its bytes sends them in pieces, and what is
+    /// wrong is for the method that is called next: both are `Otherwise`.
+    fn look(&mut self, from: &[Rank], len: usize) -> Met {
         let mut met = Met::Settled;
-        let own = self.rank;
-        for peer in (0..self.size()).map(Rank).filter(|peer| *peer != own) {
+        for peer in self.peers() {
             match self.hear(peer) {
+                Ok(true) if !from.contains(&peer) => {}
                 Ok(true) if self.fabric.pipe(peer, self.rank).bytes.len() >= len => {}
                 Ok(false) => met = Met::NotYet,
                 _ => return Met::Otherwise,
@@ -291,12 +207,11 @@ impl LoopLinks {
         met
     }
 
-    /// Hands the next `len` bytes of every peer to `work`, and takes them.
-    fn take_all(&mut self, len: usize, work: &mut dyn FnMut(&[View<'_>])) {
-        let mut bytes = vec![0; len * (self.size() as usize - 1)];
-        let peers = (0..self.size()).map(Rank).filter(|peer| *peer != self.rank);
-        for (peer, bytes) in peers.zip(bytes.chunks_mut(len)) {
-            let mut pipe = self.fabric.pipe(peer, self.rank);
+    /// Hands the next `len` bytes of each rank of `from` to `work`, and takes them.
+    fn take_all(&mut self, from: &[Rank], len: usize, work: &mut dyn FnMut(&[View<'_>])) {
+        let mut bytes = vec![0; len * from.len()];
+        for (peer, bytes) in from.iter().zip(bytes.chunks_mut(len)) {
+            let mut pipe = self.fabric.pipe(*peer, self.rank);
             pipe.peek(bytes);
             pipe.bytes.drain(..len);
         }
@@ -378,17 +293,46 @@ impl Links for LoopLinks {
         })
     }
 
-    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+    fn offer(&mut self, call: &Signature, to: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
+        drop(lent);
+        if self.begin(call).is_err() {
+            return 0;
+        }
+        self.tell_all();
+        self.send(to, bytes).unwrap_or(0)
+    }
+
+    fn offer_blocks(&mut self, call: &Signature, to: &[Rank], blocks: &[View<'_>]) -> bool {
+        if self.begin(call).is_err() || self.refuses() {
+            return false;
+        }
+        // All blocks go, whole, or none; links that are to break do so in the ordinary way.
+        let faults = self.fabric.faults;
+        let len = blocks.first().map_or(0, View::len);
+        let fits = faults.max_piece >= len && self.room(to).is_ok_and(|room| room >= len);
+        if !fits || faults.break_after.is_some() {
+            return false;
+        }
+        self.tell_all();
+        for (peer, block) in to.iter().zip(blocks) {
+            let mut copy = vec![0; len];
+            block.copy_to(ViewMut::from(&mut copy[..]));
+            self.push(&[*peer], &copy);
+        }
+        true
+    }
+
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
         // Whatever more there is to come needs the other ranks to run: one look is as good as many.
         let _ = looks;
         if self.failed.is_some() || self.chance(self.fabric.faults.misses_percent) {
             return Met::Otherwise;
         }
-        let met = self.look(len);
+        let met = self.look(from, len);
         if met != Met::Settled {
             return met;
         }
-        self.take_all(len, work);
+        self.take_all(from, len, work);
         if self.refuses() { Met::Everybody } else { Met::Settled }
     }
 

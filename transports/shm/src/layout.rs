@@ -32,6 +32,10 @@ const PAGE: usize = 4096;
 /// stays, so that ranks of one core find in it what they gave each other: twice as much made 512 KiB on 4 ranks no faster.
 const NEAR_SHARE: usize = 8;
 
+/// Places for the bytes of exchanges, and the bytes of all of them.
+pub(crate) const BOARDS: usize = 2;
+pub(crate) const BOARD_BYTES: usize = BOARDS * EXCHANGE_MAX;
+
 /// The parts of a segment.
 ///
 /// | part | length | written by | read by |
@@ -124,14 +128,15 @@ impl Layout {
         (PAGE + self.ranks * LINE).next_multiple_of(PAGE) + peer * LINES * Self::LINE_PITCH
     }
 
-    /// One of the two boards, where a rank puts what it has to say in an exchange.
-    pub(crate) fn board(&self, which: usize) -> usize {
-        self.lines(self.ranks).next_multiple_of(PAGE) + (which & 1) * EXCHANGE_MAX
+    /// The boards, where a rank puts what it has to say in exchanges.
+    pub(crate) fn boards(&self) -> Range<usize> {
+        let start = self.lines(self.ranks).next_multiple_of(PAGE);
+        start..start + BOARD_BYTES
     }
 
     /// The page whose lines tell `peer` how far away the owner's core is.
     pub(crate) fn beacon(&self, peer: usize) -> Range<usize> {
-        let start = (self.board(1) + EXCHANGE_MAX).next_multiple_of(PAGE) + peer * PAGE;
+        let start = self.boards().end.next_multiple_of(PAGE) + peer * PAGE;
         start..start + PAGE
     }
 
@@ -200,8 +205,8 @@ mod tests {
             let last = ranks as usize - 1;
             assert!(layout.probe() + LINE <= layout.credit(0));
             assert!(layout.credit(last) + LINE <= layout.lines(0));
-            assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.board(0));
-            assert!(layout.board(1) + EXCHANGE_MAX <= layout.beacon(0).start);
+            assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.boards().start);
+            assert!(layout.boards().end <= layout.beacon(0).start);
             assert_eq!(layout.beacon(last).end, layout.staging().start);
             assert_eq!(layout.slot(last) + SLOT, layout.pipe_lines(0));
             assert!(layout.pipe_credit(last, true) + LINE <= layout.pipe_ring(0).start);

@@ -19,6 +19,9 @@ use villain::{BOARD, CHUNK, DATA, FIRST, HEADER, LANDED, SINK, Villain, call};
 
 const PEER: Rank = Rank(1);
 
+/// Boards of a rank.
+const BOARDS: u64 = 2;
+
 /// Numbers that overflow, wrap, or sit at an edge.
 const EDGES: [u64; 8] = [2, 3, 1 << 31, 1 << 32, 1 << 63, u64::MAX - 7, u64::MAX - 1, u64::MAX];
 
@@ -37,7 +40,9 @@ fn bytes_of(view: &View<'_>) -> Vec<u8> {
 /// Meets the peers; what they said.
 fn meet(link: &mut ShmLinks, len: usize) -> (Met, Vec<Vec<u8>>) {
     let mut said = Vec::new();
-    let met = link.meet(len, 3, &mut |views| said = views.iter().map(bytes_of).collect());
+    let own = link.rank();
+    let peers: Vec<Rank> = (0..link.size()).map(Rank).filter(|peer| *peer != own).collect();
+    let met = link.meet(&peers, len, 3, &mut |views| said = views.iter().map(bytes_of).collect());
     (met, said)
 }
 
@@ -91,7 +96,7 @@ fn told(len: usize, attack: impl FnOnce(&mut Villain)) -> (Result<usize, LinkErr
     let (mut villain, mut victim) = Villain::idle();
     attack(&mut villain);
     offer(&mut victim, 0, &vec![1; len]);
-    let met = victim.meet(len, 3, &mut |_| panic!("work saw bytes of an exchange that is none"));
+    let met = victim.meet(&[PEER], len, 3, &mut |_| panic!("work saw bytes of an exchange that is none"));
     assert_eq!(met, Met::Otherwise);
     let mut bytes = vec![0; EXCHANGE_MAX];
     let told = victim.recv(PEER, ViewMut::from(&mut bytes[..]));
@@ -111,21 +116,23 @@ fn corrupt(what: &str, len: usize, attack: impl FnOnce(&mut Villain)) {
 #[test]
 fn boards_that_are_not_there_are_corrupt() {
     let most = EXCHANGE_MAX as u64;
-    let mut bad = vec![[0, 0], [1, 0], [2, 100], [0, most + 1], [1, most + 1]];
-    bad.extend(EDGES.map(|which| [which, 100]));
-    bad.extend(EDGES.iter().filter(|len| **len > most).map(|len| [1, *len]));
+    let end = BOARDS * most;
+    let mut bad = vec![[0, 0], [most, 0], [end, 100], [end - 99, 100], [0, most + 1], [most, most + 1]];
+    bad.extend(EDGES.iter().filter(|at| **at > end).map(|at| [*at, 100]));
+    bad.extend(EDGES.iter().filter(|len| **len > most).map(|len| [most, *len]));
     for words in bad {
-        corrupt(&format!("board {} of {} bytes", words[0], words[1]), 100, |villain| {
+        corrupt(&format!("{} bytes at {} of the boards", words[1], words[0]), 100, |villain| {
             villain.put(FIRST | BOARD, 0, &words);
         });
     }
     // The edges that are there.
-    for which in [0, 1] {
-        for len in [1, 41, EXCHANGE_MAX] {
+    for len in [1, 41, most] {
+        for at in [0, 3, most, end - len] {
             let (mut villain, mut victim) = Villain::idle();
-            villain.put(FIRST | BOARD, 0, &[which, len as u64]);
+            villain.put(FIRST | BOARD, 0, &[at, len]);
+            let len = len as usize;
             offer(&mut victim, 0, &vec![1; len]);
-            assert_eq!(meet(&mut victim, len), (Met::Settled, vec![vec![0; len]]), "board {which}");
+            assert_eq!(meet(&mut victim, len), (Met::Settled, vec![vec![0; len]]), "a board at {at}");
         }
     }
 }
@@ -242,7 +249,11 @@ fn random_lines_never_crash_a_victim_in_exchanges() {
                 let kind = [DATA, DATA, CHUNK, BOARD, BOARD, SINK, LANDED, HEADER, 77][random.below(9)];
                 let first = [0, FIRST, FIRST, FIRST][random.below(4)];
                 let inline = [len.min(255) as u8, len.min(40) as u8, 0, 57, 255][random.below(5)];
-                let at = if kind == BOARD { random.below(3) as u64 } else { number(&mut random, &layout) };
+                let at = if kind == BOARD {
+                    random.below(3) as u64 * BOARDS / 2 * EXCHANGE_MAX as u64
+                } else {
+                    number(&mut random, &layout)
+                };
                 let said = if random.below(3) > 0 { len as u64 } else { number(&mut random, &layout) };
                 let mut words = [0, 0, at, said, 0, 0, 0];
                 if first == FIRST {

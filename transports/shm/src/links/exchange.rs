@@ -13,7 +13,7 @@ use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::{ReadSpan, View};
 
 /// The most bytes that travel in a call's first line.
-const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
+pub(super) const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
 
 /// What a look for a peer's bytes came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,12 +49,10 @@ impl ShmLinks {
         } else if let Some(span) = lent {
             return self.offer_loan(call, words, span);
         } else if len <= EXCHANGE_MAX {
-            // Every peer has read what this board held two exchanges ago: its line of the last one came after that.
-            let which = self.boards_used & 1;
-            self.boards_used += 1;
-            let board = self.segment.map.view_mut(self.segment.layout().board(which), len);
-            bytes.copy_to(board);
-            words[SIGNATURE_WORDS..][..2].copy_from_slice(&[which as u64, len as u64]);
+            let at = self.next_board();
+            let boards = self.segment.layout().boards().start;
+            bytes.copy_to(self.segment.map.view_mut(boards + at, len));
+            words[SIGNATURE_WORDS..][..2].copy_from_slice(&[at as u64, len as u64]);
             for peer in self.peers.iter_mut() {
                 peer.put_first(BOARD, &words, 0);
             }
@@ -66,6 +64,15 @@ impl ShmLinks {
         self.try_begin(call)?;
         self.offered(len);
         Ok(len)
+    }
+
+    /// Where on the boards the bytes of this exchange go.
+    #[inline]
+    pub(super) fn next_board(&mut self) -> usize {
+        // Every peer has read what this board held two exchanges ago: its line of the last one came after that.
+        let which = self.boards_used & 1;
+        self.boards_used += 1;
+        which * EXCHANGE_MAX
     }
 
     fn offer_loan(
@@ -158,7 +165,7 @@ impl ShmLinks {
 impl Peer {
     /// Looks for the first line of the peer's call, with all of its bytes, and puts them in front.
     #[inline]
-    fn meet(&mut self, len: usize, ours: &Call, shared: &mut Shared) -> Meeting {
+    pub(super) fn meet(&mut self, len: usize, ours: &Call, shared: &mut Shared) -> Meeting {
         let Some(line) = self.rx.head() else { return Meeting::NotYet };
         let (kind, inline) = (line.kind, usize::from(line.len));
         let acks = (line.lines_ack, line.chunks_ack);

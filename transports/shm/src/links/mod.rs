@@ -2,6 +2,7 @@
 
 mod distance;
 mod exchange;
+mod few;
 mod loans;
 mod peer;
 mod peers;
@@ -310,12 +311,26 @@ impl Links for ShmLinks {
         self.guard(|links| links.try_begin(call))
     }
 
-    fn offer(&mut self, call: &Signature, _peers: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
-        self.guard(|links| links.try_offer(call, bytes, lent)).unwrap_or(0)
+    fn offer(&mut self, call: &Signature, to: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
+        let all = to.len() + 1 == self.peers.ranks();
+        let offered = self.guard(|links| match all {
+            true => links.try_offer(call, bytes, lent),
+            false => links.offer_few(call, to, bytes),
+        });
+        offered.unwrap_or(0)
     }
 
-    fn meet(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
-        if self.failed.is_some() { Met::Otherwise } else { self.meet_all(len, looks, work) }
+    fn offer_blocks(&mut self, call: &Signature, to: &[Rank], blocks: &[View<'_>]) -> bool {
+        self.guard(|links| links.offer_each(call, to, blocks)).unwrap_or(false)
+    }
+
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+        let all = from.len() + 1 == self.peers.ranks();
+        match (&self.failed, all) {
+            (None, true) => self.meet_all(len, looks, work),
+            (None, false) => self.meet_few(from, len, looks, work),
+            (Some(_), _) => Met::Otherwise,
+        }
     }
 
     fn swap(

@@ -10,7 +10,7 @@ use super::protocol::{
 use super::torn::ELEMENT_MAX;
 use super::{Call, Shared};
 use crate::futex::SharedFutex;
-use crate::layout::{LINES, Layout};
+use crate::layout::{BOARD_BYTES, LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
 use core::ops::Range;
@@ -226,11 +226,13 @@ impl Peer {
     }
 
     #[inline]
-    pub(super) fn board(&self, which: u64, len: u64) -> Result<Front, LinkError> {
-        if which > 1 || len == 0 || len > EXCHANGE_MAX as u64 {
-            return Err(self.corrupt("bytes on a board that is not there"));
+    pub(super) fn board(&self, at: u64, len: u64) -> Result<Front, LinkError> {
+        match bounded(at, len, &(0..BOARD_BYTES)) {
+            Some((at, len)) if len <= EXCHANGE_MAX => {
+                Ok(Front::Board { offset: self.layout.boards().start + at, len })
+            }
+            _ => Err(self.corrupt("bytes on a board that is not there")),
         }
-        Ok(Front::Board { offset: self.layout.board(which as usize), len: len as usize })
     }
 
     /// How many bytes of the front are left.

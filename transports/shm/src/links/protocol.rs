@@ -18,7 +18,7 @@ pub(super) const SINK: u8 = 4;
 /// Bytes of the stream that were written to the receiver's sink: length.
 pub(super) const LANDED: u8 = 5;
 
-/// Bytes of an exchange, on one of the sender's boards: which one, length.
+/// Bytes of an exchange, on one of the sender's boards: offset from the first board, length.
 pub(super) const BOARD: u8 = 6;
 
 /// A chunk, and memory for what becomes of it, in a call's first line: offset, length, the memory's offset, its
