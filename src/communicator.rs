@@ -26,7 +26,9 @@ use std::sync::Arc;
 /// A group of ranks with links between them.
 ///
 /// Every rank makes the same calls in the same order. A call that differs (collective, count, type,
-/// operation, root) is an error on every rank, before any output is written. After a call has failed
+/// operation, root) is an error on every rank, before any output is written. Small broadcasts, reduces, gathers and scatters
+/// over shared memory wait only for the ranks that this one takes bytes from: if those made the same call it returns, and
+/// is told of another rank that did not in a later call, at the latest in the ninth. After a call has failed
 /// in any other way than [`Error::Misuse`] or [`Error::Mispaired`], the communicator is aborted on all ranks: further
 /// calls return [`Error::Aborted`] with the first cause. Messages ([`send`](Self::send), [`recv`](Self::recv), [`group`](Self::group)) are
 /// the business of the ranks that they are between, and do not count among the calls of all.

@@ -205,7 +205,8 @@ pub enum Error {
     /// The call can not be made; nothing moved and the communicator stays usable.
     #[error("{0}")]
     Misuse(#[from] Misuse),
-    /// Two ranks made different calls; no output was written on any rank.
+    /// Two ranks made different calls, and neither wrote bytes of the other. A rank that needed none of the one that differs
+    /// may have left a small rooted call before it was told: the calls that are named then came before the one that fails.
     #[error(
         "mismatch: rank {} made {theirs}, rank {} made {ours}; {}", .peer.0, .rank.0, remedy(.ours, .theirs)
     )]

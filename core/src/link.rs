@@ -64,7 +64,8 @@ pub enum Met {
 ///   signature goes to every peer ahead of the call's first byte;
 /// - no byte of a call is handed over before the peer's signature for it was compared: a difference is
 ///   [`LinkError::Mismatch`] and the bytes stay where they are;
-/// - a rank may begin its next call while peers are still in the last one: bytes of different calls never mix;
+/// - a rank may begin its next call while peers are still in the last one, or where [`meet`](Links::meet) did not wait for
+///   them in one of the last [`OWED_MAX`]: bytes of different calls never mix;
 /// - a lent span is dropped when the peer has consumed its last byte, or when the links fail;
 /// - after an error every method returns an error;
 /// - words from a peer are bounded before they are used: garbage is [`LinkError::Corrupt`], never a crash.
@@ -82,7 +83,8 @@ pub trait Links: Send {
     fn caps(&self, peer: Rank) -> LinkCaps;
 
     /// Starts a call. The bytes of the call before must all have been sent and received, and
-    /// [`settled`](Links::settled) must have said so.
+    /// [`settled`](Links::settled) must have said so. Signatures of peers may be owed, where [`meet`](Links::meet) did not
+    /// wait for them.
     ///
     /// # Errors
     /// When the links have failed.
@@ -116,9 +118,13 @@ pub trait Links: Send {
         false
     }
 
-    /// Ends an exchange if every peer comes soon: looks for the `len` bytes of each rank of `from`, which are in order,
-    /// and for the signatures of all others, and `looks` times more. When all have come it hands the bytes to `work`, one
-    /// view for each rank of `from`, and consumes them; all is verified then.
+    /// Ends an exchange if the ranks of `from` come soon: looks for the `len` bytes of each of them, which are in order,
+    /// and `looks` times more. When all have come it hands them to `work`, one view for each, and consumes them; all that
+    /// this call waits for is verified then.
+    ///
+    /// It waits for nobody else. The signature of a peer that has not come is *owed*: it is compared with the one of this
+    /// call when it comes, in a later call, before anything else of that peer is; a difference is an error of that call. A
+    /// peer owes at most [`OWED_MAX`] signatures: this waits for one that owes so many.
     ///
     /// What there is to prepare for the bytes is best done before this and after [`offer`](Links::offer), while they
     /// are under way. Until this ends the exchange, or says that something else came, no method that moves bytes or
@@ -159,10 +165,11 @@ pub trait Links: Send {
     }
 
     /// Sees to it that every peer gets this call's signature (those to which bytes went have it already),
-    /// and says whether every peer's signature has come and equals ours. Cheap to call again.
+    /// and says whether every peer's signature has come and equals ours; or, once [`meet`](Links::meet) has ended the
+    /// call, those that it waited for. Cheap to call again.
     ///
     /// # Errors
-    /// [`LinkError::Mismatch`] names the peer that made another call.
+    /// [`LinkError::Mismatch`] names the peer that made another call: this one, or one before that it owed.
     fn verify(&mut self) -> Result<bool, LinkError>;
 
     /// Takes as many of `bytes` as there is room for now, for every rank of `to`: all of them get the
@@ -224,7 +231,7 @@ pub trait Links: Send {
         0
     }
 
-    /// The peers whose signature for this call has not come yet: whom [`verify`](Links::verify) waits for.
+    /// The peers whose signature for this call has not come yet and is waited for.
     fn unverified(&self) -> Vec<Rank> {
         (0..self.size()).map(Rank).filter(|peer| self.is_unverified(*peer)).collect()
     }
@@ -282,6 +289,10 @@ pub const LOANS_AHEAD_MAX: usize = 16;
 
 /// The most bytes of an exchange ([`Links::offer`]): what fits a piece of staging that stays in the writer's cache.
 pub const EXCHANGE_MAX: usize = 4096;
+
+/// The most calls that a rank leaves before it has heard a peer's signature for the first of them ([`Links::meet`]): how
+/// far it may be ahead of that peer.
+pub const OWED_MAX: usize = 8;
 
 /// The most bytes of an exchange whose bytes are lent: what is as fast in one piece.
 pub const EXCHANGE_LENT_MAX: usize = 64 << 10;

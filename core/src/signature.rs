@@ -105,7 +105,7 @@ impl fmt::Display for Collective {
 
 /// One call as its rank made it. Every rank of a call must have made the same one; the
 /// signature travels in the first header of the call on every link and is compared before any user
-/// byte is written.
+/// byte of that link's is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Signature {
     /// Which collective.

@@ -65,9 +65,9 @@ pub(crate) fn awaited() {
 pub(crate) fn during() {
     for (transport, size, victim) in jobs() {
         // So large that the kill finds the rank in the middle of one, and so small that it is in many.
-        for count in [4, 2_000_000] {
+        for call in Call::few_and_many() {
             let mut job = Job::joined(size, transport, LONG_MS);
-            job.group.tell_all(&format!("loop {}", Call::all_reduce(count).words()));
+            job.group.tell_all(&format!("loop {}", call.words()));
             for rank in job.ranks() {
                 job.expect(rank, "calling");
             }
@@ -76,7 +76,7 @@ pub(crate) fn during() {
             }
             let killed = Instant::now();
             job.kill(victim);
-            survivors_name(&mut job, victim, killed, &format!("{transport}, {count} elements"));
+            survivors_name(&mut job, victim, killed, &format!("{transport}, {call:?}"));
             job.end();
         }
     }

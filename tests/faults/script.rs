@@ -29,6 +29,13 @@ impl Call {
         Self { collective: Collective::AllReduce, dtype, op, count, root: 0, in_place: false }
     }
 
+    /// Calls of which a rank that is ended is in many, in one that it may leave before its peers come to it, and in one
+    /// for long.
+    pub(crate) fn few_and_many() -> [Self; 3] {
+        let few = Self::all_reduce(4);
+        [Self { collective: Collective::Broadcast, ..few.clone() }, few, Self::all_reduce(2_000_000)]
+    }
+
     /// The words of the line.
     pub(crate) fn words(&self) -> String {
         let Self { collective, dtype, op, count, root, in_place } = self;

@@ -59,9 +59,9 @@ pub(crate) fn stopped() {
 
 pub(crate) fn stopped_in_call() {
     for (transport, size, victim) in [("shm", 2, 0), ("shm", 4, 1), ("tcp", 2, 1), ("tcp", 4, 0)] {
-        for count in [4, 2_000_000] {
+        for call in Call::few_and_many() {
             let mut job = Job::joined(size, transport, DEADLINE_MS);
-            job.group.tell_all(&format!("loop {}", Call::all_reduce(count).words()));
+            job.group.tell_all(&format!("loop {}", call.words()));
             for rank in job.ranks() {
                 job.expect(rank, "calling");
             }
@@ -69,7 +69,7 @@ pub(crate) fn stopped_in_call() {
                 job.expect(rank, "going");
             }
             stop(&mut job, victim);
-            others_name(&mut job, victim, &format!("{transport}, {count} elements"));
+            others_name(&mut job, victim, &format!("{transport}, {call:?}"));
             job.kill(victim);
             job.end();
         }

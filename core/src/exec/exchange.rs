@@ -17,8 +17,11 @@ use sohu_coll_mem::{ReadSpan, Regions, View};
 /// How an exchange works on what came.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Exchange {
-    /// Two ranks fold their bytes: the own ones lie here and come first or not, and the result goes there.
-    Pair { own: Spot, own_first: bool, into: Spot },
+    /// Two ranks fold their bytes: the own ones lie here and come first or not, and the result goes there. Of how many ranks
+    /// it is the result, if it is finished with that.
+    Pair { own: Spot, own_first: bool, into: Spot, finish: Option<u32> },
+    /// What one rank sends is stored there.
+    Take { into: Spot },
     /// Two ranks fold half of their bytes each, and store the result in both outputs: a swap.
     Halves,
     /// Anything else: the passes say it.
@@ -84,9 +87,13 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
     }
     let kind = match rest {
         [fold] if fold.kind == Kind::Fold => match (&*fold.locals, &*fold.from, fold.into) {
-            ([(place, own)], [_], Some(into)) => Exchange::Pair { own: *own, own_first: *place == 0, into },
+            ([(place, own)], [_], Some(into)) => {
+                let finish = fold.finishes.then_some(ranks);
+                Exchange::Pair { own: *own, own_first: *place == 0, into, finish }
+            }
             _ => Exchange::Passes,
         },
+        [BoundPass { kind: Kind::Recv, into: Some(into), .. }] => Exchange::Take { into: *into },
         _ => Exchange::Passes,
     };
     Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full })
@@ -189,21 +196,23 @@ pub(super) fn meet(
     regions: &Regions<'_>,
     links: &mut dyn Links,
 ) -> Met {
-    let rest = &bound.passes[round.sends..];
     let (len, from) = (round.len, &*round.from);
     match round.kind {
-        Exchange::Pair { own, own_first, into } => {
+        Exchange::Pair { own, own_first, into, finish } => {
             // Looked up now, while the bytes are under way.
             let own = own.region(regions).read(own.start..own.start + len);
             let into = into.region(regions).write(into.start..into.start + len);
-            let finish = rest[0].finishes.then_some(bound.ranks);
             links.meet(from, len, looks, &mut |incoming| {
                 let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
                 bound.kernel.fold_pair(into, one, two, finish);
             })
         }
+        Exchange::Take { into } => {
+            let into = into.region(regions).write(into.start..into.start + len);
+            links.meet(from, len, looks, &mut |incoming| incoming[0].copy_to(into))
+        }
         Exchange::Halves => {
-            let (send, fold) = (&bound.passes[0], &rest[0]);
+            let (send, fold) = (&bound.passes[0], &bound.passes[1]);
             let (place, own) = fold.locals[0];
             let own = own.region(regions).read(own.start..own.start + fold.len);
             let into = fold.into.expect("`is_swap` found a fold that stores");
@@ -218,7 +227,7 @@ pub(super) fn meet(
             })
         }
         Exchange::Passes => links.meet(from, len, looks, &mut |incoming| {
-            for pass in rest {
+            for pass in &bound.passes[round.sends..] {
                 take(bound, pass, from, incoming, regions);
             }
         }),

@@ -2,7 +2,7 @@
 //!
 //! It is polled and owns no clock, thread or socket: whoever polls decides how to wait. Invariants: a byte is
 //! read only after the pass that makes it has stored it; no user byte is written before every peer's
-//! signature was verified; nothing is allocated, locked or logged after [`Executor::new`]. [`bind`] turns
+//! signature was verified, or in an exchange before those of all peers that bytes are taken from were; nothing is allocated, locked or logged after [`Executor::new`]. [`bind`] turns
 //! passes and extents into what is needed at run time, this file moves the slices.
 
 pub mod bind;
@@ -125,7 +125,7 @@ impl Executor {
     #[inline]
     fn meet(&mut self, looks: u32, regions: &Regions<'_>, links: &mut dyn Links) -> Progress {
         let Some(round) = &self.bound.exchange else { unreachable!("only an exchange is met") };
-        let (kind, sends, sent) = (round.kind, round.sends, round.len);
+        let (swaps, sends, sent) = (matches!(round.kind, Exchange::Halves), round.sends, round.len);
         let met = exchange::meet(&self.bound, round, looks, regions, links);
         self.meeting = met == Met::NotYet;
         match met {
@@ -133,7 +133,7 @@ impl Executor {
             Met::NotYet => Progress::Idle,
             Met::Otherwise => {
                 self.start_sent(sends, sent);
-                if let Exchange::Halves = kind {
+                if swaps {
                     // Its destination went along with what was lent.
                     let take = self.states.len() - 1;
                     self.states[take].posted = true;

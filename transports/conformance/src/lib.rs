@@ -5,7 +5,7 @@
 //! that an executor is tested over links that move one byte at a time, refuse, or break.
 //!
 //! What the checks take for granted, besides the words of the contract: a rank never asks for bytes past the
-//! end of a call, and leaves a call only when `verify` has said yes and then `settled` has. The checks run all
+//! end of a call, and leaves a call only when `verify` (or `meet`) has said yes and then `settled` has. The checks run all
 //! ranks on one thread in a seeded order, so that a failure comes again; one check uses threads.
 
 use core::ops::DerefMut;
@@ -14,6 +14,7 @@ use sohu_coll_core::link::Links;
 pub mod calls;
 pub mod exchanges;
 pub mod faults;
+pub mod leaving;
 mod loop_fabric;
 mod loop_links;
 mod loop_pipes;
@@ -102,6 +103,8 @@ macro_rules! conformance {
             exchanges::an_offer_of_another_call_is_told_and_not_handed_over,
             exchanges::failed_links_neither_offer_nor_meet,
             exchanges::a_span_that_was_offered_is_back_when_its_last_reader_is_done,
+            leaving::ranks_get_ahead_of_one_that_is_late_but_only_so_far,
+            leaving::another_call_is_told_to_ranks_that_have_left,
             pipes::both_strands_of_all_pipes_deliver_once_and_in_order,
             pipes::pipes_work_across_threads,
             pipes::puts_are_whole_up_to_a_line,

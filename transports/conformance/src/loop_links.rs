@@ -7,10 +7,11 @@
 use crate::loop_fabric::{Fabric, Faults};
 use crate::seeded::Seeded;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{LinkCaps, Links, Met, SOURCES_MAX, Window};
+use sohu_coll_core::link::{LinkCaps, Links, Met, OWED_MAX, SOURCES_MAX, Window};
 use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::{ReadSpan, View, ViewMut};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bytes of a signature in a queue.
@@ -26,6 +27,10 @@ pub struct LoopLinks {
     told: Vec<bool>,
     /// Whose signature came.
     heard: Vec<bool>,
+    /// Calls that were left before a peer's signature came, by peer.
+    owed: Vec<VecDeque<Signature>>,
+    /// Whether this call was met, and waits for no more signatures.
+    met: bool,
     sent_bytes: u64,
     scratch: Vec<u8>,
     failed: Option<LinkError>,
@@ -45,6 +50,8 @@ impl LoopLinks {
             call: None,
             told: vec![false; size as usize],
             heard: vec![false; size as usize],
+            owed: vec![VecDeque::new(); size as usize],
+            met: false,
             sent_bytes: 0,
             scratch: Vec::new(),
             failed: None,
@@ -94,8 +101,8 @@ impl LoopLinks {
         self.peers().for_each(|peer| self.tell(peer));
     }
 
-    /// Puts this call's signature into the queue to `peer`, past the window if need be: a rank is at
-    /// most one call ahead, so that is bounded.
+    /// Puts this call's signature into the queue to `peer`, past the window if need be: a rank is
+    /// few calls ahead, so that is bounded.
     fn tell(&mut self, peer: Rank) {
         if self.told[peer.index()] {
             return;
@@ -108,12 +115,23 @@ impl LoopLinks {
         self.told[peer.index()] = true;
     }
 
-    /// Whether the signature of `peer` for this call has come and is ours.
+    /// Whether the signature of `peer` for this call has come and is ours, after those that it owes.
     fn hear(&mut self, peer: Rank) -> Result<bool, LinkError> {
-        if self.heard[peer.index()] {
-            return Ok(true);
+        while !self.heard[peer.index()] {
+            let owed = self.owed[peer.index()].front().copied();
+            if !self.hear_one(peer, owed.unwrap_or(self.call()))? {
+                return Ok(false);
+            }
+            match owed {
+                Some(_) => drop(self.owed[peer.index()].pop_front()),
+                None => self.heard[peer.index()] = true,
+            }
         }
-        let ours = self.call();
+        Ok(true)
+    }
+
+    /// Takes the next signature of `peer`, if it has come and is `ours`.
+    fn hear_one(&mut self, peer: Rank, ours: Signature) -> Result<bool, LinkError> {
         let mut pipe = self.fabric.pipe(peer, self.rank);
         if pipe.bytes.len() < HEADER_BYTES {
             return if pipe.closed { Err(LinkError::Closed { peer }) } else { Ok(false) };
@@ -128,8 +146,6 @@ impl LoopLinks {
             return Err(LinkError::Mismatch { peer, ours, theirs });
         }
         pipe.bytes.drain(..HEADER_BYTES);
-        drop(pipe);
-        self.heard[peer.index()] = true;
         Ok(true)
     }
 
@@ -191,14 +207,16 @@ impl LoopLinks {
         Ok(ready)
     }
 
-    /// Whether `len` bytes of each rank of `from`, and the signatures of all others, have come, as an answer of `meet`:
-    /// `Settled` when they have. A peer whose signature came without all of its bytes sends them in pieces, and what is
+    /// Whether `len` bytes of each rank of `from` have come, and all others owe less than they may, as an answer of `meet`:
+    /// `Settled` when it is so. A peer whose signature came without all of its bytes sends them in pieces, and what is
     /// wrong is for the method that is called next: both are `Otherwise`.
     fn look(&mut self, from: &[Rank], len: usize) -> Met {
         let mut met = Met::Settled;
         for peer in self.peers() {
             match self.hear(peer) {
                 Ok(true) if !from.contains(&peer) => {}
+                Ok(false) | Err(LinkError::Closed { .. })
+                    if !from.contains(&peer) && self.owed[peer.index()].len() < OWED_MAX => {}
                 Ok(true) if self.fabric.pipe(peer, self.rank).bytes.len() >= len => {}
                 Ok(false) => met = Met::NotYet,
                 _ => return Met::Otherwise,
@@ -289,6 +307,7 @@ impl Links for LoopLinks {
             links.call = Some(*call);
             links.told.fill(false);
             links.heard.fill(false);
+            links.met = false;
             Ok(())
         })
     }
@@ -333,6 +352,11 @@ impl Links for LoopLinks {
             return met;
         }
         self.take_all(from, len, work);
+        for peer in self.peers().filter(|peer| !self.heard[peer.index()]) {
+            let call = self.call();
+            self.owed[peer.index()].push_back(call);
+        }
+        self.met = true;
         if self.refuses() { Met::Everybody } else { Met::Settled }
     }
 
@@ -427,6 +451,9 @@ impl Links for LoopLinks {
 
 impl LoopLinks {
     fn is_verified(&self) -> bool {
+        if self.met {
+            return true;
+        }
         self.heard.iter().enumerate().all(|(rank, heard)| *heard || rank == self.rank.index())
             && self.told.iter().enumerate().all(|(rank, told)| *told || rank == self.rank.index())
     }

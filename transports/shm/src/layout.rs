@@ -1,7 +1,7 @@
 //! Where things lie in a segment. The same on every rank of a communicator, but for the heap's length.
 
 use core::ops::Range;
-use sohu_coll_core::link::EXCHANGE_MAX;
+use sohu_coll_core::link::{EXCHANGE_MAX, OWED_MAX};
 
 /// Bytes of one cache line.
 pub(crate) const LINE: usize = 64;
@@ -33,7 +33,9 @@ const PAGE: usize = 4096;
 const NEAR_SHARE: usize = 8;
 
 /// Places for the bytes of exchanges, and the bytes of all of them.
-pub(crate) const BOARDS: usize = 2;
+/// Two are enough while all ranks wait for each other. A rank that leaves [`OWED_MAX`] calls before it hears of the first has as
+/// many out, and the one of the call that its peers were in before.
+pub(crate) const BOARDS: usize = OWED_MAX + 2;
 pub(crate) const BOARD_BYTES: usize = BOARDS * EXCHANGE_MAX;
 
 /// The parts of a segment.
@@ -43,7 +45,7 @@ pub(crate) const BOARD_BYTES: usize = BOARDS * EXCHANGE_MAX;
 /// | control | a page | the owner (probe words: ranks 0 and 1) | peers |
 /// | credits | a line for each rank | the owner, for what it consumed | the rank the line is for |
 /// | lines | 64 lines for each rank | the owner | the rank the lines are for |
-/// | boards | two of 4 KiB | the owner | all peers |
+/// | boards | ten of 4 KiB | the owner | all peers |
 /// | beacons | a page for each rank | the owner | the rank the page is for |
 /// | staging | as configured, and an eighth more for near peers where there are several | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |

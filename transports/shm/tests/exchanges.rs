@@ -20,7 +20,7 @@ use villain::{BOARD, CHUNK, DATA, FIRST, HEADER, LANDED, SINK, Villain, call};
 const PEER: Rank = Rank(1);
 
 /// Boards of a rank.
-const BOARDS: u64 = 2;
+const BOARDS: u64 = 10;
 
 /// Numbers that overflow, wrap, or sit at an edge.
 const EDGES: [u64; 8] = [2, 3, 1 << 31, 1 << 32, 1 << 63, u64::MAX - 7, u64::MAX - 1, u64::MAX];

@@ -6,6 +6,7 @@
 use super::peer::Peer;
 use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS, SINK};
 use super::{Call, Shared, ShmLinks};
+use crate::layout::BOARDS;
 use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
@@ -49,12 +50,16 @@ impl ShmLinks {
         } else if let Some(span) = lent {
             return self.offer_loan(call, words, span);
         } else if len <= EXCHANGE_MAX {
-            let at = self.next_board();
-            let boards = self.segment.layout().boards().start;
+            let Some(board) = self.free_board() else {
+                self.try_begin(call)?;
+                return Ok(0);
+            };
+            let (boards, at) = (self.segment.layout().boards().start, board * EXCHANGE_MAX);
             bytes.copy_to(self.segment.map.view_mut(boards + at, len));
             words[SIGNATURE_WORDS..][..2].copy_from_slice(&[at as u64, len as u64]);
             for peer in self.peers.iter_mut() {
                 peer.put_first(BOARD, &words, 0);
+                peer.note_board(board);
             }
         } else {
             self.try_begin(call)?;
@@ -66,13 +71,11 @@ impl ShmLinks {
         Ok(len)
     }
 
-    /// Where on the boards the bytes of this exchange go.
+    /// A board that every peer has read: the first such one, so that few are in use. While all ranks wait for each other
+    /// two take turns: a peer's line of an exchange says that it has read the board of the one before.
     #[inline]
-    pub(super) fn next_board(&mut self) -> usize {
-        // Every peer has read what this board held two exchanges ago: its line of the last one came after that.
-        let which = self.boards_used & 1;
-        self.boards_used += 1;
-        which * EXCHANGE_MAX
+    pub(super) fn free_board(&self) -> Option<usize> {
+        (0..BOARDS).find(|board| self.peers.iter().all(|peer| peer.has_read(*board)))
     }
 
     fn offer_loan(
@@ -164,7 +167,7 @@ impl ShmLinks {
 
 impl Peer {
     /// Looks for the first line of the peer's call, with all of its bytes, and puts them in front.
-    #[inline]
+    #[inline(always)]
     pub(super) fn meet(&mut self, len: usize, ours: &Call, shared: &mut Shared) -> Meeting {
         let Some(line) = self.rx.head() else { return Meeting::NotYet };
         let (kind, inline) = (line.kind, usize::from(line.len));
@@ -187,15 +190,23 @@ impl Peer {
                 self.rx.advance();
                 return Meeting::NotYet;
             }
-            _ => return Meeting::Otherwise,
+            _ => return self.meet_late(len, ours, shared),
         };
-        if [self.rx.word(0), self.rx.word(1)] != ours.words || self.absorb(acks.0, acks.1, shared).is_err() {
+        let is_same = [self.rx.word(0), self.rx.word(1)] == ours.words && self.owed.is_empty();
+        if !is_same || self.absorb(acks.0, acks.1, shared).is_err() {
             return Meeting::Otherwise;
         }
         self.front = Some(front);
         self.opened = true;
         self.front_is_first = true;
         Meeting::Here
+    }
+
+    /// The line is not such a one; the next may be, if the peer owed this one.
+    #[cold]
+    #[inline(never)]
+    fn meet_late(&mut self, len: usize, ours: &Call, shared: &mut Shared) -> Meeting {
+        if self.take_owed(shared) { self.meet(len, ours, shared) } else { Meeting::Otherwise }
     }
 
     /// The bytes that were met.

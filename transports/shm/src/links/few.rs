@@ -1,8 +1,10 @@
 //! Exchanges in which not every rank sends to every other, as a broadcast: see
 //! [`Links::offer`](sohu_coll_core::link::Links::offer).
 //!
-//! Who gets no bytes gets a line with the signature alone, so that all hear of the call of all. As in any exchange,
-//! what is not as it should be is left for the ordinary way.
+//! Who gets no bytes gets a line with the signature alone, so that all hear of the call of all. A rank waits for those that
+//! it takes bytes from; of the others it takes the signature if it has come, and else it is owed ([`owed`](super::owed)).
+//! As in any exchange, what is not as it should be is left for the ordinary way, which waits for all. These functions
+//! stand apart, so that the exchanges of all ranks with all are none the longer for them.
 
 use super::exchange::{INLINE_MAX, Meeting};
 use super::peer::Peer;
@@ -16,16 +18,29 @@ use sohu_coll_mem::line::PAYLOAD_WORDS;
 
 /// Some of the ranks. There are at most 64: see [`Layout::RANKS_MAX`](crate::Layout::RANKS_MAX).
 #[derive(Clone, Copy)]
-struct Few(u64);
+pub(super) struct Few(u64);
 
 impl Few {
+    /// All of them.
+    pub(super) const ALL: Self = Self(u64::MAX);
+
     #[inline]
     fn new(ranks: &[Rank]) -> Self {
         Self(ranks.iter().fold(0, |few, rank| few | 1 << rank.0))
     }
 
     #[inline]
-    fn has(self, rank: Rank) -> bool {
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    fn add(&mut self, rank: Rank) {
+        self.0 |= 1 << rank.0;
+    }
+
+    #[inline]
+    pub(super) fn has(self, rank: Rank) -> bool {
         self.0 >> rank.0 & 1 != 0
     }
 }
@@ -33,7 +48,7 @@ impl Few {
 impl ShmLinks {
     /// Begins the call and says in its first line to each rank of `to` what its bytes are, or where, and to all others
     /// that there are none, if there is room for a line to each.
-    #[inline]
+    #[inline(never)]
     pub(super) fn offer_few(
         &mut self,
         call: &Signature,
@@ -46,22 +61,27 @@ impl ShmLinks {
             return Ok(0);
         }
         let mut words = first_words(call);
-        let (kind, inline) = if len <= INLINE_MAX {
+        if len <= INLINE_MAX {
             bytes.load_words(&mut words[SIGNATURE_WORDS..]);
-            (DATA, len as u8)
+            for rank in to {
+                self.peers.at_mut(*rank).put_first(DATA, &words, len as u8);
+            }
+        } else if let Some(board) = self.put_on_board(&mut words, &[bytes]) {
+            for rank in to {
+                let peer = self.peers.at_mut(*rank);
+                peer.put_first(BOARD, &words, 0);
+                peer.note_board(board);
+            }
         } else {
-            self.put_on_board(&mut words, &[bytes]);
-            (BOARD, 0)
-        };
-        for rank in to {
-            self.peers.at_mut(*rank).put_first(kind, &words, inline);
+            self.try_begin(call)?;
+            return Ok(0);
         }
         self.begin_offered(call, to, len)?;
         Ok(len)
     }
 
     /// As [`offer_few`](Self::offer_few), with a block for each rank of `to`; there may be none.
-    #[inline]
+    #[inline(never)]
     pub(super) fn offer_each(
         &mut self,
         call: &Signature,
@@ -79,26 +99,33 @@ impl ShmLinks {
                 block.load_words(&mut words[SIGNATURE_WORDS..]);
                 self.peers.at_mut(*rank).put_first(DATA, &words, len as u8);
             }
-        } else {
-            self.put_on_board(&mut words, blocks);
+        } else if let Some(board) = self.put_on_board(&mut words, blocks) {
             for rank in to {
-                self.peers.at_mut(*rank).put_first(BOARD, &words, 0);
+                let peer = self.peers.at_mut(*rank);
+                peer.put_first(BOARD, &words, 0);
+                peer.note_board(board);
                 words[SIGNATURE_WORDS] += len as u64;
             }
+        } else {
+            self.try_begin(call)?;
+            return Ok(false);
         }
         self.begin_offered(call, to, len)?;
         Ok(true)
     }
 
-    /// Puts blocks, which are equally long, on a board, and into `words` where the first of them lies.
-    fn put_on_board(&mut self, words: &mut [u64; PAYLOAD_WORDS], blocks: &[View<'_>]) {
-        let board = self.next_board();
-        let mut at = self.segment.layout().boards().start + board;
+    /// Puts blocks, which are equally long, on a board, and into `words` where the first of them lies. Returns which board,
+    /// if one was free.
+    fn put_on_board(&mut self, words: &mut [u64; PAYLOAD_WORDS], blocks: &[View<'_>]) -> Option<usize> {
+        let board = self.free_board()?;
+        let mut at = self.segment.layout().boards().start + board * EXCHANGE_MAX;
         for block in blocks {
             block.copy_to(self.segment.map.view_mut(at, block.len()));
             at += block.len();
         }
-        words[SIGNATURE_WORDS..][..2].copy_from_slice(&[board as u64, blocks[0].len() as u64]);
+        let place = [(board * EXCHANGE_MAX) as u64, blocks[0].len() as u64];
+        words[SIGNATURE_WORDS..][..2].copy_from_slice(&place);
+        Some(board)
     }
 
     /// Tells all that are not in `to` of the call too, and begins it.
@@ -116,9 +143,9 @@ impl ShmLinks {
         Ok(())
     }
 
-    /// Looks for the bytes of the ranks of `from` and the signatures of all others, `looks` times more than once, and
-    /// hands the bytes to `work` when all are there.
-    #[inline]
+    /// Looks for the bytes of the ranks of `from`, `looks` times more than once, and hands them to `work` when all are
+    /// there. Waits for no other peer but one that owes as many signatures as one may.
+    #[inline(never)]
     pub(super) fn meet_few(
         &mut self,
         from: &[Rank],
@@ -128,27 +155,38 @@ impl ShmLinks {
     ) -> Met {
         let few = Few::new(from);
         let mut left = looks;
+        // What others owe is looked for once, and then if there is no room for more of it.
+        let mut is_new = true;
         loop {
-            let mut missing = false;
+            let mut awaited = Few::new(&[]);
             for peer in self.peers.iter_mut().filter(|peer| !peer.opened) {
-                let meeting = match few.has(peer.rank) {
-                    true => peer.meet(len, &self.call, &mut self.shared),
-                    false => peer.meet_header(&self.call, &mut self.shared),
+                let meeting = if few.has(peer.rank) {
+                    peer.meet(len, &self.call, &mut self.shared)
+                } else if is_new || !peer.may_be_left() {
+                    peer.hear(&self.call, &mut self.shared)
+                } else {
+                    Meeting::Here
                 };
                 match meeting {
                     Meeting::Here => {}
-                    Meeting::NotYet => missing = true,
-                    Meeting::Otherwise => return Met::Otherwise,
+                    Meeting::NotYet => awaited.add(peer.rank),
+                    Meeting::Otherwise => {
+                        self.awaited = Few::ALL;
+                        return Met::Otherwise;
+                    }
                 }
             }
-            if !missing {
+            self.awaited = awaited;
+            if awaited.is_empty() {
                 break;
             }
             if left == 0 {
                 return Met::NotYet;
             }
             left -= 1;
+            is_new = false;
         }
+        self.peers.iter_mut().for_each(|peer| peer.leave(&self.call));
         self.open = 0;
         match from {
             [] => work(&[]),
@@ -179,19 +217,26 @@ fn first_words(call: &Signature) -> [u64; PAYLOAD_WORDS] {
 }
 
 impl Peer {
-    /// Looks for the first line of the peer's call, which has no bytes for this rank.
+    /// Takes what has come of the signatures that the peer owes, and that of this call, which has no bytes for this rank.
+    /// It is [`Meeting::Here`] if this rank may leave the call without more.
     #[inline]
-    fn meet_header(&mut self, ours: &Call, shared: &mut Shared) -> Meeting {
-        let Some(line) = self.rx.head() else { return Meeting::NotYet };
-        let (kind, acks) = (line.kind, (line.lines_ack, line.chunks_ack));
-        let is_same = kind == FIRST | HEADER && [self.rx.word(0), self.rx.word(1)] == ours.words;
-        // Or memory that the peer posted in its last call, when this rank had sent it everything.
-        let is_late = kind == SINK && !self.opened;
-        if !(is_same || is_late) || self.absorb(acks.0, acks.1, shared).is_err() {
-            return Meeting::Otherwise;
+    fn hear(&mut self, ours: &Call, shared: &mut Shared) -> Meeting {
+        while !self.opened {
+            let Some(line) = self.rx.head() else { break };
+            let (kind, acks) = (line.kind, (line.lines_ack, line.chunks_ack));
+            if self.take_owed(shared) {
+                continue;
+            }
+            let is_due = self.owed.is_empty();
+            let is_same =
+                is_due && kind == FIRST | HEADER && [self.rx.word(0), self.rx.word(1)] == ours.words;
+            // Or memory that the peer posted in an earlier call, when this rank had sent it everything.
+            if !(is_same || kind == SINK) || self.absorb(acks.0, acks.1, shared).is_err() {
+                return Meeting::Otherwise;
+            }
+            self.rx.advance();
+            self.opened = is_same;
         }
-        self.rx.advance();
-        self.opened = is_same;
-        if is_same { Meeting::Here } else { Meeting::NotYet }
+        if self.may_be_left() { Meeting::Here } else { Meeting::NotYet }
     }
 }

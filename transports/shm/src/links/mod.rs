@@ -4,6 +4,7 @@ mod distance;
 mod exchange;
 mod few;
 mod loans;
+mod owed;
 mod peer;
 mod peers;
 mod pipe;
@@ -19,6 +20,7 @@ use crate::futex::SharedFutex;
 use crate::heap::{Heap, HeapBytes};
 use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
+use few::Few;
 use loans::Loans;
 use peer::Peer;
 use peers::Peers;
@@ -64,11 +66,10 @@ pub struct ShmLinks {
     pipes: Box<[PipePair]>,
     shared: Shared,
     call: Call,
-    /// Exchanges that used a board. They take turns: a peer's line of an exchange says that it has read what was on
-    /// the board in the one before.
-    boards_used: usize,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
+    /// In an exchange, the peers that it waits for.
+    awaited: Few,
     bell: Sleeper<Mapped>,
     failed: Option<LinkError>,
 }
@@ -113,8 +114,8 @@ impl ShmLinks {
                 past_caches: false,
             },
             call: Call { signature: Signature::none(), words: [0; 2] },
-            boards_used: 0,
             open: 0,
+            awaited: Few::ALL,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),
             segment,
             failed: None,
@@ -149,6 +150,7 @@ impl ShmLinks {
     fn try_begin(&mut self, call: &Signature) -> Result<(), LinkError> {
         self.call = Call { signature: *call, words: call.to_words() };
         self.open = self.peers.ranks() as u32 - 1;
+        self.awaited = Few::ALL;
         self.peers.iter_mut().try_for_each(Peer::begin)
     }
 
@@ -312,12 +314,10 @@ impl Links for ShmLinks {
     }
 
     fn offer(&mut self, call: &Signature, to: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {
-        let all = to.len() + 1 == self.peers.ranks();
-        let offered = self.guard(|links| match all {
-            true => links.try_offer(call, bytes, lent),
-            false => links.offer_few(call, to, bytes),
-        });
-        offered.unwrap_or(0)
+        if to.len() + 1 != self.peers.ranks() {
+            return self.guard(|links| links.offer_few(call, to, bytes)).unwrap_or(0);
+        }
+        self.guard(|links| links.try_offer(call, bytes, lent)).unwrap_or(0)
     }
 
     fn offer_blocks(&mut self, call: &Signature, to: &[Rank], blocks: &[View<'_>]) -> bool {
@@ -325,12 +325,13 @@ impl Links for ShmLinks {
     }
 
     fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
-        let all = from.len() + 1 == self.peers.ranks();
-        match (&self.failed, all) {
-            (None, true) => self.meet_all(len, looks, work),
-            (None, false) => self.meet_few(from, len, looks, work),
-            (Some(_), _) => Met::Otherwise,
+        if self.failed.is_some() {
+            return Met::Otherwise;
         }
+        if from.len() + 1 != self.peers.ranks() {
+            return self.meet_few(from, len, looks, work);
+        }
+        self.meet_all(len, looks, work)
     }
 
     fn swap(
@@ -411,7 +412,7 @@ impl Links for ShmLinks {
     }
 
     fn is_unverified(&self, peer: Rank) -> bool {
-        peer != self.rank && !self.peers.at(peer).opened
+        peer != self.rank && !self.peers.at(peer).opened && self.awaited.has(peer)
     }
 
     fn abandon(&mut self) {

@@ -3,6 +3,7 @@
 mod sinks;
 
 use super::distance::{Distance, FAR_NOTE};
+use super::owed::Owed;
 use super::protocol::{
     BOARD, CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, SIGNATURE_WORDS, SINK, SINKS_MAX,
     SWAP, Sink, bounded,
@@ -10,7 +11,7 @@ use super::protocol::{
 use super::torn::ELEMENT_MAX;
 use super::{Call, Shared};
 use crate::futex::SharedFutex;
-use crate::layout::{BOARD_BYTES, LINES, Layout};
+use crate::layout::{BOARD_BYTES, BOARDS, LINES, Layout};
 use crate::map::Map;
 use crate::segment::Segment;
 use core::ops::Range;
@@ -54,6 +55,10 @@ pub(super) struct Peer {
     chunks_back: u64,
     /// Whether the peer's signature for this call came and was equal.
     pub(super) opened: bool,
+    /// What it owes for calls before this one.
+    pub(super) owed: Owed,
+    /// How many lines had gone when each board was last named in one: it is free once they were consumed.
+    boards: Box<[u64; BOARDS]>,
     /// Whether the line in front is the one with that signature.
     pub(super) front_is_first: bool,
     pub(super) front: Option<Front>,
@@ -100,6 +105,8 @@ impl Peer {
             chunks_put: 0,
             chunks_back: 0,
             opened: false,
+            owed: Owed::default(),
+            boards: Box::new([0; BOARDS]),
             front_is_first: false,
             front: None,
             taken: 0,
@@ -113,7 +120,7 @@ impl Peer {
         }
     }
 
-    fn corrupt(&self, what: &'static str) -> LinkError {
+    pub(super) fn corrupt(&self, what: &'static str) -> LinkError {
         LinkError::Corrupt { peer: self.rank, what }
     }
 
@@ -152,6 +159,10 @@ impl Peer {
             }
             self.absorb(acks.0, acks.1, shared)?;
             if first && !self.opened {
+                if !self.owed.is_empty() && self.hear_owed(kind)? {
+                    self.next_line();
+                    continue;
+                }
                 self.open(ours, [self.rx.word(0), self.rx.word(1)])?;
             }
             let start = if first { SIGNATURE_WORDS } else { 0 };
@@ -337,6 +348,19 @@ impl Peer {
         Ok(self.tx.room() >= lines)
     }
 
+    /// Whether the peer has read what it was last told of this board.
+    #[inline]
+    pub(super) fn has_read(&self, board: usize) -> bool {
+        let outstanding = LINES - self.tx.room();
+        self.boards[board] + outstanding as u64 <= self.tx.sent()
+    }
+
+    /// The last line named this board.
+    #[inline]
+    pub(super) fn note_board(&mut self, board: usize) {
+        self.boards[board] = self.tx.sent();
+    }
+
     /// Whether the last call is over and a line can go out now, as far as this rank knows.
     #[inline]
     pub(super) fn may_offer(&self) -> bool {
@@ -374,7 +398,7 @@ impl Peer {
 
     /// Puts the first line of an exchange, with the signature and the bytes (`inline` of them), or where they are;
     /// there must be room.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put_first(&mut self, kind: u8, words: &[u64; PAYLOAD_WORDS], inline: u8) {
         self.lines_told = self.rx.consumed();
         self.chunks_told = self.chunks_taken;

@@ -3,7 +3,7 @@
 use super::staging::Staged;
 use crate::layout::LINES;
 use core::ops::Range;
-use sohu_coll_core::link::LOANS_AHEAD_MAX;
+use sohu_coll_core::link::{LOANS_AHEAD_MAX, OWED_MAX};
 
 /// Set in the kind of a call's first line on a link: its payload starts with the signature's two words.
 pub(super) const FIRST: u8 = 0x80;
@@ -30,9 +30,9 @@ pub(super) const SIGNATURE_WORDS: usize = 2;
 /// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.
 pub(super) const SINKS_MAX: usize = 16;
 
-// Each of these takes a line, and so do the last loan and a header: a rank whose lines are full of what its peer
+// Each of these takes a line, and so do the last loan, a header, and each call that was left before its peer came to it: a rank whose lines are full of what its peer
 // can not take yet would wait for ever.
-const _: () = assert!(LINES >= SINKS_MAX + LOANS_AHEAD_MAX + 2);
+const _: () = assert!(LINES >= SINKS_MAX + LOANS_AHEAD_MAX + 2 + OWED_MAX);
 
 /// A peer whose memory is being written is told of this much at a time, so that it can go on with it.
 pub(super) const LANDED_MIN: usize = 1 << 20;

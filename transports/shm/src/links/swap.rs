@@ -96,7 +96,11 @@ impl Peer {
             return Err(Meeting::NotYet);
         }
         if kind != FIRST | SWAP {
-            return Err(Meeting::Otherwise);
+            return if self.take_owed(shared) {
+                self.meet_swap(len, ours, shared)
+            } else {
+                Err(Meeting::Otherwise)
+            };
         }
         let word = |index| self.rx.word(SIGNATURE_WORDS + index);
         let answer = bounded(word(2), len as u64, &self.layout.heap());
@@ -104,6 +108,7 @@ impl Peer {
             return Err(Meeting::Otherwise);
         };
         let is_same = front.len() == len && [self.rx.word(0), self.rx.word(1)] == ours.words;
+        let is_same = is_same && self.owed.is_empty();
         if !is_same || self.absorb(acks.0, acks.1, shared).is_err() {
             return Err(Meeting::Otherwise);
         }
