@@ -217,17 +217,33 @@ impl Communicator {
 impl<'a> Request<'a> {
     /// A call on two buffers; its operation is put in where it has one.
     #[inline]
-    fn apart<T: Element>(collective: Collective, input: &'a [T], output: &'a mut [T], root: u32) -> Self {
-        let input = bytemuck::cast_slice(input);
-        let output = bytemuck::cast_slice_mut(output);
-        let buffers = Buffers::Apart { input, output };
+    pub(crate) fn apart<T: Element>(
+        collective: Collective,
+        input: &'a [T],
+        output: &'a mut [T],
+        root: u32,
+    ) -> Self {
+        let buffers = Buffers::apart(input, output);
         Self { collective, dtype: T::DTYPE, op: ReduceOp::Sum, root, buffers }
     }
 
     /// As [`apart`](Self::apart), on one buffer.
     #[inline]
     fn in_place<T: Element>(collective: Collective, data: &'a mut [T], root: u32) -> Self {
-        let buffers = Buffers::InPlace(bytemuck::cast_slice_mut(data));
-        Self { collective, dtype: T::DTYPE, op: ReduceOp::Sum, root, buffers }
+        Self { collective, dtype: T::DTYPE, op: ReduceOp::Sum, root, buffers: Buffers::in_place(data) }
+    }
+}
+
+impl<'a> Buffers<'a> {
+    /// Input and output apart.
+    #[inline]
+    pub(crate) fn apart<T: Element>(input: &'a [T], output: &'a mut [T]) -> Self {
+        Self::Apart { input: bytemuck::cast_slice(input), output: bytemuck::cast_slice_mut(output) }
+    }
+
+    /// One buffer that is both.
+    #[inline]
+    pub(crate) fn in_place<T: Element>(data: &'a mut [T]) -> Self {
+        Self::InPlace(bytemuck::cast_slice_mut(data))
     }
 }

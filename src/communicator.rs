@@ -16,11 +16,9 @@ use crate::proxy::Proxy;
 use crate::queue::Queue;
 use crate::ragged;
 use crate::request::Request;
-use sohu_coll_core::exec::Executor;
 use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::operation::{Operand, Tag};
-use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
-use sohu_coll_mem::region::Loan;
+use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp};
 use std::sync::Arc;
 
 /// A group of ranks with links between them.
@@ -51,8 +49,6 @@ pub struct Communicator {
     transport: &'static str,
     /// The settings that communicators made out of this one have too.
     template: Builder,
-    /// Plans of calls whose blocks have lengths of their own.
-    pub(crate) ragged_plans: ragged::plans::Plans,
 }
 
 impl Communicator {
@@ -84,7 +80,8 @@ impl Communicator {
         let engine = Engine::new(fabric, control, template.patience(), manners, account.clone());
         let mail = Mail::new(rank, size);
         let name = template.shown_name();
-        let lane = Some(Lane { rank, size, engine, plans, sequence: 0, mail, failed: None, name });
+        let ragged = ragged::plans::Plans::default();
+        let lane = Some(Lane { rank, size, engine, plans, ragged, sequence: 0, mail, failed: None, name });
         Self {
             rank,
             size,
@@ -96,7 +93,6 @@ impl Communicator {
             account,
             transport,
             template,
-            ragged_plans: ragged::plans::Plans::default(),
         }
     }
 
@@ -159,24 +155,9 @@ impl Communicator {
         self.lane().run_with(Request { op, ..request }, tag, operand)
     }
 
-    /// Makes a call that was planned for this once.
-    pub(crate) fn make(
-        &mut self,
-        executor: &mut Executor,
-        call: Signature,
-        loan: Loan<'_>,
-    ) -> Result<(), Error> {
-        self.lane().make(executor, call, loan)
-    }
-
     /// Has an algorithm chosen for the calls from now on, or none. Returns what was forced before.
     pub(crate) fn force(&mut self, forced: Option<Forced>) -> Option<Forced> {
         self.lane().plans.force(forced)
-    }
-
-    /// Whether bytes lie in memory of [`alloc`](Self::alloc).
-    pub(crate) fn is_registered(&mut self, bytes: &[u8]) -> bool {
-        self.lane().engine.fabric.is_registered(bytes)
     }
 
     /// The way to make calls, once the calls that are pending are over.

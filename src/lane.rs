@@ -6,6 +6,7 @@
 use crate::engine::Engine;
 use crate::mail::Mail;
 use crate::plans::{Asked, Plans, Shape};
+use crate::ragged;
 use crate::request::Request;
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::operation::{Operand, Tag};
@@ -20,6 +21,8 @@ pub(crate) struct Lane {
     pub(crate) size: u32,
     pub(crate) engine: Engine,
     pub(crate) plans: Plans,
+    /// Plans of calls whose blocks have lengths of their own.
+    pub(crate) ragged: ragged::plans::Plans,
     /// The number of the next call.
     pub(crate) sequence: u32,
     pub(crate) mail: Mail,

@@ -26,12 +26,42 @@ pub trait Operation<T>: sealed::Sealed {
     /// Makes a call with this operation.
     #[doc(hidden)]
     fn make(self, comm: &mut Communicator, request: Request<'_>) -> Result<(), Error>;
+
+    /// The operation by itself.
+    #[doc(hidden)]
+    fn folding(self) -> Folding;
+}
+
+/// An operation, with what it needs besides its name.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct Folding {
+    pub(crate) op: ReduceOp,
+    /// Which user operation it is; none, where `op` is no such.
+    pub(crate) tag: Tag,
+    pub(crate) operand: Operand,
+}
+
+impl Folding {
+    /// One that is complete by its name, or lacks what it needs.
+    pub(crate) fn by_name(op: ReduceOp) -> Self {
+        Self { op, tag: Tag::default(), operand: Operand::None }
+    }
+
+    /// Whether it lacks what it needs besides its name.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.op.is_open() && matches!(self.operand, Operand::None)
+    }
 }
 
 impl<T> Operation<T> for ReduceOp {
     #[inline]
     fn make(self, comm: &mut Communicator, request: Request<'_>) -> Result<(), Error> {
         comm.run(Request { op: self, ..request })
+    }
+
+    fn folding(self) -> Folding {
+        Folding::by_name(self)
     }
 }
 
@@ -46,6 +76,11 @@ pub struct PreMulSum<T>(pub T);
 impl<T: Element> Operation<T> for PreMulSum<T> {
     fn make(self, comm: &mut Communicator, request: Request<'_>) -> Result<(), Error> {
         comm.run_scaled(request, Scalar::of(self.0))
+    }
+
+    fn folding(self) -> Folding {
+        let operand = Operand::Scalar(Scalar::of(self.0));
+        Folding { operand, ..Folding::by_name(ReduceOp::PreMulSum) }
     }
 }
 
@@ -138,6 +173,10 @@ impl<T> fmt::Debug for UserOp<T> {
 impl<T: Element> Operation<T> for &UserOp<T> {
     fn make(self, comm: &mut Communicator, request: Request<'_>) -> Result<(), Error> {
         comm.run_with(request, ReduceOp::User, self.tag, Operand::Fold(self.fold.clone()))
+    }
+
+    fn folding(self) -> Folding {
+        Folding { op: ReduceOp::User, tag: self.tag, operand: Operand::Fold(self.fold.clone()) }
     }
 }
 

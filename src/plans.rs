@@ -353,7 +353,7 @@ impl Plans {
 }
 
 /// What there is to do in place for a rank without peers, whose input is its output but for the scalar.
-fn scale_alone(program: &Program) -> Pass {
+pub(crate) fn scale_alone(program: &Program) -> Pass {
     let [from, into] = [input(0, program.chunks), output(0, program.chunks)];
     Pass {
         sources: vec![Source::Local(from)],

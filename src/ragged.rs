@@ -3,15 +3,20 @@
 //! Invariant: no byte of a call moves before all ranks agree on all lengths. Where every rank is told all of them, the
 //! signature carries a hash; an all-to-all compares what each pair says in two small calls before.
 
+mod cut;
 pub(crate) mod plans;
+mod words;
 
 use crate::communicator::Communicator;
-use crate::request::incomplete;
-use plans::{Key, Layout, Words};
-use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Signature};
-use sohu_coll_mem::region::Loan;
+use crate::lane::Lane;
+use crate::operation::Operation;
+use crate::request::Buffers;
+pub(crate) use cut::Cut;
+use sohu_coll_core::operation::Operand;
+use sohu_coll_core::{Collective, Element, Error, Misuse, Signature};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+pub(crate) use words::Words;
 
 /// Where the blocks of one buffer lie, one for each rank, in elements.
 #[derive(Clone, Copy, Debug)]
@@ -102,14 +107,22 @@ impl Communicator {
         output: &mut [T],
         counts: &[usize],
     ) -> Result<(), Error> {
-        const CALL: &str = "all_gather_v";
-        let call = self.ragged_call::<T>(Collective::AllGather, ReduceOp::Sum, 0, agreed(counts));
-        let (given, got) = (input.len(), output.len());
-        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
-            let all = comm.whole::<T>(CALL, "output", got, counts)?;
-            let own = comm.own_block::<T>(CALL, "input", given, counts)?;
-            Ok(Layout { held: [vec![own], all.clone()], blocks: all })
-        })
+        let cut = Cut::new(Collective::AllGather, T::DTYPE, 0, Blocks::packed(counts));
+        self.lane().run_ragged(&cut, Buffers::apart(input, output), Operand::None)
+    }
+
+    /// Every block of `data` becomes the block of its rank; that of rank r is `counts[r]` elements long. This rank gives its own
+    /// block, which lies where it belongs. All ranks must give the same `counts`.
+    ///
+    /// # Errors
+    /// As for [`all_gather_v`](Self::all_gather_v).
+    pub fn all_gather_v_in_place<T: Element>(
+        &mut self,
+        data: &mut [T],
+        counts: &[usize],
+    ) -> Result<(), Error> {
+        let cut = Cut::new(Collective::AllGather, T::DTYPE, 0, Blocks::packed(counts));
+        self.lane().run_ragged(&cut, Buffers::in_place(data), Operand::None)
     }
 
     /// `output` becomes block `rank` of the reduction of all ranks' `input`; block r is `counts[r]` elements long. All
@@ -122,19 +135,27 @@ impl Communicator {
         input: &[T],
         output: &mut [T],
         counts: &[usize],
-        op: ReduceOp,
+        op: impl Operation<T>,
     ) -> Result<(), Error> {
-        const CALL: &str = "reduce_scatter_v";
-        if op.is_open() {
-            return Err(incomplete(CALL, op));
-        }
-        let call = self.ragged_call::<T>(Collective::ReduceScatter, op, 0, agreed(counts));
-        let (given, got) = (input.len(), output.len());
-        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
-            let all = comm.whole::<T>(CALL, "input", given, counts)?;
-            let own = comm.own_block::<T>(CALL, "output", got, counts)?;
-            Ok(Layout { held: [all.clone(), vec![own]], blocks: all })
-        })
+        let folding = op.folding();
+        let cut = Cut::reduces(T::DTYPE, &folding, counts);
+        self.lane().run_ragged(&cut, Buffers::apart(input, output), folding.operand)
+    }
+
+    /// Block `rank` of `data` becomes that block of the reduction of all ranks' `data`; the others stay. Block r is
+    /// `counts[r]` elements long. All ranks must give the same `counts`.
+    ///
+    /// # Errors
+    /// As for [`all_gather_v`](Self::all_gather_v).
+    pub fn reduce_scatter_v_in_place<T: Element>(
+        &mut self,
+        data: &mut [T],
+        counts: &[usize],
+        op: impl Operation<T>,
+    ) -> Result<(), Error> {
+        let folding = op.folding();
+        let cut = Cut::reduces(T::DTYPE, &folding, counts);
+        self.lane().run_ragged(&cut, Buffers::in_place(data), folding.operand)
     }
 
     /// The root's `output` becomes all ranks' `input`, in rank order; that of rank r is `counts[r]` elements long. All ranks
@@ -149,17 +170,24 @@ impl Communicator {
         counts: &[usize],
         root: u32,
     ) -> Result<(), Error> {
-        const CALL: &str = "gather_v";
-        let call = self.ragged_call::<T>(Collective::Gather, ReduceOp::Sum, root, agreed(counts));
-        let (given, got, is_root) = (input.len(), output.len(), root == self.rank());
-        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
-            let length = if is_root { got } else { total(counts) };
-            let all = comm.whole::<T>(CALL, "output", length, counts)?;
-            let own = comm.own_block::<T>(CALL, "input", given, counts)?;
-            comm.is_root(CALL, root)?;
-            let held = if is_root { all.clone() } else { Vec::new() };
-            Ok(Layout { held: [vec![own], held], blocks: all })
-        })
+        let cut = Cut::new(Collective::Gather, T::DTYPE, root, Blocks::packed(counts));
+        self.lane().run_ragged(&cut, Buffers::apart(input, output), Operand::None)
+    }
+
+    /// Every block of the root's `data` becomes the block of its rank; that of rank r is `counts[r]` elements long. The root
+    /// gives its own block, which lies where it belongs; any other rank gives all of its `data`, which is its block. All
+    /// ranks must give the same `counts`.
+    ///
+    /// # Errors
+    /// As for [`gather_v`](Self::gather_v).
+    pub fn gather_v_in_place<T: Element>(
+        &mut self,
+        data: &mut [T],
+        counts: &[usize],
+        root: u32,
+    ) -> Result<(), Error> {
+        let cut = Cut::new(Collective::Gather, T::DTYPE, root, Blocks::packed(counts));
+        self.lane().run_ragged(&cut, Buffers::in_place(data), Operand::None)
     }
 
     /// `output` becomes block `rank` of the root's `input`; block r is `counts[r]` elements long. All ranks must give the
@@ -174,17 +202,23 @@ impl Communicator {
         counts: &[usize],
         root: u32,
     ) -> Result<(), Error> {
-        const CALL: &str = "scatter_v";
-        let call = self.ragged_call::<T>(Collective::Scatter, ReduceOp::Sum, root, agreed(counts));
-        let (given, got, is_root) = (input.len(), output.len(), root == self.rank());
-        self.ragged(call, input, output, [Blocks::packed(counts); 2], |comm| {
-            let length = if is_root { given } else { total(counts) };
-            let all = comm.whole::<T>(CALL, "input", length, counts)?;
-            let own = comm.own_block::<T>(CALL, "output", got, counts)?;
-            comm.is_root(CALL, root)?;
-            let held = if is_root { all.clone() } else { Vec::new() };
-            Ok(Layout { held: [held, vec![own]], blocks: all })
-        })
+        let cut = Cut::new(Collective::Scatter, T::DTYPE, root, Blocks::packed(counts));
+        self.lane().run_ragged(&cut, Buffers::apart(input, output), Operand::None)
+    }
+
+    /// `data`, which is this rank's block, becomes that block of the root's `data`, which has all of them and stays. Block r
+    /// is `counts[r]` elements long. All ranks must give the same `counts`.
+    ///
+    /// # Errors
+    /// As for [`gather_v`](Self::gather_v).
+    pub fn scatter_v_in_place<T: Element>(
+        &mut self,
+        data: &mut [T],
+        counts: &[usize],
+        root: u32,
+    ) -> Result<(), Error> {
+        let cut = Cut::new(Collective::Scatter, T::DTYPE, root, Blocks::packed(counts));
+        self.lane().run_ragged(&cut, Buffers::in_place(data), Operand::None)
     }
 
     /// The algorithm that calls of `collective` whose blocks have lengths of their own are made with: the direct one, `one_shot`; and
@@ -209,127 +243,78 @@ impl Communicator {
         output: &mut [T],
         gets: Blocks<'_>,
     ) -> Result<(), Error> {
-        const CALL: &str = "all_to_all_v";
-        let call = self.ragged_call::<T>(Collective::AllToAll, ReduceOp::Sum, 0, 0);
-        let (size, element) = (self.size(), size_of::<T>());
-        let (given, got) = (input.len(), output.len());
-        self.ragged(call, input, output, [gives, gets], |_| {
-            let from = gives.ranges(size, given, element, (CALL, "input"))?;
-            let into = gets.ranges(size, got, element, (CALL, "output"))?;
-            if overlap(&into) {
-                return Err(Misuse::Overlap { call: CALL, buffer: "output" }.into());
-            }
-            Ok(Layout { held: [from, into], blocks: Vec::new() })
-        })
+        let cut = Cut::new(Collective::AllToAll, T::DTYPE, 0, gives);
+        let cut = Cut { blocks: [gives, gets], ..cut };
+        self.lane().run_ragged(&cut, Buffers::apart(input, output), Operand::None)
     }
 
-    /// Tells every rank what it will get from this one, and all ranks of the first pair that disagrees.
-    fn compare_counts(&mut self, gives: &[usize], gets: &[usize], words: &mut Words) -> Result<(), Error> {
-        let Words { given, offered, found: all } = words;
-        given.clear();
-        given.extend(gives.iter().map(|count| *count as u64));
-        offered.resize(given.len(), 0);
-        self.all_to_all(given, offered)?;
-        let wrong =
-            (0..).zip(offered.iter().zip(gets)).find(|(_, (offered, gets))| **offered != **gets as u64);
-        // The pair, the giver first; 0 where all is well. And the two counts, of the rank that found the pair.
-        let mut found = [0u64; 3];
-        if let Some((giver, (offered, gets))) = wrong {
-            let giver: u64 = giver;
-            let pair = ((giver + 1) << 32) | (u64::from(self.rank()) + 1);
-            found = [pair, *offered, *gets as u64];
-        }
-        all.resize(3 * given.len(), 0);
-        self.all_gather(&found, all)?;
-        match all.chunks_exact(3).find(|found| found[0] != 0) {
-            None => Ok(()),
-            Some(found) => Err(Misuse::Disagree {
-                call: "all_to_all_v",
-                from: Rank((found[0] >> 32) as u32 - 1),
-                to: Rank(found[0] as u32 - 1),
-                gives: found[1],
-                gets: found[2],
-            }
-            .into()),
-        }
-    }
-
-    /// The blocks of a buffer of `length` elements that holds all of them, in bytes.
-    fn whole<T>(
-        &self,
-        call: &'static str,
-        buffer: &'static str,
-        length: usize,
-        counts: &[usize],
-    ) -> Result<Vec<Range<usize>>, Error> {
-        Blocks::packed(counts).ranges(self.size(), length, size_of::<T>(), (call, buffer))
-    }
-
-    fn is_root(&self, call: &'static str, root: u32) -> Result<(), Error> {
-        let size = self.size();
-        if root < size { Ok(()) } else { Err(Misuse::Root { call, root, size }.into()) }
-    }
-
-    /// The bytes of a buffer that must be this rank's block, and no longer.
-    fn own_block<T>(
-        &self,
-        call: &'static str,
-        buffer: &'static str,
-        length: usize,
-        counts: &[usize],
-    ) -> Result<Range<usize>, Error> {
-        let (found, expected) = (length as u64, counts[self.rank() as usize] as u64);
-        let rule = "it is this rank's block";
-        let wrong = Misuse::Length { call, buffer, found, expected, rule };
-        if found == expected { Ok(0..length * size_of::<T>()) } else { Err(wrong.into()) }
-    }
-
-    fn ragged_call<T: Element>(
-        &self,
-        collective: Collective,
-        op: ReduceOp,
-        root: u32,
-        count: u64,
-    ) -> Signature {
-        let dtype: DType = T::DTYPE;
-        let root = Rank(if collective.rooted() { root } else { 0 });
-        let op = if collective.reduces() { op } else { ReduceOp::Sum };
-        Signature { collective, dtype, op, algorithm: Signature::RAGGED, root, count, sequence: 0 }
-    }
-
-    /// Makes a call, planned now if it is a new one: then `lay` checks it and says where its blocks lie.
-    fn ragged<T: Element>(
+    /// Block `s` of `data` becomes block `rank` of rank s's `data`, wherever the blocks lie. So each rank gets from another as
+    /// much as it gives it: the block that rank r has for rank s is as long as the one that rank s has for rank r. Blocks are
+    /// swapped slice by slice, without memory for a second copy. What lies outside of all blocks stays as it is.
+    ///
+    /// # Errors
+    /// As for [`all_to_all_v`](Self::all_to_all_v).
+    pub fn all_to_all_v_in_place<T: Element>(
         &mut self,
-        call: Signature,
-        input: &[T],
-        output: &mut [T],
-        blocks: [Blocks<'_>; 2],
-        lay: impl FnOnce(&Self) -> Result<Layout, Error>,
+        data: &mut [T],
+        blocks: Blocks<'_>,
     ) -> Result<(), Error> {
-        let (input, output) = (bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output));
-        let registered = [self.is_registered(input), self.is_registered(output)];
-        let key = Key { call, lengths: [input.len(), output.len()], registered, blocks };
-        let found = self.ragged_plans.find(&key);
+        let cut = Cut::new(Collective::AllToAll, T::DTYPE, 0, blocks);
+        self.lane().run_ragged(&cut, Buffers::in_place(data), Operand::None)
+    }
+}
+
+impl Lane {
+    /// Makes a call, planned now if it is a new one.
+    ///
+    /// # Errors
+    /// As described at [`Communicator`].
+    pub(crate) fn run_ragged(
+        &mut self,
+        cut: &Cut<'_>,
+        buffers: Buffers<'_>,
+        operand: Operand,
+    ) -> Result<(), Error> {
+        let key = cut.key(&buffers, &self.engine.fabric);
+        let found = self.ragged.find(&key);
         let layout = match found {
             Some(_) => None,
-            None => Some(lay(self).map_err(|error| self.named(error))?),
+            None => Some(cut.lay(self.rank, self.size, &buffers).map_err(|error| self.named(error))?),
         };
-        if call.collective == Collective::AllToAll {
+        if cut.is_compared() {
             // Each rank knows its own lengths alone, so those of others may have changed where these have not.
-            let mut words = std::mem::take(&mut self.ragged_plans.words);
-            let agreed = self.compare_counts(blocks[0].counts, blocks[1].counts, &mut words);
-            self.ragged_plans.words = words;
-            agreed.map_err(|error| self.named(error))?;
+            self.compare(cut)?;
         }
         let place = match (found, layout) {
             (Some(place), _) => place,
-            (None, Some(layout)) => self.ragged_plans.add(Rank(self.rank()), self.size(), &key, &layout),
+            (None, Some(layout)) => self.ragged.add(self.rank, self.size, &key, &layout),
             (None, None) => unreachable!("what was not found was laid out"),
         };
-        let mut executor = self.ragged_plans.take(place);
-        let made = self.make(&mut executor, call, Loan::Apart { input, output });
-        self.ragged_plans.put_back(place, executor);
+        let mut executor = self.ragged.take(place);
+        executor.fold_with(operand);
+        let made = self.make(&mut executor, key.call, cut.loan(self.rank, buffers));
+        executor.fold_with(Operand::None);
+        self.ragged.put_back(place, executor);
         made
+    }
+
+    /// Has all ranks tell each other the lengths of the blocks that they have for each other.
+    ///
+    /// # Errors
+    /// [`Misuse::Disagree`], on all ranks, when two disagree; else as described at [`Communicator`].
+    pub(crate) fn compare(&mut self, cut: &Cut<'_>) -> Result<(), Error> {
+        let mut words = std::mem::take(&mut self.ragged.words);
+        let compared = self.tell_and_judge(cut, &mut words);
+        self.ragged.words = words;
+        compared
+    }
+
+    fn tell_and_judge(&mut self, cut: &Cut<'_>, words: &mut Words) -> Result<(), Error> {
+        words.tell(cut);
+        self.run(words.request(), 0)?;
+        words.judge(self.rank, cut);
+        self.run(words.request(), 0)?;
+        words.verdict().map_err(|error| self.named(error))
     }
 }
 

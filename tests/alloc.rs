@@ -94,7 +94,7 @@ static ADDED: LazyLock<UserOp<f32>> =
     LazyLock::new(|| UserOp::new("added", |a, b| a + b).expect("a good name"));
 
 /// Collectives, in both forms, those with blocks of any lengths, and messages round the ring, as a group and alone.
-const CALLS: [Call; 16] = [
+const CALLS: [Call; 20] = [
     ("group", |comm, input, output| {
         let (rank, size) = (comm.rank(), comm.size());
         comm.group(|group| {
@@ -142,6 +142,24 @@ const CALLS: [Call; 16] = [
         let own = counts[comm.rank() as usize];
         let sum = counts.iter().sum();
         comm.reduce_scatter_v(&input[..sum], &mut output[..own], &counts[..size], ReduceOp::Sum)
+    }),
+    ("all_to_all_v_in_place", |comm, _, output| {
+        let (counts, size) = (ragged_counts(comm.rank(), comm.size(), output.len()), comm.size() as usize);
+        let sum = counts.iter().sum();
+        comm.all_to_all_v_in_place(&mut output[..sum], Blocks::packed(&counts[..size]))
+    }),
+    ("all_gather_v_in_place", |comm, _, output| {
+        let (counts, size) = (ragged_counts(0, comm.size(), output.len()), comm.size() as usize);
+        comm.all_gather_v_in_place(&mut output[..counts.iter().sum()], &counts[..size])
+    }),
+    ("reduce_scatter_v_in_place", |comm, _, output| {
+        let (counts, size) = (ragged_counts(0, comm.size(), output.len()), comm.size() as usize);
+        comm.reduce_scatter_v_in_place(&mut output[..counts.iter().sum()], &counts[..size], ReduceOp::Max)
+    }),
+    ("reduce_scatter_v, by a function", |comm, input, output| {
+        let (counts, size) = (ragged_counts(0, comm.size(), input.len()), comm.size() as usize);
+        let (own, sum) = (counts[comm.rank() as usize], counts.iter().sum());
+        comm.reduce_scatter_v(&input[..sum], &mut output[..own], &counts[..size], &*ADDED)
     }),
     ("all_reduce, scaled", |comm, input, output| comm.all_reduce(input, output, PreMulSum(0.5))),
     ("all_reduce, by a function", |comm, input, output| comm.all_reduce(input, output, &*ADDED)),

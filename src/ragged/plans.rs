@@ -3,20 +3,21 @@
 //! Invariant: a plan is found only for a call that is the same in everything that was checked before it was planned, so a
 //! call whose plan is found need not be checked again.
 
-use super::Blocks;
+use super::{Blocks, Words};
+use crate::plans::scale_alone;
 use sohu_coll_algorithms::{self as algorithms, pairwise::OUTSTANDING_MAX};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::plan::fuse::{Passes, Room, fuse_for};
 use sohu_coll_core::plan::{Algorithm, Extents, Job, Program};
-use sohu_coll_core::{Collective, Rank, Signature};
+use sohu_coll_core::{Collective, Rank, ReduceOp, Signature};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The most plans that are kept: where lengths differ from call to call, none is found again, and each takes memory.
 const PLANS_MAX: usize = 64;
 
-/// The most programs that are kept: one for each collective, and for each root of those that have one.
+/// The most programs that are kept: one for each collective and form, and for each root of those that have one.
 const PROGRAMS_MAX: usize = 64;
 
 /// Slice of calls whose blocks have lengths of their own: right for a block of some 100 KiB.
@@ -27,7 +28,9 @@ const SLICE: usize = 64 << 10;
 pub(crate) struct Key<'a> {
     /// The signature, but for its sequence.
     pub(crate) call: Signature,
-    /// Bytes of the input and of the output.
+    /// Whether input and output are the same memory.
+    pub(crate) in_place: bool,
+    /// Bytes of the input and of the output; of the one buffer twice.
     pub(crate) lengths: [usize; 2],
     /// Whether the input and the output are registered.
     pub(crate) registered: [bool; 2],
@@ -54,6 +57,7 @@ pub(crate) struct Layout {
 #[derive(Debug)]
 struct Plan {
     call: Signature,
+    in_place: bool,
     lengths: [usize; 2],
     registered: [bool; 2],
     lists: [Box<[usize]>; 4],
@@ -64,6 +68,7 @@ struct Plan {
 impl Plan {
     fn is_for(&self, key: &Key<'_>) -> bool {
         self.call == key.call
+            && self.in_place == key.in_place
             && self.lengths == key.lengths
             && self.registered == key.registered
             && self.lists.iter().zip(key.lists()).all(|(kept, asked)| **kept == *asked)
@@ -73,8 +78,9 @@ impl Plan {
 /// A program with its passes: the same for all lengths.
 #[derive(Debug)]
 struct Written {
-    collective: Collective,
-    root: Rank,
+    job: Job,
+    /// Whether this rank's input is multiplied by its scalar.
+    scaled: bool,
     program: Program,
     passes: Passes,
 }
@@ -91,14 +97,6 @@ pub(crate) struct Plans {
     pub(crate) words: Words,
 }
 
-/// See [`Plans::words`].
-#[derive(Debug, Default)]
-pub(crate) struct Words {
-    pub(crate) given: Vec<u64>,
-    pub(crate) offered: Vec<u64>,
-    pub(crate) found: Vec<u64>,
-}
-
 impl Plans {
     /// The place of the plan for such a call, if there is one.
     pub(crate) fn find(&mut self, key: &Key<'_>) -> Option<usize> {
@@ -110,7 +108,7 @@ impl Plans {
 
     /// Plans such a call; gives the plan's place.
     pub(crate) fn add(&mut self, rank: Rank, size: u32, key: &Key<'_>, layout: &Layout) -> usize {
-        let written = self.written(rank, size, &key.call);
+        let written = self.written(rank, size, key);
         let Written { program, passes, .. } = &self.written[written];
         let held = [&*layout.held[0], &*layout.held[1]];
         let extents = Extents::ragged(program, held, &layout.blocks);
@@ -125,6 +123,7 @@ impl Plans {
         let bound = Bound::new(program, passes, &extents, &binding);
         let plan = Plan {
             call: key.call,
+            in_place: key.in_place,
             lengths: key.lengths,
             registered: key.registered,
             lists: key.lists().map(Box::from),
@@ -142,19 +141,24 @@ impl Plans {
         self.latest
     }
 
-    /// Where the program of the call's collective and root is, written now if it was not.
-    fn written(&mut self, rank: Rank, size: u32, call: &Signature) -> usize {
-        let is_it = |w: &Written| w.collective == call.collective && w.root == call.root;
+    /// Where the program of the call's job is, written now if it was not.
+    fn written(&mut self, rank: Rank, size: u32, key: &Key<'_>) -> usize {
+        let Key { call, in_place, .. } = *key;
+        let job = Job { root: call.root, in_place, ..Job::new(call.collective, size) };
+        let scaled = call.op == ReduceOp::PreMulSum;
+        let is_it = |written: &Written| written.job == job && written.scaled == scaled;
         if let Some(place) = self.written.iter().position(is_it) {
             return place;
         }
         if self.written.len() == PROGRAMS_MAX {
             self.written.clear();
         }
-        let job = Job { root: call.root, ..Job::new(call.collective, size) };
         let program = algorithm(call.collective, size).program(&job, rank);
-        let passes = fuse_for(&program, Room::Slice);
-        self.written.push(Written { collective: call.collective, root: call.root, program, passes });
+        let mut passes = fuse_for(&program, Room::Slice);
+        if scaled && passes.passes.is_empty() {
+            passes.passes.push(scale_alone(&program));
+        }
+        self.written.push(Written { job, scaled, program, passes });
         self.written.len() - 1
     }
 
@@ -182,7 +186,7 @@ pub(crate) fn algorithm(collective: Collective, size: u32) -> &'static dyn Algor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sohu_coll_core::{DType, ReduceOp};
+    use sohu_coll_core::DType;
 
     fn call(root: u32) -> Signature {
         Signature {
@@ -201,6 +205,7 @@ mod tests {
         let bytes = |blocks: Blocks<'_>| blocks.counts.iter().sum::<usize>() * 4;
         Key {
             call: call(0),
+            in_place: false,
             lengths: [bytes(gives), bytes(gets)],
             registered: [false; 2],
             blocks: [gives, gets],
@@ -237,6 +242,7 @@ mod tests {
             key(apart, Blocks::packed(&[2, 2])),
             Key { registered: [true, false], ..even },
             Key { lengths: [16, 20], ..even },
+            Key { in_place: true, ..even },
             Key { call: call(1), ..even },
         ] {
             assert_eq!(plans.find(&other), None, "{other:?}");

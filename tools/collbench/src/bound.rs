@@ -76,6 +76,7 @@ pub(crate) fn limit_us(
 fn work(shape: &Shape, place: Place, registered: bool) -> Work {
     if let Some(traffic) = shape.traffic {
         let [moved, stays] = traffic.moved().map(|bytes| bytes as f64);
+        let stays = if place == Place::Apart { stays } else { 0.0 };
         return Work { copied: if registered { moved } else { 2.0 * moved } + stays, folded: 0.0 };
     }
     let ranks = f64::from(shape.ranks);

@@ -89,6 +89,9 @@ impl Caller<'_> {
         if let Some([gives, gets]) = &self.blocks {
             // What only moves needs no type: bytes go wherever buffers start, in the same time.
             let comm = self.team.calls(self.strict);
+            if self.place == Place::InPlace {
+                return comm.all_to_all_v_in_place(&mut *self.output, Blocks::packed(gives));
+            }
             return comm.all_to_all_v(
                 &*self.input,
                 Blocks::packed(gives),

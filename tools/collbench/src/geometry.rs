@@ -60,8 +60,8 @@ impl Shape {
     /// The forms that the call has.
     pub(crate) fn places(&self) -> &'static [Place] {
         match self.traffic {
-            None => &[Place::Apart, Place::InPlace],
-            Some(_) => &[Place::Apart],
+            Some(traffic) if !traffic.in_place => &[Place::Apart],
+            _ => &[Place::Apart, Place::InPlace],
         }
     }
 
@@ -97,6 +97,9 @@ impl Shape {
 
     /// Bytes of the buffer of an in-place call of `rank`.
     pub(crate) fn in_place_bytes(&self, rank: u32) -> usize {
+        if self.traffic.is_some() {
+            return self.apart_bytes(rank)[1];
+        }
         most(self.held(rank)) * self.block_bytes()
     }
 
@@ -122,6 +125,9 @@ impl Shape {
 
     /// Where there is one block of those that the buffer has one of for each rank, it is the rank's own.
     fn in_place(&self, rank: u32, side: usize) -> Range<usize> {
+        if self.traffic.is_some() {
+            return 0..self.apart_bytes(rank)[side];
+        }
         let held = self.held(rank);
         let blocks = match held[side] {
             1 if most(held) > 1 => rank..rank + 1,
@@ -278,6 +284,14 @@ mod tests {
         assert_eq!(shape.apart_bytes(1), [16, 28]);
         assert_eq!(shape.busbw(14.0), 28.0 / 14.0 / 1e3 / 2.0);
         assert_eq!(shape.places(), [Place::Apart]);
+    }
+
+    #[test]
+    fn blocks_can_be_swapped_in_place_where_each_rank_gives_another_as_much_as_it_gets() {
+        let shape = Shape::ragged(DType::F32, 2, 24, Traffic::new(vec![vec![0, 6], vec![6, 1]], 4));
+        assert_eq!(shape.places(), [Place::Apart, Place::InPlace]);
+        assert_eq!((shape.in_place_bytes(0), shape.in_place_bytes(1)), (24, 28));
+        assert_eq!((shape.input_in_place(1), shape.output_in_place(1)), (0..28, 0..28));
     }
 
     #[test]

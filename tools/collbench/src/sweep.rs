@@ -192,8 +192,13 @@ impl Plan<'_> {
         let sizes = if source.is_exact() { &[0][..] } else { &self.sizes };
         let mut shapes = Vec::new();
         for dtype in self.flags.dtype.of(DType::ALL) {
-            let shape = |size| Shape::ragged(dtype, ranks, size, source.traffic(ranks, size, dtype.size()));
-            shapes.extend(sizes.iter().map(|&size| shape(size)));
+            let traffics = sizes.iter().map(|size| source.traffic(ranks, *size, dtype.size()));
+            let mut traffics: Vec<_> = traffics.collect();
+            // A column has all rows or none: few elements are shared out alike by chance.
+            let in_place = traffics.iter().all(|traffic| traffic.in_place);
+            traffics.iter_mut().for_each(|traffic| traffic.in_place = in_place);
+            let shape = |(size, traffic): (&u64, _)| Shape::ragged(dtype, ranks, *size, traffic);
+            shapes.extend(sizes.iter().zip(traffics).map(shape));
         }
         shapes
     }

@@ -174,7 +174,8 @@ impl Source {
                 rows.iter().map(counts).collect()
             }
         };
-        Traffic { ring: *self == Self::Ring, ..Traffic::new(gives, element) }
+        let (traffic, ring) = (Traffic::new(gives, element), *self == Self::Ring);
+        Traffic { ring, in_place: traffic.in_place && !ring, ..traffic }
     }
 }
 
@@ -249,6 +250,8 @@ pub(crate) struct Traffic {
     element: usize,
     /// Whether it goes round a ring, by sends and receives.
     pub(crate) ring: bool,
+    /// Whether the call is made in place too: each rank gets from each as much as it gives it.
+    pub(crate) in_place: bool,
 }
 
 impl Traffic {
@@ -259,7 +262,8 @@ impl Traffic {
     pub(crate) fn new(gives: Vec<Vec<usize>>, element: usize) -> Self {
         assert!(gives.iter().all(|row| row.len() == gives.len()), "a matrix is square");
         let gets = (0..gives.len()).map(|to| gives.iter().map(|row| row[to]).collect()).collect();
-        Self { gives, gets, element, ring: false }
+        let in_place = gives == gets;
+        Self { gives, gets, element, ring: false, in_place }
     }
 
     /// Bytes that `rank` gives each rank.

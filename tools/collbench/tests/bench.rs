@@ -329,6 +329,16 @@ fn blocks_of_any_lengths_are_measured_and_right() {
         assert!(rows.iter().all(|row| wrong(row) == ["0", "N/A"]), "{}", text(&ended.stdout));
         assert!(text(&ended.stdout).contains("# Collective test concluded: alltoallv_perf\n"));
     }
+    // Where each rank gives another as much as it gets from it, the call is made in place too.
+    fs::write(&matrix.0, "2 7 0\n7 0 1\n0 1 3\n").expect("it can be written");
+    for more in [
+        &["alltoallv", "--exact", "--matrix", matrix.text()][..],
+        &["alltoallv", "--exact", "--matrix", matrix.text(), "-R", "1", "-d", "double", "-c", "2"],
+    ] {
+        let ended = bench(&[more, &flags].concat());
+        assert_eq!(wrong(&rows(&ended)[0]), ["0", "0"], "{}", text(&ended.stdout));
+    }
+    fs::write(&matrix.0, "# who gives whom\n0, 7, 0\n0, 0, 0\n1, 1, 30\n").expect("it can be written");
     let ended = bench(&[&["alltoallv", "--exact", "--matrix", matrix.text()], &flags[..]].concat());
     assert_eq!(rows(&ended)[0][..2], ["28", "0"], "rank 2 gives itself 7 elements: {}", text(&ended.stdout));
 }
