@@ -6,6 +6,7 @@ use crate::request::{Buffers, Request};
 #[cfg(doc)]
 use sohu_coll_core::Misuse;
 use sohu_coll_core::{Collective, DType, Element, Error, ReduceOp, Signature};
+use sohu_coll_mem::region::Loan;
 
 impl Communicator {
     /// `output` becomes the reduction of all ranks' `input`, on every rank. `op` is a [`ReduceOp`], a
@@ -245,5 +246,16 @@ impl<'a> Buffers<'a> {
     #[inline]
     pub(crate) fn in_place<T: Element>(data: &'a mut [T]) -> Self {
         Self::InPlace(bytemuck::cast_slice_mut(data))
+    }
+
+    /// Both as they are, of a call that has them apart.
+    pub(crate) fn apart_loan(self) -> Loan<'a> {
+        match self {
+            Self::Apart { input, output } => Loan::Apart { input, output },
+            Self::InPlace(buffer) => {
+                let all = 0..buffer.len();
+                Loan::Shared { buffer, input: all.clone(), output: all }
+            }
+        }
     }
 }

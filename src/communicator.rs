@@ -11,11 +11,13 @@ use crate::lane::{self, Lane};
 use crate::mail::Mail;
 use crate::memory::{Account, MemoryUse};
 use crate::others;
+use crate::owned::Owner;
 use crate::plans::{Forced, Plans, Shape};
 use crate::proxy::Proxy;
 use crate::queue::Queue;
 use crate::ragged;
 use crate::request::Request;
+use crate::terms::Task;
 use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::operation::{Operand, Tag};
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp};
@@ -197,12 +199,12 @@ impl Communicator {
         Arc::ptr_eq(&self.queue, queue)
     }
 
-    /// Whether a request makes sense here.
+    /// Whether a call makes sense here on the buffers of its owner.
     ///
     /// # Errors
     /// [`Error::Misuse`] says what does not.
-    pub(crate) fn check(&self, request: Request<'_>) -> Result<(), Error> {
-        request.shape(self.rank, self.size, |_| false).map(drop).map_err(|error| self.named(error))
+    pub(crate) fn check(&self, task: &Task, owner: &mut dyn Owner) -> Result<(), Error> {
+        task.check(self.rank, self.size, owner).map_err(|error| self.named(error))
     }
 
     /// Makes all calls that are pending, and returns when they are over. What came of each is told where it is waited for.

@@ -5,12 +5,14 @@
 
 use crate::engine::Engine;
 use crate::mail::Mail;
-use crate::plans::{Asked, Plans, Shape};
-use crate::ragged;
-use crate::request::Request;
+use crate::owned::Owner;
+use crate::plans::{Asked, Plans};
+use crate::ragged::{self, Words};
+use crate::request::{Buffers, Request};
+use crate::terms::Terms;
 use sohu_coll_core::exec::Executor;
 use sohu_coll_core::operation::{Operand, Tag};
-use sohu_coll_core::{Error, Misuse, Rank, ReduceOp, Signature};
+use sohu_coll_core::{Error, Rank, Signature};
 use sohu_coll_mem::region::Loan;
 use std::sync::Arc;
 
@@ -38,6 +40,17 @@ pub(crate) struct Pinned {
     pub(crate) executor: Executor,
     /// The call's signature, but for its sequence.
     pub(crate) signature: Signature,
+    /// How ranks tell each other their lengths first, where they do.
+    pub(crate) comparison: Option<Box<Comparison>>,
+}
+
+/// The two calls before one whose lengths no rank knows all of: see [`Words`].
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    /// Out, as one of the plans is, while one of the two is made.
+    pub(crate) words: Option<Box<Words>>,
+    /// The plans of both.
+    pub(crate) pins: [Option<Box<Pinned>>; 2],
 }
 
 impl Lane {
@@ -87,7 +100,7 @@ impl Lane {
     /// # Errors
     /// As for [`run`](Self::run).
     pub(crate) fn run_with(&mut self, request: Request<'_>, tag: Tag, operand: Operand) -> Result<(), Error> {
-        let (op, asked) = (request.op, Asked::new(&request).with_operand(tag));
+        let asked = Asked::new(&request).with_operand(tag);
         let fabric = &self.engine.fabric;
         let recalled = self.plans.recall(&asked).is_some_and(|plan| plan.fits(&request.buffers, fabric));
         let (plan, loan) = if recalled && self.failed.is_none() {
@@ -95,16 +108,10 @@ impl Lane {
             let loan = plan.loan(request.buffers);
             (plan, loan)
         } else {
-            let request = Request { op: ReduceOp::Sum, ..request };
-            let shape = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes));
+            let shape = request.shape_with(self.rank, self.size, |bytes| fabric.is_registered(bytes), tag);
             let (shape, loan) = shape.map_err(|error| self.named(error))?;
-            let op = if shape.collective.reduces() { op } else { ReduceOp::Sum };
-            let (count, max) = (shape.count as u64, Signature::USER_COUNT_MAX);
-            if op == ReduceOp::User && count > max {
-                return Err(self.named(Misuse::Count { call: shape.collective.name(), count, max }.into()));
-            }
             self.ready()?;
-            let plan = self.plans.find(&Shape { op, tag, ..shape }, asked);
+            let plan = self.plans.find(&shape, asked);
             (plan.map_err(|error| named(self.name.as_ref(), error))?, loan)
         };
         let call = Signature { sequence: self.sequence, ..plan.signature };
@@ -131,18 +138,41 @@ impl Lane {
         self.end(made)
     }
 
+    /// Makes a call that was pinned.
+    ///
+    /// # Errors
+    /// As described at [`Communicator`](crate::Communicator).
+    pub(crate) fn make_pinned(
+        &mut self,
+        terms: &Terms,
+        pinned: &mut Pinned,
+        buffers: Buffers<'_>,
+    ) -> Result<(), Error> {
+        if let (Some(cut), Some(_)) = (terms.cut(), &pinned.comparison) {
+            self.compare(&cut)?;
+        }
+        let loan = terms.loan(self.rank, self.size, buffers)?;
+        self.make(&mut pinned.executor, pinned.signature, loan)
+    }
+
     /// A plan for such calls that is nobody else's.
     ///
     /// # Errors
     /// When an algorithm was forced that can not do it.
-    pub(crate) fn pin(&mut self, request: Request<'_>, flags: u8) -> Result<Box<Pinned>, Error> {
-        let (asked, fabric) = (Asked::new(&request), &self.engine.fabric);
-        let shape = request.shape(self.rank, self.size, |bytes| fabric.is_registered(bytes));
+    pub(crate) fn pin(&mut self, terms: &Terms, owner: &mut dyn Owner) -> Result<Box<Pinned>, Error> {
+        if let Some(cut) = terms.cut() {
+            return self.pin_ragged(&cut, &terms.folding.operand, owner.buffers());
+        }
+        let (asked, fabric) = (terms.asked(owner.buffers()), &self.engine.fabric);
+        let is_registered = |bytes: &[u8]| fabric.is_registered(bytes);
+        let shape = terms.shape(self.rank, self.size, owner.buffers(), is_registered);
         let planned = shape.and_then(|(shape, _)| self.plans.find(&shape, asked));
         let plan = planned.map_err(|error| named(self.name.as_ref(), error))?;
-        let algorithm = plan.signature.algorithm | flags;
+        let algorithm = plan.signature.algorithm | terms.flags;
         let signature = Signature { algorithm, ..plan.signature };
-        Ok(Box::new(Pinned { executor: plan.executor.twin(), signature }))
+        let mut executor = plan.executor.twin();
+        executor.fold_with(terms.folding.operand.clone());
+        Ok(Box::new(Pinned { executor, signature, comparison: None }))
     }
 
     /// Whether calls can be made.

@@ -49,6 +49,7 @@ mod queue;
 mod ragged;
 mod request;
 mod start;
+mod terms;
 mod ticket;
 mod tuning;
 mod using;

@@ -4,7 +4,7 @@ use crate::communicator::Communicator;
 use crate::request::Request;
 use sohu_coll_core::kernel::{ByFunction, Fold};
 use sohu_coll_core::operation::{Operand, Tag};
-use sohu_coll_core::{Element, Error, Misuse, ReduceOp, Scalar};
+use sohu_coll_core::{Collective, DType, Element, Error, Misuse, ReduceOp, Scalar};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -46,6 +46,20 @@ impl Folding {
     /// One that is complete by its name, or lacks what it needs.
     pub(crate) fn by_name(op: ReduceOp) -> Self {
         Self { op, tag: Tag::default(), operand: Operand::None }
+    }
+
+    /// A pre-multiplied sum of elements of this type.
+    ///
+    /// # Errors
+    /// When the scalar is of another type.
+    pub(crate) fn scaled(collective: Collective, dtype: DType, scalar: Scalar) -> Result<Self, Error> {
+        let op = ReduceOp::PreMulSum;
+        if scalar.dtype() != dtype {
+            let reason = format!("needs a scalar of {dtype}, not of {}", scalar.dtype());
+            let (call, operation) = (collective.name(), op.name().into());
+            return Err(Misuse::Operation { call, operation, reason }.into());
+        }
+        Ok(Self { operand: Operand::Scalar(scalar), ..Self::by_name(op) })
     }
 
     /// Whether it lacks what it needs besides its name.
@@ -186,12 +200,7 @@ impl Communicator {
     /// # Errors
     /// [`Misuse::Operation`] when the scalar is of another type than the elements; else as for [`run`](Self::run).
     pub fn run_scaled(&mut self, request: Request<'_>, scalar: Scalar) -> Result<(), Error> {
-        let op = ReduceOp::PreMulSum;
-        if scalar.dtype() != request.dtype {
-            let reason = format!("needs a scalar of {}, not of {}", request.dtype, scalar.dtype());
-            let call = request.collective.name();
-            return Err(Misuse::Operation { call, operation: op.name().into(), reason }.into());
-        }
-        self.run_with(request, op, Tag::default(), Operand::Scalar(scalar))
+        let folding = Folding::scaled(request.collective, request.dtype, scalar)?;
+        self.run_with(request, folding.op, folding.tag, folding.operand)
     }
 }

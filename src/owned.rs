@@ -1,9 +1,9 @@
 //! What a call that outlives its caller's function can own: buffers, and how they are given back.
 
 use crate::buffer::Buffer;
-use crate::request::{Buffers, Request};
+use crate::request::Buffers;
 use crate::ticket::Kept;
-use sohu_coll_core::{Collective, DType, Element, ReduceOp, Signature};
+use sohu_coll_core::Element;
 use std::any::Any;
 
 mod sealed {
@@ -113,28 +113,4 @@ pub(crate) fn given<W: Holder>(kept: Kept) -> W::Given {
     let owner: Box<dyn Any> = kept.owner;
     let owner = owner.downcast::<W>().expect("a call gives back what it was given");
     owner.give_back()
-}
-
-/// What is asked of a call, its buffers apart.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    pub(crate) collective: Collective,
-    pub(crate) dtype: DType,
-    pub(crate) op: ReduceOp,
-    pub(crate) root: u32,
-    /// What else the signature says: see [`Signature::algorithm`].
-    pub(crate) flags: u8,
-}
-
-impl Terms {
-    /// The name of the call, for errors.
-    pub(crate) fn call(&self) -> &'static str {
-        if self.flags & Signature::BARRIER != 0 { "barrier" } else { self.collective.name() }
-    }
-
-    /// The request for the same on these buffers.
-    pub(crate) fn request<'a>(&self, buffers: Buffers<'a>) -> Request<'a> {
-        let Self { collective, dtype, op, root, .. } = *self;
-        Request { collective, dtype, op, root, buffers }
-    }
 }

@@ -4,8 +4,8 @@
 //! is made in its turn, and no buffer is freed while a peer may use it.
 
 use crate::drive::Until;
-use crate::owned::Terms;
 use crate::queue::{Goal, Queue};
+use crate::terms::Task;
 use crate::ticket::{Kept, Outcome, Ticket};
 use sohu_coll_core::Error;
 use std::fmt;
@@ -43,7 +43,7 @@ pub struct Pending<B> {
     /// Gone once the result was taken.
     ticket: Option<Arc<Ticket>>,
     queue: Arc<Queue>,
-    terms: Terms,
+    task: Task,
     rebuild: fn(Kept) -> B,
 }
 
@@ -67,8 +67,8 @@ pub struct Failed<B> {
 }
 
 impl<B> Pending<B> {
-    pub(crate) fn new(ticket: Arc<Ticket>, queue: Arc<Queue>, terms: Terms, rebuild: fn(Kept) -> B) -> Self {
-        Self { ticket: Some(ticket), queue, terms, rebuild }
+    pub(crate) fn new(ticket: Arc<Ticket>, queue: Arc<Queue>, task: Task, rebuild: fn(Kept) -> B) -> Self {
+        Self { ticket: Some(ticket), queue, task, rebuild }
     }
 
     /// Waits until the call is over.
@@ -118,7 +118,8 @@ impl<B> Pending<B> {
     pub(crate) fn take(&mut self) -> Option<Result<B, Failed<B>>> {
         let Outcome { owner, pinned, error } = self.ticket().take()?;
         let ticket = self.ticket.take()?;
-        let kept = Kept { owner, pinned, terms: self.terms, ticket, queue: self.queue.clone() };
+        let (task, queue) = (self.task.clone(), self.queue.clone());
+        let kept = Kept { owner, pinned, task, ticket, queue };
         let buffers = (self.rebuild)(kept);
         Some(match error {
             None => Ok(buffers),
@@ -159,7 +160,7 @@ impl<B> fmt::Debug for Pending<B> {
             Some(ticket) if ticket.is_over() => "over",
             Some(_) => "pending",
         };
-        write!(f, "Pending({}, {state})", self.terms.call())
+        write!(f, "Pending({}, {state})", self.task.name())
     }
 }
 

@@ -4,9 +4,9 @@
 //! being made.
 
 use crate::communicator::Communicator;
-use crate::lane::Pinned;
 use crate::owned::{Apart, Holder, Owned, Shared, given};
 use crate::pending::{Failed, Pending};
+use crate::terms::Task;
 use crate::ticket::Kept;
 use sohu_coll_core::{Error, Misuse};
 use std::any::Any;
@@ -50,14 +50,14 @@ impl<B> Persistent<B> {
     pub fn run(&mut self, comm: &mut Communicator) -> Result<(), Error> {
         self.check(comm)?;
         let lane = comm.lane();
-        let Kept { owner, pinned, terms, .. } = &mut self.kept;
+        let Kept { owner, pinned, task: Task::Call(terms), .. } = &mut self.kept else {
+            unreachable!("messages are not planned")
+        };
         let pinned = match pinned {
             Some(pinned) => pinned,
-            None => pinned.insert(lane.pin(terms.request(owner.buffers()), terms.flags)?),
+            None => pinned.insert(lane.pin(terms, &mut **owner)?),
         };
-        let (_, loan) = terms.request(owner.buffers()).shape(lane.rank, lane.size, |_| false)?;
-        let Pinned { executor, signature } = &mut **pinned;
-        lane.make(executor, *signature, loan)
+        lane.make_pinned(terms, pinned, owner.buffers())
     }
 
     /// Starts the call. What is pending gives it back, to be started again.
@@ -78,7 +78,7 @@ impl<B> Persistent<B> {
 
     fn check(&self, comm: &Communicator) -> Result<(), Error> {
         let own = comm.has_queue(&self.kept.queue);
-        if own { Ok(()) } else { Err(Misuse::Elsewhere { call: self.kept.terms.call() }.into()) }
+        if own { Ok(()) } else { Err(Misuse::Elsewhere { call: self.kept.task.name() }.into()) }
     }
 
     fn owner<W: Holder>(&self) -> &W {
@@ -130,6 +130,6 @@ impl<I: Owned, O: Owned> Persistent<(I, O)> {
 
 impl<B> fmt::Debug for Persistent<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Persistent({})", self.kept.terms.call())
+        write!(f, "Persistent({})", self.kept.task.name())
     }
 }

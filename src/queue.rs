@@ -8,7 +8,8 @@ mod seat;
 
 use crate::drive::Until;
 use crate::lane::{Lane, Pinned};
-use crate::owned::{Owner, Terms};
+use crate::owned::Owner;
+use crate::terms::Task;
 use crate::ticket::{Outcome, Ticket};
 use seat::Seat;
 use std::any::Any;
@@ -55,7 +56,7 @@ struct State {
 pub(crate) struct Job {
     pub(crate) owner: Box<dyn Owner>,
     pub(crate) pinned: Option<Box<Pinned>>,
-    pub(crate) terms: Terms,
+    pub(crate) task: Task,
     pub(crate) ticket: Arc<Ticket>,
 }
 

@@ -8,10 +8,11 @@ pub(crate) mod plans;
 mod words;
 
 use crate::communicator::Communicator;
-use crate::lane::Lane;
+use crate::lane::{Comparison, Lane, Pinned};
 use crate::operation::Operation;
 use crate::request::Buffers;
 pub(crate) use cut::Cut;
+use plans::Key;
 use sohu_coll_core::operation::Operand;
 use sohu_coll_core::{Collective, Element, Error, Misuse, Signature};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -276,26 +277,57 @@ impl Lane {
         operand: Operand,
     ) -> Result<(), Error> {
         let key = cut.key(&buffers, &self.engine.fabric);
-        let found = self.ragged.find(&key);
-        let layout = match found {
-            Some(_) => None,
-            None => Some(cut.lay(self.rank, self.size, &buffers).map_err(|error| self.named(error))?),
-        };
+        let place = self.place_of(cut, &key, &buffers)?;
         if cut.is_compared() {
             // Each rank knows its own lengths alone, so those of others may have changed where these have not.
             self.compare(cut)?;
         }
-        let place = match (found, layout) {
-            (Some(place), _) => place,
-            (None, Some(layout)) => self.ragged.add(self.rank, self.size, &key, &layout),
-            (None, None) => unreachable!("what was not found was laid out"),
-        };
         let mut executor = self.ragged.take(place);
         executor.fold_with(operand);
         let made = self.make(&mut executor, key.call, cut.loan(self.rank, buffers));
         executor.fold_with(Operand::None);
         self.ragged.put_back(place, executor);
         made
+    }
+
+    /// The place of the plan for a call, which is made now if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the call makes no sense.
+    fn place_of(&mut self, cut: &Cut<'_>, key: &Key<'_>, buffers: &Buffers<'_>) -> Result<usize, Error> {
+        if let Some(place) = self.ragged.find(key) {
+            return Ok(place);
+        }
+        let layout = cut.lay(self.rank, self.size, buffers).map_err(|error| self.named(error))?;
+        Ok(self.ragged.add(self.rank, self.size, key, &layout))
+    }
+
+    /// A plan for such calls that is nobody else's.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] when the call makes no sense.
+    pub(crate) fn pin_ragged(
+        &mut self,
+        cut: &Cut<'_>,
+        operand: &Operand,
+        buffers: Buffers<'_>,
+    ) -> Result<Box<Pinned>, Error> {
+        let key = cut.key(&buffers, &self.engine.fabric);
+        let place = self.place_of(cut, &key, &buffers)?;
+        let mut executor = self.ragged.at(place).twin();
+        executor.fold_with(operand.clone());
+        let comparison = if cut.is_compared() { Some(self.pin_comparison(cut)?) } else { None };
+        Ok(Box::new(Pinned { executor, signature: key.call, comparison }))
+    }
+
+    /// Plans the two calls in which ranks tell each other their lengths.
+    fn pin_comparison(&mut self, cut: &Cut<'_>) -> Result<Box<Comparison>, Error> {
+        let mut words = Box::<Words>::default();
+        words.tell(cut);
+        let tells = self.pin(&words.terms(), &mut *words)?;
+        words.judge(self.rank, cut);
+        let judges = self.pin(&words.terms(), &mut *words)?;
+        Ok(Box::new(Comparison { words: Some(words), pins: [Some(tells), Some(judges)] }))
     }
 
     /// Has all ranks tell each other the lengths of the blocks that they have for each other.

@@ -39,6 +39,26 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// As [`shape`](Self::shape), of a request whose operation may take more than its name: `tag` is that of a user operation.
+    ///
+    /// # Errors
+    /// As for [`shape`](Self::shape).
+    pub(crate) fn shape_with(
+        self,
+        rank: Rank,
+        size: u32,
+        is_registered: impl Fn(&[u8]) -> bool,
+        tag: Tag,
+    ) -> Result<(Shape, Loan<'a>), Error> {
+        let op = if self.collective.reduces() { self.op } else { ReduceOp::Sum };
+        let (shape, loan) = Request { op: ReduceOp::Sum, ..self }.shape(rank, size, is_registered)?;
+        let (count, max) = (shape.count as u64, Signature::USER_COUNT_MAX);
+        if op == ReduceOp::User && count > max {
+            return Err(Misuse::Count { call: shape.collective.name(), count, max }.into());
+        }
+        Ok((Shape { op, tag, ..shape }, loan))
+    }
+
     /// What a request asks for, checked.
     ///
     /// # Errors

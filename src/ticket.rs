@@ -3,8 +3,9 @@
 //! Invariant: a ticket is finished once for each time that its call is started, and what came of it is taken once.
 
 use crate::lane::Pinned;
-use crate::owned::{Owner, Terms};
+use crate::owned::Owner;
 use crate::queue::Queue;
+use crate::terms::Task;
 use sohu_coll_core::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,7 @@ impl fmt::Debug for Outcome {
 pub(crate) struct Kept {
     pub(crate) owner: Box<dyn Owner>,
     pub(crate) pinned: Option<Box<Pinned>>,
-    pub(crate) terms: Terms,
+    pub(crate) task: Task,
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) queue: Arc<Queue>,
 }

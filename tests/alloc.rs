@@ -216,6 +216,12 @@ fn play_persistent(member: &mut Member) {
         let input = comm.alloc::<f32>(count).expect("the heap is large");
         let output = comm.alloc::<f32>(elements).expect("the heap is large");
         let mut gathers = comm.plan_all_gather(input, output).expect("a good call");
+        let (counts, size) = (ragged_counts(comm.rank(), comm.size(), elements), comm.size() as usize);
+        let (blocks, sum) = (Blocks::packed(&counts[..size]), counts.iter().sum());
+        let swaps = comm.plan_all_to_all_v(vec![1f32; sum], blocks, vec![0f32; sum], blocks);
+        let mut swaps = swaps.expect("a good call");
+        let folds = comm.plan_all_reduce_in_place(vec![1f32; count], &*ADDED);
+        let mut folds = folds.expect("a good call");
         let mut before = 0;
         for round in 0..2 + REPEATS {
             // The first two are for what is made when it is first needed.
@@ -223,6 +229,9 @@ fn play_persistent(member: &mut Member) {
                 before = ALLOCATIONS.get();
             }
             reduces.run(&mut comm).expect("a good call");
+            swaps.run(&mut comm).expect("a good call");
+            swaps = swaps.start(&mut comm).expect("it starts").wait().expect("a good call");
+            folds = folds.start(&mut comm).expect("it starts").wait().expect("a good call");
             gathers = gathers.start(&mut comm).expect("it starts").wait().expect("a good call");
             let one = reduces.start(&mut comm).expect("it starts");
             let mut two = gathers.start(&mut comm).expect("it starts");

@@ -16,6 +16,8 @@ mod ragged;
 mod ranks;
 #[path = "matrix/started.rs"]
 mod started;
+#[path = "matrix/started_more.rs"]
+mod started_more;
 #[path = "matrix/strict.rs"]
 mod strict;
 #[path = "matrix/sweep.rs"]
@@ -80,6 +82,12 @@ fn main() -> ExitCode {
             ("a_wait_that_ends_early_can_be_taken_up_again", || started::on_all("early")),
             ("a_call_that_can_not_be_started_gives_its_buffers_back", || started::on_all("misuse")),
             ("persistent_calls_can_be_made_again_and_again", || started::on_all("persistent")),
+            ("started_calls_with_blocks_of_any_length_end_as_blocking_ones_do", || {
+                started::on_all("started_ragged")
+            }),
+            ("started_calls_fold_by_scalars_and_functions_of_their_own", || {
+                started::on_all("started_operations")
+            }),
             ("started_calls_are_futures", || started::on_all("futures")),
             ("calls_of_several_communicators_need_no_common_order", || started::on_all("opposite")),
             ("a_panic_of_the_proxy_ends_the_communicator_and_not_the_process", started::panics),
@@ -100,6 +108,8 @@ fn main() -> ExitCode {
             ("operations", operations::play),
             ("cycles", lives::play_cycles),
             ("started", started::play_started),
+            ("started_ragged", started_more::play_ragged),
+            ("started_operations", started_more::play_operations),
             ("order", started::play_order),
             ("forgotten", started::play_forgotten),
             ("early", started::play_early),

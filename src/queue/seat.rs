@@ -2,12 +2,18 @@
 
 use super::{Finished, Job, LANE};
 use crate::drive::{Until, Wait};
-use crate::lane::{Lane, Pinned};
+use crate::lane::{Comparison, Lane, Pinned};
 use crate::owned::Owner;
+use crate::ragged::Words;
+use crate::terms::{Task, Terms};
 use crate::ticket::{Outcome, Ticket};
 use sohu_coll_core::{Error, Signature};
 use sohu_coll_mem::{Custody, Ledger};
+use std::any::Any;
 use std::sync::Arc;
+
+/// Why what a call needs is here when it begins.
+const ONE_AT_A_TIME: &str = "one call is made at a time, and gives back what it took";
 
 /// The lane, and the call that it is in.
 #[derive(Default)]
@@ -26,7 +32,33 @@ struct Running {
     pinned: Box<Pinned>,
     call: Signature,
     wait: Wait,
+    /// Whose call it is; or for which one ranks tell each other their lengths.
+    errand: Errand,
+}
+
+/// What to do with what a call gives back.
+enum Errand {
+    /// Its caller gets it.
+    Own(Terms, Arc<Ticket>),
+    /// It is the first or the second of two calls before one.
+    Before(Awaiting),
+}
+
+/// A call that begins when ranks have told each other their lengths.
+struct Awaiting {
+    owner: Box<dyn Owner>,
+    pinned: Box<Pinned>,
+    terms: Terms,
     ticket: Arc<Ticket>,
+    /// Whether the second of the two calls before it has begun.
+    is_judging: bool,
+}
+
+impl Awaiting {
+    fn over(self, error: Option<Error>) -> Finished {
+        let Self { owner, pinned, ticket, .. } = self;
+        Finished { ticket, outcome: Outcome { owner, pinned: Some(pinned), error } }
+    }
 }
 
 impl Seat {
@@ -50,63 +82,144 @@ impl Seat {
         let lane = self.lane.as_mut().expect(LANE);
         // Here while it is planned, where a panic leaves it to `fail`.
         let job = self.job.insert(job);
-        let terms = job.terms;
-        let planned = lane.ready().and_then(|()| match job.pinned.take() {
-            Some(pinned) => Ok(pinned),
-            None => lane.pin(terms.request(job.owner.buffers()), terms.flags),
+        let planned = lane.ready().and_then(|()| match (job.pinned.take(), &job.task) {
+            (Some(pinned), _) => Ok(pinned),
+            (None, Task::Call(terms)) => lane.pin(terms, &mut *job.owner),
+            (None, Task::Messages(_)) => unreachable!("messages are not planned"),
         });
-        let Job { owner, pinned, ticket, .. } = self.job.take().expect("it was put here");
-        let pinned = match planned {
-            Ok(planned) => planned,
-            Err(error) => {
+        let Job { owner, pinned, ticket, task } = self.job.take().expect("it was put here");
+        let (pinned, terms) = match (planned, task) {
+            (Ok(planned), Task::Call(terms)) => (planned, terms),
+            (Ok(_), Task::Messages(_)) => unreachable!("messages are not planned"),
+            (Err(error), _) => {
                 return Some(Finished { ticket, outcome: Outcome { owner, pinned, error: Some(error) } });
             }
         };
+        if pinned.comparison.is_none() {
+            return self.enter(owner, pinned, Errand::Own(terms, ticket));
+        }
+        self.compare(Awaiting { owner, pinned, terms, ticket, is_judging: false })
+    }
+
+    /// Begins one of the two calls before a call.
+    fn compare(&mut self, mut awaiting: Awaiting) -> Option<Finished> {
+        let lane = self.lane.as_mut().expect(LANE);
+        let cut = awaiting.terms.cut().expect("lengths are compared of calls that have them");
+        let Some(comparison) = awaiting.pinned.comparison.as_deref_mut() else {
+            unreachable!("it was planned with the call")
+        };
+        let Comparison { words, pins } = comparison;
+        let mut words = words.take().expect(ONE_AT_A_TIME);
+        match awaiting.is_judging {
+            false => words.tell(&cut),
+            true => words.judge(lane.rank, &cut),
+        }
+        let pinned = pins[usize::from(awaiting.is_judging)].take().expect(ONE_AT_A_TIME);
+        self.enter(words, pinned, Errand::Before(awaiting))
+    }
+
+    /// One of the two calls before a call is over: the other one follows, or the call itself.
+    fn compared(
+        &mut self,
+        mut awaiting: Awaiting,
+        (words, pinned): (Box<dyn Owner>, Box<Pinned>),
+        error: Option<Error>,
+    ) -> Option<Finished> {
+        let lane = self.lane.as_ref().expect(LANE);
+        let words: Box<dyn Any> = words;
+        let words = words.downcast::<Words>().expect("what is told before a call are words");
+        let verdict = if awaiting.is_judging { words.verdict() } else { Ok(()) };
+        if let Some(comparison) = awaiting.pinned.comparison.as_deref_mut() {
+            comparison.words = Some(words);
+            comparison.pins[usize::from(awaiting.is_judging)] = Some(pinned);
+        }
+        match (error, verdict) {
+            (Some(error), _) => Some(awaiting.over(Some(error))),
+            (None, Err(misuse)) => Some(awaiting.over(Some(lane.named(misuse)))),
+            (None, Ok(())) if awaiting.is_judging => {
+                let Awaiting { owner, pinned, terms, ticket, .. } = awaiting;
+                self.enter(owner, pinned, Errand::Own(terms, ticket))
+            }
+            (None, Ok(())) => self.compare(Awaiting { is_judging: true, ..awaiting }),
+        }
+    }
+
+    /// Begins a call that is planned.
+    fn enter(&mut self, owner: Box<dyn Owner>, pinned: Box<Pinned>, errand: Errand) -> Option<Finished> {
+        let lane = self.lane.as_mut().expect(LANE);
         let (rank, size) = (lane.rank, lane.size);
         let call = Signature { sequence: lane.sequence, ..pinned.signature };
         let scratch = match lane.engine.take_scratch(pinned.executor.bound().scratch_bytes) {
             Ok(scratch) => scratch,
             Err(error) => {
-                let outcome = Outcome { owner, pinned: Some(pinned), error: lane.end(Err(error)).err() };
-                return Some(Finished { ticket, outcome });
+                let error = lane.end(Err(error)).err();
+                return self.leave(owner, pinned, errand, error);
             }
         };
         let ledger = self.ledger.take().unwrap_or_else(Ledger::new);
         let custody = Custody::new(owner, ledger, scratch, |owner| {
-            let shape = terms.request(owner.buffers()).shape(rank, size, |_| false);
-            shape.expect("a request is checked before its call is queued").1
+            let loan = match &errand {
+                Errand::Own(terms, _) => terms.loan(rank, size, owner.buffers()),
+                Errand::Before(_) => Ok(owner.buffers().apart_loan()),
+            };
+            loan.expect("a call is checked before it is queued")
         });
         let wait = Wait::new(lane.engine.patience());
-        let running = Running { custody, pinned, call, wait, ticket };
+        let running = Running { custody, pinned, call, wait, errand };
         let Running { custody, pinned, .. } = self.running.insert(running);
         match lane.engine.driver(call).begin(&mut pinned.executor, &custody.regions()) {
             Ok(false) => None,
-            Ok(true) => Some(self.end(Ok(()))),
-            Err(error) => Some(self.end(Err(error))),
+            Ok(true) => self.end(Ok(())),
+            Err(error) => self.end(Err(error)),
         }
     }
 
     /// Drives the call. Says what came of it, if it is over.
     pub(super) fn go_on(&mut self, until: Until) -> Option<Finished> {
-        let lane = self.lane.as_mut().expect(LANE);
-        let Running { custody, pinned, call, wait, .. } = self.running.as_mut()?;
-        match lane.engine.driver(*call).go_on(&mut pinned.executor, &custody.regions(), wait, until) {
-            Ok(false) => None,
-            Ok(true) => Some(self.end(Ok(()))),
-            Err(error) => Some(self.end(Err(error))),
+        // Once for each of the calls that one may consist of.
+        while let Some(running) = &mut self.running {
+            let lane = self.lane.as_mut().expect(LANE);
+            let Running { custody, pinned, call, wait, .. } = running;
+            let driven =
+                lane.engine.driver(*call).go_on(&mut pinned.executor, &custody.regions(), wait, until);
+            let over = match driven {
+                Ok(false) => return None,
+                Ok(true) => self.end(Ok(())),
+                Err(error) => self.end(Err(error)),
+            };
+            if over.is_some() {
+                return over;
+            }
         }
+        None
     }
 
-    /// The call is over, and nothing of it is lent or posted.
-    fn end(&mut self, made: Result<(), Box<Error>>) -> Finished {
+    /// The call is over, and nothing of it is lent or posted. Another one may follow.
+    fn end(&mut self, made: Result<(), Box<Error>>) -> Option<Finished> {
         let lane = self.lane.as_mut().expect(LANE);
-        let Running { custody, pinned, ticket, .. } =
+        let Running { custody, pinned, errand, .. } =
             self.running.take().expect("a call that ends has begun");
         let (owner, ledger, scratch) = custody.end();
         self.ledger = Some(ledger);
         lane.engine.return_scratch(scratch);
         let error = lane.end(made).err();
-        Finished { ticket, outcome: Outcome { owner, pinned: Some(pinned), error } }
+        self.leave(owner, pinned, errand, error)
+    }
+
+    /// What a call gives back goes where it belongs.
+    fn leave(
+        &mut self,
+        owner: Box<dyn Owner>,
+        pinned: Box<Pinned>,
+        errand: Errand,
+        error: Option<Error>,
+    ) -> Option<Finished> {
+        match errand {
+            Errand::Before(awaiting) => self.compared(awaiting, (owner, pinned), error),
+            Errand::Own(_, ticket) => {
+                Some(Finished { ticket, outcome: Outcome { owner, pinned: Some(pinned), error } })
+            }
+        }
     }
 
     /// Fails what was being done when the thread panicked, and everything after it.
@@ -117,7 +230,7 @@ impl Seat {
         let during = during.unwrap_or_else(|| format!("the pause before call {}", lane.sequence));
         let error = Error::Panicked { rank: lane.rank, during, what: what.into() };
         if self.running.is_some() {
-            return Some(self.end(Err(Box::new(error))));
+            return self.end(Err(Box::new(error)));
         }
         let error = if lane.failed.is_none() { lane.fail(error) } else { error };
         let Job { owner, pinned, ticket, .. } = self.job.take()?;

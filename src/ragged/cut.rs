@@ -91,6 +91,9 @@ impl<'a> Cut<'a> {
         if self.is_incomplete {
             return Err(incomplete(self.name(), self.op));
         }
+        if self.collective.rooted() && self.root >= size {
+            return Err(Misuse::Root { call: self.name(), root: self.root, size }.into());
+        }
         let lengths = match buffers {
             Buffers::Apart { input, output } => [("input", input.len()), ("output", output.len())],
             Buffers::InPlace(buffer) => [("buffer", buffer.len()); 2],
@@ -111,9 +114,6 @@ impl<'a> Cut<'a> {
         let all = self.blocks[0].ranges(size, length, self.dtype.size(), (self.name(), buffer))?;
         if !(in_place && has_whole) {
             self.is_own_block(rank, own)?;
-        }
-        if self.collective.rooted() && self.root >= size {
-            return Err(Misuse::Root { call: self.name(), root: self.root, size }.into());
         }
         let block = vec![0..all[rank.index()].len()];
         let held_whole = if has_whole { all.clone() } else { Vec::new() };

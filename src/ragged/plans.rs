@@ -162,6 +162,14 @@ impl Plans {
         self.written.len() - 1
     }
 
+    /// The executor of the plan at a place, while it is here.
+    ///
+    /// # Panics
+    /// When it is out.
+    pub(crate) fn at(&self, place: usize) -> &Executor {
+        self.plans[place].executor.as_ref().expect("no call is being made while one is planned")
+    }
+
     /// The executor of the plan at a place, for one call.
     ///
     /// # Panics

@@ -5,7 +5,10 @@
 //! disagrees, before a byte of the call itself has moved.
 
 use super::Cut;
+use crate::operation::Folding;
+use crate::owned::Owner;
 use crate::request::{Buffers, Request};
+use crate::terms::Terms;
 use sohu_coll_core::{Collective, DType, Error, Misuse, Rank, ReduceOp};
 
 /// Words of what one rank thinks: the pair that disagrees, the giver first, 0 where all is well; and its two lengths, of the
@@ -46,18 +49,21 @@ impl Words {
         });
     }
 
-    /// The call that is due.
-    pub(crate) fn request(&mut self) -> Request<'_> {
-        let collective = if self.is_judging { Collective::AllGather } else { Collective::AllToAll };
-        Request { collective, dtype: DType::U64, op: ReduceOp::Sum, root: 0, buffers: self.buffers() }
+    fn collective(&self) -> Collective {
+        if self.is_judging { Collective::AllGather } else { Collective::AllToAll }
     }
 
-    /// Its buffers.
-    pub(crate) fn buffers(&mut self) -> Buffers<'_> {
-        match self.is_judging {
-            false => Buffers::apart(&self.given, &mut self.offered),
-            true => Buffers::apart(&self.found, &mut self.all),
-        }
+    /// The call that is due.
+    pub(crate) fn request(&mut self) -> Request<'_> {
+        let (collective, dtype, op) = (self.collective(), DType::U64, ReduceOp::Sum);
+        Request { collective, dtype, op, root: 0, buffers: self.buffers() }
+    }
+
+    /// The same, its buffers apart.
+    pub(crate) fn terms(&self) -> Terms {
+        let folding = Folding::by_name(ReduceOp::Sum);
+        let (collective, dtype) = (self.collective(), DType::U64);
+        Terms { collective, dtype, folding, root: 0, flags: 0, lengths: None }
     }
 
     /// Whether all ranks agree, after both calls.
@@ -66,9 +72,18 @@ impl Words {
     /// [`Misuse::Disagree`] names the first two that do not.
     pub(crate) fn verdict(&self) -> Result<(), Error> {
         let Some(found) = self.all.chunks_exact(JUDGED).find(|found| found[0] != 0) else { return Ok(()) };
-        // Bounded, since a peer wrote it: the numbers of the two, from 1 on.
+        // The numbers of the two, from 1 on; a peer wrote them.
         let rank = |number: u64| Rank((number as u32).saturating_sub(1));
         let (from, to) = (rank(found[0] >> 32), rank(found[0]));
         Err(Misuse::Disagree { call: "all_to_all_v", from, to, gives: found[1], gets: found[2] }.into())
+    }
+}
+
+impl Owner for Words {
+    fn buffers(&mut self) -> Buffers<'_> {
+        match self.is_judging {
+            false => Buffers::apart(&self.given, &mut self.offered),
+            true => Buffers::apart(&self.found, &mut self.all),
+        }
     }
 }

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-const WELL: &str = "well";
-const SUM: ReduceOp = ReduceOp::Sum;
+pub(crate) const WELL: &str = "well";
+pub(crate) const SUM: ReduceOp = ReduceOp::Sum;
 
 /// Sizes of blocks: none, one, inline, an exchange, odd, lent, and large.
-const COUNTS: [usize; 7] = [0, 1, 7, 300, 4097, 20_000, 300_001];
+pub(crate) const COUNTS: [usize; 7] = [0, 1, 7, 300, 4097, 20_000, 300_001];
 
 /// Plays a role on both transports, at 2 and 3 ranks, with and without a thread that drives.
 pub(crate) fn on_all(role: &str) {
@@ -32,36 +32,36 @@ pub(crate) fn on_all(role: &str) {
     }
 }
 
-fn join(member: &mut Member) -> Communicator {
+pub(crate) fn join(member: &mut Member) -> Communicator {
     let line = member.hear();
     let (driver, post) = line.split_once(' ').expect("a driver and a post");
     Post::read(post).builder().proxy(driver == "proxy").build().expect("every rank comes")
 }
 
 /// What `rank` gives at `index` in call `call`.
-fn value(rank: u32, index: usize, call: u32) -> u32 {
+pub(crate) fn value(rank: u32, index: usize, call: u32) -> u32 {
     rank.wrapping_mul(0x9e37).wrapping_add(index as u32 * 3).wrapping_add(call * 1_000_003)
 }
 
-fn input(rank: u32, count: usize, call: u32) -> Vec<u32> {
+pub(crate) fn input(rank: u32, count: usize, call: u32) -> Vec<u32> {
     (0..count).map(|index| value(rank, index, call)).collect()
 }
 
 /// The sum of what all ranks give.
-fn sum(size: u32, count: usize, call: u32) -> Vec<u32> {
+pub(crate) fn sum(size: u32, count: usize, call: u32) -> Vec<u32> {
     let at = |index| (0..size).fold(0u32, |sum, rank| sum.wrapping_add(value(rank, index, call)));
     (0..count).map(at).collect()
 }
 
 /// A registered buffer with this in it.
-fn registered(comm: &mut Communicator, elements: &[u32]) -> Buffer<u32> {
+pub(crate) fn registered(comm: &mut Communicator, elements: &[u32]) -> Buffer<u32> {
     let mut buffer = comm.alloc(elements.len()).expect("the heap is large");
     buffer.copy_from_slice(elements);
     buffer
 }
 
 #[track_caller]
-fn well<B>(pending: Result<Pending<B>, Failed<B>>) -> B {
+pub(crate) fn well<B>(pending: Result<Pending<B>, Failed<B>>) -> B {
     pending.expect("a good call starts").wait().expect("a good call")
 }
 

@@ -116,8 +116,9 @@ impl Caller<'_> {
         let Shape { collective, dtype, op, root, .. } = self.shape;
         let lengths = [self.input.len(), self.output.len()];
         let fill = |input: &mut [u8], output: &mut [u8]| pattern.fill(self.place, input, output);
-        let wanted =
-            Wanted { place: self.place, lengths, count: flags.overlap, registered: flags.register == 1 };
+        let (place, registered, blocks) = (self.place, flags.register == 1, self.blocks.clone());
+        let scalar = (op == ReduceOp::PreMulSum).then(|| pattern::scalar(dtype, self.team.rank()));
+        let wanted = Wanted { place, lengths, count: flags.overlap, registered, scalar, blocks };
         let comm = self.team.calls(self.strict);
         let mut flight = overlap::board(comm, Untyped { collective, dtype, op, root }, wanted, &fill)?;
         flight.go(comm)?;

@@ -2,7 +2,7 @@
 //! in their order.
 
 use crate::pattern::Place;
-use sohu_coll::{Communicator, Error, Failed, Owned, Pending, Persistent, Untyped};
+use sohu_coll::{Blocks, Communicator, Error, Failed, Owned, Pending, Persistent, Scalar, Untyped};
 
 /// Writes the data of one call into its input and its output.
 type Fill<'a> = &'a dyn Fn(&mut [u8], &mut [u8]);
@@ -20,13 +20,17 @@ pub(crate) trait Flight {
 }
 
 /// Which calls are wanted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) place: Place,
     /// Bytes of the input and the output (in place: nothing and the buffer).
     pub(crate) lengths: [usize; 2],
     pub(crate) count: u32,
     pub(crate) registered: bool,
+    /// What the input is multiplied by, in a pre-multiplied sum.
+    pub(crate) scalar: Option<Scalar>,
+    /// Bytes of the blocks of the input and the output, where they have lengths of their own.
+    pub(crate) blocks: Option<[Vec<usize>; 2]>,
 }
 
 /// Plans calls on buffers that `fill` fills.
@@ -60,11 +64,23 @@ fn plan<B: Owned<Element = u8>>(
             Place::Apart => {
                 let mut input = make(comm, input)?;
                 fill(input.elements_mut(), output.elements_mut());
-                apart.idle.push(comm.plan_untyped(call, input, output).map_err(why)?);
+                let planned = match (&wanted.blocks, wanted.scalar) {
+                    (None, None) => comm.plan_untyped(call, input, output),
+                    (None, Some(scalar)) => comm.plan_scaled(call, scalar, input, output),
+                    (Some([gives, gets]), _) => {
+                        comm.plan_all_to_all_v(input, Blocks::packed(gives), output, Blocks::packed(gets))
+                    }
+                };
+                apart.idle.push(planned.map_err(why)?);
             }
             Place::InPlace => {
                 fill(&mut [], output.elements_mut());
-                in_place.idle.push(comm.plan_untyped_in_place(call, output).map_err(why)?);
+                let planned = match (&wanted.blocks, wanted.scalar) {
+                    (None, None) => comm.plan_untyped_in_place(call, output),
+                    (None, Some(scalar)) => comm.plan_scaled_in_place(call, scalar, output),
+                    (Some([blocks, _]), _) => comm.plan_all_to_all_v_in_place(output, Blocks::packed(blocks)),
+                };
+                in_place.idle.push(planned.map_err(why)?);
             }
         }
     }

@@ -87,12 +87,6 @@ impl<'a> Plan<'a> {
                 "--baseline compares when all is measured, which -N 0 never is; give -N 1 or more".into(),
             );
         }
-        let scaled = collective.reduces() && flags.op.of(OPS).contains(&ReduceOp::PreMulSum);
-        if flags.overlap > 1 && scaled {
-            return usage(
-                "--overlap is for calls that can be started, and -o mulsum can not; give another -o".into(),
-            );
-        }
         let baseline = flags.baseline.as_deref().map(Measured::read).transpose()?;
         Ok(Self { collective, flags, max, sizes, baseline, traffic: None })
     }
@@ -107,11 +101,6 @@ impl<'a> Plan<'a> {
         if flags.common.algo.is_some() {
             return Err(Failure::Usage(
                 "--algo makes no difference to alltoallv, for which there is one algorithm".into(),
-            ));
-        }
-        if flags.overlap > 1 {
-            return Err(Failure::Usage(
-                "--overlap is for calls that can be started, and alltoallv can not".into(),
             ));
         }
         let source = match &ragged.matrix {

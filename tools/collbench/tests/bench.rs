@@ -346,13 +346,18 @@ fn blocks_of_any_lengths_are_measured_and_right() {
 #[test]
 fn several_calls_in_flight_are_measured_and_right() {
     let flags = ["--ranks", "3", "-b", "12", "-e", "1M", "-f", "97", "-n", "2", "-w", "1", "--overlap", "4"];
-    for more in
-        [&["all_reduce"][..], &["all_gather", "-R", "1"], &["reduce", "--transport", "tcp", "-r", "2"]]
-    {
+    for (more, in_place) in [
+        (&["all_reduce"][..], "0"),
+        (&["all_gather", "-R", "1"], "0"),
+        (&["reduce", "--transport", "tcp", "-r", "2"], "0"),
+        (&["reduce_scatter", "-o", "mulsum"], "0"),
+        (&["alltoallv", "--spread", "distance:1"], "N/A"),
+        (&["alltoallv", "--spread", "hot:3"], "0"),
+    ] {
         let ended = bench(&[more, &flags].concat());
         let rows = rows(&ended);
         assert_eq!(rows.len(), 3, "{}", text(&ended.stdout));
-        assert!(rows.iter().all(|row| wrong(row) == ["0", "0"]), "{}", text(&ended.stdout));
+        assert!(rows.iter().all(|row| wrong(row) == ["0", in_place]), "{}", text(&ended.stdout));
         assert!(text(&ended.stdout).contains("# 4 calls in flight at once"), "{}", text(&ended.stdout));
     }
 }
