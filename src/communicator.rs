@@ -34,7 +34,8 @@ use std::sync::Arc;
 /// the business of the ranks that they are between, and do not count among the calls of all.
 ///
 /// A call whose name starts with `start_` returns at once, with a [`Pending`](crate::Pending): it owns its buffers, and is made in its
-/// turn. A blocking call makes those that are pending first. Dropping the communicator makes them too.
+/// turn. A blocking call makes those that are pending first; blocking messages go on beside messages that are pending. Dropping
+/// the communicator makes them too.
 #[derive(Debug)]
 pub struct Communicator {
     rank: Rank,
@@ -187,6 +188,11 @@ impl Communicator {
     /// The lane, unless calls may be pending.
     pub(crate) fn idle_lane(&mut self) -> Option<&mut Lane> {
         self.lane.as_mut()
+    }
+
+    /// Whether messages are pending.
+    pub(crate) fn is_mailing(&self) -> bool {
+        self.lane.is_none() && self.queue.is_mailing()
     }
 
     /// The queue of pending calls.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const CONTROL_EVERY: Duration = Duration::from_millis(1);
 
 /// The longest sleep. Bytes end it at once, through the doorbell; news on the control sockets do not.
-const NAP: Duration = Duration::from_millis(10);
+pub(crate) const NAP: Duration = Duration::from_millis(10);
 
 /// The most that the time between two looks counts towards the deadline. A longer one says that this process was
 /// stopped, or the whole machine: its peers then had no chance, or waited for it.
@@ -55,6 +55,11 @@ pub(crate) trait Work {
     fn holds(&self, links: &dyn Links, mates: &[Rank]) -> bool {
         let _ = (links, mates);
         false
+    }
+
+    /// The longest sleep.
+    fn nap(&self) -> Duration {
+        NAP
     }
 
     /// What this rank is doing, for peers that ask. Made at every look, so it allocates nothing.
@@ -172,6 +177,18 @@ impl Wait {
     pub(crate) fn is_long(&self) -> bool {
         self.watch.is_some()
     }
+
+    /// How long it has waited, since it became long.
+    pub(crate) fn waited(&self) -> Duration {
+        self.watch.as_ref().map_or(Duration::ZERO, |watch| watch.waited)
+    }
+
+    /// Counts so much of that no longer.
+    pub(crate) fn forget(&mut self, time: Duration) {
+        if let Some(watch) = &mut self.watch {
+            watch.waited = watch.waited.saturating_sub(time);
+        }
+    }
 }
 
 /// What came of a pause.
@@ -263,6 +280,19 @@ impl Driver<'_> {
         self.wait(work, &mut Wait::new(self.patience), Until::Over).map(drop)
     }
 
+    /// Drives something that has begun. Says whether it is over.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub(crate) fn drive(
+        &mut self,
+        work: &mut impl Work,
+        wait: &mut Wait,
+        until: Until,
+    ) -> Result<bool, Box<Error>> {
+        self.wait(work, wait, until)
+    }
+
     #[inline]
     fn wait<W: Work>(&mut self, work: &mut W, wait: &mut Wait, until: Until) -> Result<bool, Box<Error>> {
         let mut polls = 0;
@@ -304,8 +334,8 @@ impl Driver<'_> {
         }
         let now = self.look(&mut wait.watch, work)?;
         let nap = match until {
-            Until::Over => NAP,
-            Until::Time(end) if now < end => NAP.min(end - now),
+            Until::Over => work.nap(),
+            Until::Time(end) if now < end => work.nap().min(end - now),
             Until::Idle | Until::Time(_) => return Ok(Paused::Leave),
         };
         // Only here, where the wait is long: who looks only for a moment leaves soon, and helps nobody.

@@ -2,7 +2,7 @@
 
 use crate::connect::Fabric;
 use crate::control::Control;
-use crate::drive::{Driver, Manners};
+use crate::drive::{Driver, Manners, Until, Wait};
 use crate::mail::Letters;
 use crate::memory::Account;
 use sohu_coll_core::exec::Executor;
@@ -64,6 +64,20 @@ impl Engine {
         let result = driver.finish(&mut letters);
         driver.links.ring();
         result
+    }
+
+    /// Drives messages that go on side by side. Says whether there is something to do about them.
+    ///
+    /// # Errors
+    /// As for [`make`](Self::make).
+    pub(crate) fn drive(
+        &mut self,
+        letters: &mut Letters<'_, '_>,
+        wait: &mut Wait,
+        until: Until,
+    ) -> Result<bool, Box<Error>> {
+        let call = Signature { sequence: letters.sequence, ..Signature::none() };
+        self.driver(call).drive(letters, wait, until)
     }
 
     /// What drives a call whose buffers are in custody.

@@ -4,18 +4,21 @@
 //! ranks: those have the numbers that they would have without it.
 
 use crate::control::Status;
-use crate::drive::Work;
+use crate::drive::{NAP, Work};
 use crate::lane::Lane;
+use crate::owned::Owner;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::exec::Progress;
 use sohu_coll_core::link::Links;
-use sohu_coll_core::transfer::{Courier, Disagreement, Item, Muddle};
+use sohu_coll_core::transfer::{Courier, Disagreement, Item, Muddle, check_own};
 use sohu_coll_core::{Error, Misuse, Rank, Transfer};
+use std::ops::Range;
+use std::time::Duration;
 
 /// What is kept from one call of messages to the next.
 #[derive(Debug)]
 pub(crate) struct Mail {
-    courier: Courier,
+    pub(crate) courier: Courier,
     /// Empty: memory for the items of a group.
     spare: Vec<Item<'static>>,
 }
@@ -50,58 +53,115 @@ impl Lane {
     /// communicator stays usable. Else as described at [`Communicator`](crate::Communicator).
     pub(crate) fn transfer(&mut self, items: &mut [Item<'_>], group: bool) -> Result<(), Error> {
         for item in &*items {
-            self.check(item.transfer(), group)?;
+            check_one(self.rank, self.size, item.transfer(), group)?;
         }
         self.ready()?;
-        let courier = &mut self.mail.courier;
-        courier.begin(items).map_err(|muddle| match muddle {
-            Muddle::Alone(transfer) => Misuse::Lonely { transfer }.into(),
-            Muddle::Differ(told) => mispaired(self.rank, told),
-        })?;
-        let letters = Letters { courier, items, group, sequence: self.sequence };
+        let (all, courier) = (0..items.len(), &mut self.mail.courier);
+        courier.begin(items).map_err(|muddle| refused(self.rank, muddle))?;
+        let (of, sequence) = (all.clone(), self.sequence);
+        let letters = Letters { courier, items, of, group, sequence, news: None, done: false };
         if let Err(error) = self.engine.carry(letters) {
             return Err(self.fail(*error));
         }
-        match self.mail.courier.disagreement(items) {
+        match self.mail.courier.disagreement(items, all) {
             None => Ok(()),
             Some(told) => Err(mispaired(self.rank, told)),
         }
     }
+}
 
-    /// Whether this rank can make the transfer.
-    fn check(&self, transfer: &Transfer, group: bool) -> Result<(), Misuse> {
-        let (call, peer, size) = (transfer.name(), transfer.peer, self.size);
-        if peer.0 >= size {
-            return Err(Misuse::Peer { call, peer: peer.0, size });
+/// Whether this rank can make the transfer.
+fn check_one(rank: Rank, size: u32, transfer: &Transfer, group: bool) -> Result<(), Misuse> {
+    let (call, peer) = (transfer.name(), transfer.peer);
+    if peer.0 >= size {
+        return Err(Misuse::Peer { call, peer: peer.0, size });
+    }
+    if peer == rank && !group {
+        return Err(Misuse::Lonely { transfer: *transfer });
+    }
+    if transfer.count > Transfer::COUNT_MAX {
+        return Err(Misuse::Count { call, count: transfer.count, max: Transfer::COUNT_MAX });
+    }
+    Ok(())
+}
+
+/// Whether messages that are to be started make sense.
+///
+/// # Errors
+/// What is wrong with the first that does not.
+pub(crate) fn check(rank: Rank, size: u32, owner: &mut dyn Owner, group: bool) -> Result<(), Error> {
+    let mut items = Vec::new();
+    let mut wrong = None;
+    owner.transfers(&mut |item| {
+        let checked = item.and_then(|item| {
+            check_one(rank, size, item.transfer(), group)?;
+            items.push(item);
+            Ok(())
+        });
+        if let Err(misuse) = checked {
+            wrong.get_or_insert(misuse);
         }
-        if peer == self.rank && !group {
-            return Err(Misuse::Lonely { transfer: *transfer });
-        }
-        if transfer.count > Transfer::COUNT_MAX {
-            return Err(Misuse::Count { call, count: transfer.count, max: Transfer::COUNT_MAX });
-        }
-        Ok(())
+    });
+    match wrong {
+        Some(misuse) => Err(misuse.into()),
+        None => check_own(rank, &items).map_err(|muddle| refused(rank, muddle)),
+    }
+}
+
+/// The error of messages of `rank` to itself that do not fit together.
+#[cold]
+pub(crate) fn refused(rank: Rank, muddle: Muddle) -> Error {
+    match muddle {
+        Muddle::Alone(transfer) => Misuse::Lonely { transfer }.into(),
+        Muddle::Differ(told) => mispaired(rank, told),
     }
 }
 
 #[cold]
-fn mispaired(rank: Rank, Disagreement { ours, theirs }: Disagreement) -> Error {
+pub(crate) fn mispaired(rank: Rank, Disagreement { ours, theirs }: Disagreement) -> Error {
     Error::Mispaired { rank, ours, peer: ours.peer, theirs }
 }
 
-/// Messages on their way.
+/// Messages on their way: those of one call, or of all that go on side by side.
 pub(crate) struct Letters<'a, 'b> {
-    courier: &'a mut Courier,
-    items: &'a mut [Item<'b>],
-    group: bool,
+    pub(crate) courier: &'a mut Courier,
+    pub(crate) items: &'a mut [Item<'b>],
+    /// Which are told of when it takes too long: those of the oldest call.
+    pub(crate) of: Range<usize>,
+    /// Whether that is a group.
+    pub(crate) group: bool,
     /// The number of the next call of all ranks.
     pub(crate) sequence: u32,
+    /// Of several calls: whether others can join. They are left as soon as that is so, or one of them may be over.
+    pub(crate) news: Option<&'a dyn Fn() -> bool>,
+    /// Whether nothing is left of any.
+    pub(crate) done: bool,
+}
+
+/// The longest sleep while others can join: who starts a message does not wake the thread that drives.
+const JOIN_NAP: Duration = Duration::from_millis(1);
+
+impl Letters<'_, '_> {
+    /// The items of the oldest call that are waited for.
+    fn late(&self) -> impl Iterator<Item = &Transfer> {
+        let waiting = self.courier.waiting_for().filter(|index| self.of.contains(index));
+        waiting.map(|index| self.items[index].transfer())
+    }
 }
 
 impl Work for Letters<'_, '_> {
     #[inline]
     fn poll(&mut self, links: &mut dyn Links) -> Result<Progress, LinkError> {
-        self.courier.poll(self.items, links.pipes())
+        let progress = self.courier.poll(self.items, links.pipes())?;
+        self.done = progress == Progress::Done;
+        let Some(news) = self.news else { return Ok(progress) };
+        // Only when nothing moves is there time to ask.
+        let leave = self.courier.take_ended() || (progress == Progress::Idle && news());
+        Ok(if leave { Progress::Done } else { progress })
+    }
+
+    fn nap(&self) -> Duration {
+        if self.news.is_some() { JOIN_NAP } else { NAP }
     }
 
     fn status(&self, _links: &dyn Links) -> Status {
@@ -110,8 +170,8 @@ impl Work for Letters<'_, '_> {
     }
 
     fn during(&self, _links: &dyn Links) -> String {
-        let mut waiting = self.courier.waiting_for(self.items);
-        let first = waiting.next().or(self.items.first().map(Item::transfer));
+        let mut waiting = self.late();
+        let first = waiting.next().or(self.items.get(self.of.start).map(Item::transfer));
         let first = first.map(ToString::to_string).unwrap_or_default();
         match (self.group, waiting.count()) {
             (false, _) => first,
@@ -121,14 +181,18 @@ impl Work for Letters<'_, '_> {
     }
 
     fn awaited(&self) -> Vec<Rank> {
-        let mut peers: Vec<Rank> = self.courier.waiting_on().collect();
+        let mut peers: Vec<Rank> = self.late().map(|transfer| transfer.peer).collect();
+        if peers.is_empty() {
+            // Its bytes have yet to be taken.
+            peers.extend(self.courier.waiting_on());
+        }
         peers.sort_unstable();
         peers.dedup();
         peers
     }
 
     fn concerns(&self, peer: Rank) -> bool {
-        self.misses(peer)
+        self.awaited().contains(&peer)
     }
 
     fn is_elsewhere(&self, _status: &Status) -> bool {

@@ -1,8 +1,10 @@
 //! Sends and receives of two ranks, one at a time or many at once.
 
 use crate::communicator::Communicator;
+use crate::letter::{Letter, Posted};
+use crate::pending::{Failed, Pending};
 use sohu_coll_core::transfer::Item;
-use sohu_coll_core::{DType, Element, Error, Misuse, Rank};
+use sohu_coll_core::{DType, Element, Error, Misuse, Rank, Transfer, Way};
 
 /// Sends and receives that go on all at once: see [`Communicator::group`].
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl<'a> Group<'a> {
 }
 
 /// Whether so many bytes are a whole number of elements.
-fn whole(call: &'static str, dtype: DType, bytes: usize) -> Result<(), Misuse> {
+pub(crate) fn whole(call: &'static str, dtype: DType, bytes: usize) -> Result<(), Misuse> {
     let element = dtype.size();
     if bytes.is_multiple_of(element) {
         return Ok(());
@@ -81,8 +83,7 @@ impl Communicator {
     /// As for [`send`](Self::send), and [`Misuse::Bytes`] when `data` is no whole number of elements.
     pub fn send_bytes(&mut self, dtype: DType, data: &[u8], to: u32) -> Result<(), Error> {
         whole("send", dtype, data.len()).map_err(|misuse| self.named(misuse.into()))?;
-        let made = self.lane().transfer(&mut [Item::send(dtype, data, Rank(to))], false);
-        made.map_err(|error| self.named(error))
+        self.transfer("send", &mut [Item::send(dtype, data, Rank(to))])
     }
 
     /// As [`recv`](Self::recv), for callers that learn the element type at run time.
@@ -91,8 +92,7 @@ impl Communicator {
     /// As for [`send_bytes`](Self::send_bytes).
     pub fn recv_bytes(&mut self, dtype: DType, data: &mut [u8], from: u32) -> Result<(), Error> {
         whole("recv", dtype, data.len()).map_err(|misuse| self.named(misuse.into()))?;
-        let made = self.lane().transfer(&mut [Item::recv(dtype, data, Rank(from))], false);
-        made.map_err(|error| self.named(error))
+        self.transfer("recv", &mut [Item::recv(dtype, data, Rank(from))])
     }
 
     /// Makes the sends and receives that `fill` adds, all at once: each goes on as soon as its peer is ready, so that their
@@ -119,14 +119,50 @@ impl Communicator {
     /// As for [`send`](Self::send), the first of the group in the order in which they were added; [`Misuse::Lonely`] when
     /// a message to this rank itself lacks its other half.
     pub fn group<'a>(&mut self, fill: impl FnOnce(&mut Group<'a>)) -> Result<(), Error> {
-        let lane = self.lane();
-        let mut group = Group { items: lane.mail.take_spare(), wrong: None };
+        let spare = self.idle_lane().map(|lane| lane.mail.take_spare());
+        let mut group = Group { items: spare.unwrap_or_default(), wrong: None };
         fill(&mut group);
         let made = match group.wrong {
-            Some(wrong) => Err(wrong.into()),
-            None => lane.transfer(&mut group.items, true),
+            Some(wrong) => Err(self.named(wrong.into())),
+            None => self.transfer("group", &mut group.items),
         };
-        lane.mail.keep_spare(group.items);
+        if let Some(lane) = self.idle_lane() {
+            lane.mail.keep_spare(group.items);
+        }
+        made
+    }
+
+    fn transfer(&mut self, name: &'static str, items: &mut [Item<'_>]) -> Result<(), Error> {
+        if self.is_mailing() {
+            return self.transfer_beside(name, items);
+        }
+        let made = self.lane().transfer(items, name == "group");
         made.map_err(|error| self.named(error))
+    }
+
+    /// Makes messages while others are pending: beside those, which may wait for what these bring their peers. Whoever drives
+    /// needs their bytes meanwhile, so they are copied.
+    #[cold]
+    fn transfer_beside(&mut self, name: &'static str, items: &mut [Item<'_>]) -> Result<(), Error> {
+        let copy = |item: &Item<'_>| {
+            let Transfer { way, dtype, peer, .. } = *item.transfer();
+            match way {
+                Way::Send => Letter::send_bytes(dtype, item.bytes().to_vec(), peer.0),
+                Way::Recv => Letter::recv_bytes(dtype, item.bytes().to_vec(), peer.0),
+            }
+        };
+        let letters: Vec<Letter<Vec<u8>>> = items.iter().map(copy).collect();
+        let made = self.start_letters(name, Posted(letters)).and_then(Pending::wait);
+        let (letters, made) = match made {
+            Ok(letters) => (letters, Ok(())),
+            Err(Failed { error, buffers }) => (buffers, Err(*error)),
+        };
+        for (item, letter) in items.iter_mut().zip(&letters) {
+            // What did not come is as it was.
+            if let Some(bytes) = item.bytes_mut() {
+                bytes.copy_from_slice(letter.data());
+            }
+        }
+        made
     }
 }

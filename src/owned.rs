@@ -3,7 +3,8 @@
 use crate::buffer::Buffer;
 use crate::request::Buffers;
 use crate::ticket::Kept;
-use sohu_coll_core::Element;
+use sohu_coll_core::transfer::Item;
+use sohu_coll_core::{Element, Misuse};
 use std::any::Any;
 
 mod sealed {
@@ -43,8 +44,13 @@ owned!(Vec<T>, Box<[T]>, Buffer<T>);
 
 /// The buffers of one call, whatever their types.
 pub(crate) trait Owner: Any + Send {
-    /// As a blocking call would lend them.
+    /// As a blocking call would lend them. Messages have none.
     fn buffers(&mut self) -> Buffers<'_>;
+
+    /// The transfers of messages, in their order, or what is wrong with one. Other calls have none.
+    fn transfers<'a>(&'a mut self, each: &mut dyn FnMut(Result<Item<'a>, Misuse>)) {
+        let _ = each;
+    }
 }
 
 /// An [`Owner`] that can be given back as what it was made of.

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 /// A call that was started and gives `B`, its buffers, back when it is over.
 ///
-/// Calls of one communicator are made one after another, in the order in which they were started. They go on while any thread
+/// Calls of one communicator are made one after another, in the order in which they were started; messages that are next to
+/// each other, all at once ([`start_send`](crate::Communicator::start_send)). They go on while any thread
 /// waits for one of them or tests one, or by themselves where the communicator has a proxy thread
 /// ([`Builder::proxy`](crate::Builder::proxy)). Whoever waits for a call makes those before it too.
 ///

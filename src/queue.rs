@@ -4,6 +4,7 @@
 //! the queue is finished, well or not, before the queue gives the lane back; what a failed call leaves behind is failed
 //! calls. Locks are taken in the order seat, state, ticket.
 
+mod mailing;
 mod seat;
 
 use crate::drive::Until;
@@ -11,6 +12,7 @@ use crate::lane::{Lane, Pinned};
 use crate::owned::Owner;
 use crate::terms::Task;
 use crate::ticket::{Outcome, Ticket};
+use mailing::Step;
 use seat::Seat;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -42,6 +44,8 @@ struct State {
     jobs: VecDeque<Job>,
     /// Calls that are not over: those that have not begun, and the one in the seat.
     open: usize,
+    /// How many of them are messages.
+    messages: usize,
     /// Whether a thread drives.
     driven: bool,
     /// Threads that sleep until something changes.
@@ -60,9 +64,17 @@ pub(crate) struct Job {
     pub(crate) ticket: Arc<Ticket>,
 }
 
+impl Job {
+    fn is_messages(&self) -> bool {
+        matches!(self.task, Task::Messages(_))
+    }
+}
+
 /// A call that is over.
 struct Finished {
     ticket: Arc<Ticket>,
+    /// Whether it was messages.
+    messages: bool,
     outcome: Outcome,
 }
 
@@ -157,6 +169,7 @@ impl Queue {
         if state.open >= PENDING_MAX {
             return Err(job);
         }
+        state.messages += usize::from(job.is_messages());
         state.jobs.push_back(job);
         state.open += 1;
         self.tell(&state);
@@ -224,7 +237,7 @@ impl Queue {
         let driven = catch_unwind(AssertUnwindSafe(|| self.make_calls(&mut seat, goal, until)));
         if let Err(panic) = driven {
             // The call that it happened in can not go on, and so can none after it. Other threads must not wait for ever.
-            if let Some(finished) = seat.fail(&said(&*panic)) {
+            while let Some(finished) = seat.fail(&said(&*panic)) {
                 let _ = catch_unwind(AssertUnwindSafe(|| self.finish(finished)));
             }
             while let Some(job) = self.next_job() {
@@ -238,22 +251,49 @@ impl Queue {
 
     fn make_calls(&self, seat: &mut Seat, goal: Goal<'_>, until: Until) {
         loop {
-            if seat.is_in_call() {
-                let Some(finished) = seat.go_on(until) else { break };
-                self.finish(finished);
-                continue;
-            }
             // What is left behind a failed call fails too, also if nobody waits for it.
             let done = matches!(goal, Goal::Call(ticket) if ticket.is_over());
             if done && !seat.has_failed() {
                 break;
             }
-            let Some(job) = self.next_job() else { break };
-            if let Some(finished) = seat.begin(job) {
-                self.finish(finished);
+            let next = match (seat.is_in_call(), seat.is_mailing()) {
+                (false, _) => self.next_job(),
+                (true, true) => self.next_messages(),
+                (true, false) => None,
+            };
+            if let Some(job) = next {
+                if let Some(finished) = seat.begin(job) {
+                    self.finish(finished);
+                }
+                continue;
+            }
+            if !seat.is_in_call() {
+                break;
+            }
+            match seat.go_on(until, &|| self.has_messages()) {
+                Step::Over(finished) => self.finish(finished),
+                Step::Again => {}
+                Step::Left => break,
             }
         }
         seat.ring();
+    }
+
+    /// Whether messages are next.
+    fn has_messages(&self) -> bool {
+        self.state().jobs.front().is_some_and(Job::is_messages)
+    }
+
+    /// The next call, if it is messages.
+    fn next_messages(&self) -> Option<Job> {
+        let mut state = self.state();
+        let next = state.jobs.front().is_some_and(Job::is_messages);
+        if next { state.jobs.pop_front() } else { None }
+    }
+
+    /// Whether messages are pending.
+    pub(crate) fn is_mailing(&self) -> bool {
+        self.state().messages > 0
     }
 
     fn next_job(&self) -> Option<Job> {
@@ -265,6 +305,7 @@ impl Queue {
         let waker = finished.ticket.finish(finished.outcome);
         let mut state = self.state();
         state.open -= 1;
+        state.messages -= usize::from(finished.messages);
         self.tell(&state);
         drop(state);
         if let Some(waker) = waker {

@@ -1,5 +1,6 @@
 //! What is asked of a call that outlives its caller's function: everything but its buffers.
 
+use crate::mail;
 use crate::operation::Folding;
 use crate::owned::Owner;
 use crate::plans::{Asked, Shape};
@@ -34,7 +35,7 @@ impl Task {
     pub(crate) fn check(&self, rank: Rank, size: u32, owner: &mut dyn Owner) -> Result<(), Error> {
         match self {
             Self::Call(terms) => terms.check(rank, size, owner.buffers()),
-            Self::Messages(_) => Ok(()),
+            Self::Messages(name) => mail::check(rank, size, owner, *name == "group"),
         }
     }
 }

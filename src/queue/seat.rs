@@ -1,5 +1,6 @@
 //! Where a thread sits that drives: the lane, and the call that it is in.
 
+use super::mailing::{Mailing, Step};
 use super::{Finished, Job, LANE};
 use crate::drive::{Until, Wait};
 use crate::lane::{Comparison, Lane, Pinned};
@@ -24,6 +25,8 @@ pub(super) struct Seat {
     /// A call that is being planned.
     job: Option<Job>,
     running: Option<Running>,
+    /// Messages that go on side by side, while no other call does.
+    mailing: Option<Mailing>,
 }
 
 /// A call that has begun.
@@ -57,19 +60,25 @@ struct Awaiting {
 impl Awaiting {
     fn over(self, error: Option<Error>) -> Finished {
         let Self { owner, pinned, ticket, .. } = self;
-        Finished { ticket, outcome: Outcome { owner, pinned: Some(pinned), error } }
+        Finished { ticket, messages: false, outcome: Outcome { owner, pinned: Some(pinned), error } }
     }
 }
 
 impl Seat {
     /// Whether a call has begun and is not over.
     pub(super) fn is_in_call(&self) -> bool {
-        self.running.is_some()
+        self.running.is_some() || self.mailing.is_some()
+    }
+
+    /// Whether messages are under way, so that others can join them.
+    pub(super) fn is_mailing(&self) -> bool {
+        self.mailing.is_some()
     }
 
     /// Whether what is in the seat has waited for long.
     pub(super) fn is_slow(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.wait.is_long())
+            || self.mailing.as_ref().is_some_and(Mailing::is_slow)
     }
 
     /// Whether a call has failed.
@@ -77,8 +86,19 @@ impl Seat {
         self.lane.as_ref().is_some_and(|lane| lane.failed.is_some())
     }
 
-    /// Begins a call, while in none. Says what came of it, if it is over with that.
+    /// Begins a call, while in none but where messages join others. Says what came of it, if it is over with that.
     pub(super) fn begin(&mut self, job: Job) -> Option<Finished> {
+        match job.task {
+            Task::Call(_) => self.plan(job),
+            Task::Messages(_) => {
+                let lane = self.lane.as_mut().expect(LANE);
+                self.mailing.get_or_insert_with(|| Mailing::new(lane)).join(lane, job)
+            }
+        }
+    }
+
+    /// Begins a call of all ranks.
+    fn plan(&mut self, job: Job) -> Option<Finished> {
         let lane = self.lane.as_mut().expect(LANE);
         // Here while it is planned, where a panic leaves it to `fail`.
         let job = self.job.insert(job);
@@ -92,7 +112,11 @@ impl Seat {
             (Ok(planned), Task::Call(terms)) => (planned, terms),
             (Ok(_), Task::Messages(_)) => unreachable!("messages are not planned"),
             (Err(error), _) => {
-                return Some(Finished { ticket, outcome: Outcome { owner, pinned, error: Some(error) } });
+                return Some(Finished {
+                    ticket,
+                    messages: false,
+                    outcome: Outcome { owner, pinned, error: Some(error) },
+                });
             }
         };
         if pinned.comparison.is_none() {
@@ -174,8 +198,20 @@ impl Seat {
         }
     }
 
+    /// Drives the call, or the messages: until one of those is over, or `news` says that others can join them.
+    pub(super) fn go_on(&mut self, until: Until, news: &dyn Fn() -> bool) -> Step {
+        if let Some(mailing) = &mut self.mailing {
+            let step = mailing.go_on(self.lane.as_mut().expect(LANE), until, news);
+            return step.unwrap_or_else(|| {
+                self.mailing = None;
+                Step::Again
+            });
+        }
+        self.go_on_call(until).map_or(Step::Left, Step::Over)
+    }
+
     /// Drives the call. Says what came of it, if it is over.
-    pub(super) fn go_on(&mut self, until: Until) -> Option<Finished> {
+    fn go_on_call(&mut self, until: Until) -> Option<Finished> {
         // Once for each of the calls that one may consist of.
         while let Some(running) = &mut self.running {
             let lane = self.lane.as_mut().expect(LANE);
@@ -216,15 +252,24 @@ impl Seat {
     ) -> Option<Finished> {
         match errand {
             Errand::Before(awaiting) => self.compared(awaiting, (owner, pinned), error),
-            Errand::Own(_, ticket) => {
-                Some(Finished { ticket, outcome: Outcome { owner, pinned: Some(pinned), error } })
-            }
+            Errand::Own(_, ticket) => Some(Finished {
+                ticket,
+                messages: false,
+                outcome: Outcome { owner, pinned: Some(pinned), error },
+            }),
         }
     }
 
-    /// Fails what was being done when the thread panicked, and everything after it.
+    /// Fails what was being done when the thread panicked, and everything after it: to be called until nothing is left.
     pub(super) fn fail(&mut self, what: &str) -> Option<Finished> {
         let lane = self.lane.as_mut()?;
+        if let (Some(mailing), Some(_)) = (&mut self.mailing, &lane.failed) {
+            let finished = mailing.give_up(lane);
+            if finished.is_none() {
+                self.mailing = None;
+            }
+            return finished;
+        }
         lane.engine.fabric.links().abandon();
         let during = self.running.as_ref().map(|running| running.call.to_string());
         let during = during.unwrap_or_else(|| format!("the pause before call {}", lane.sequence));
@@ -233,8 +278,11 @@ impl Seat {
             return self.end(Err(Box::new(error)));
         }
         let error = if lane.failed.is_none() { lane.fail(error) } else { error };
+        if let Some(mailing) = &mut self.mailing {
+            return mailing.give_up(lane);
+        }
         let Job { owner, pinned, ticket, .. } = self.job.take()?;
-        Some(Finished { ticket, outcome: Outcome { owner, pinned, error: Some(error) } })
+        Some(Finished { ticket, messages: false, outcome: Outcome { owner, pinned, error: Some(error) } })
     }
 
     /// Wakes peers that sleep for want of what was sent.

@@ -115,7 +115,8 @@ impl<'a> Cut<'a> {
         if !(in_place && has_whole) {
             self.is_own_block(rank, own)?;
         }
-        let block = vec![0..all[rank.index()].len()];
+        let block = 0..all[rank.index()].len();
+        let block = vec![block];
         let held_whole = if has_whole { all.clone() } else { Vec::new() };
         let held = match self.collective {
             Collective::AllGather | Collective::Gather => [block, held_whole],

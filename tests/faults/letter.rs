@@ -1,6 +1,6 @@
 //! A send or receive that a script makes.
 
-use sohu_coll::{Communicator, DType, Error};
+use sohu_coll::{Communicator, DType, Error, Failed, Pending};
 
 /// What nobody wrote yet.
 const BLANK: u8 = 0xa5;
@@ -30,11 +30,39 @@ impl Letter {
         Self { sends, dtype, peer, bytes, expected }
     }
 
+    /// Starts it.
+    pub(crate) fn start(mut self, comm: &mut Communicator) -> Started {
+        let bytes = std::mem::take(&mut self.bytes);
+        let pending = match self.sends {
+            true => comm.start_send_bytes(self.dtype, bytes, self.peer),
+            false => comm.start_recv_bytes(self.dtype, bytes, self.peer),
+        };
+        Started { letter: self, pending }
+    }
+
     /// Forgets what came.
     pub(crate) fn blank(&mut self) {
         if !self.sends {
             self.bytes.fill(BLANK);
         }
+    }
+}
+
+/// One that was started.
+pub(crate) struct Started {
+    letter: Letter,
+    pending: Result<Pending<Vec<u8>>, Failed<Vec<u8>>>,
+}
+
+impl Started {
+    /// Waits for it. Says what came of it, and of what was to come.
+    pub(crate) fn wait(mut self) -> (Result<(), Error>, &'static str) {
+        let (result, bytes) = match self.pending.and_then(Pending::wait) {
+            Ok(bytes) => (Ok(()), bytes),
+            Err(Failed { error, buffers }) => (Err(*error), buffers),
+        };
+        self.letter.bytes = bytes;
+        (result, output(&[self.letter]))
     }
 }
 

@@ -104,3 +104,66 @@ pub(crate) fn deadline() {
         job.end();
     }
 }
+
+/// Starts these messages.
+#[track_caller]
+fn post(job: &mut Job, rank: usize, messages: &str) {
+    job.group.tell(rank, &format!("pend_messages {messages}"));
+    job.expect(rank, "calling");
+}
+
+pub(crate) fn messages_killed() {
+    for transport in TRANSPORTS {
+        for others_wait in [false, true] {
+            let mut job = Job::joined(3, transport, LONG_MS);
+            job.all_succeed(&Call::all_reduce(7));
+            post(&mut job, 0, "recv:float:10:1 send:int32:300000:1 recv:int32:5:2");
+            post(&mut job, 2, "recv:float:10:1");
+            if others_wait {
+                for rank in [0, 2] {
+                    host::wait_until_waiting(job.group.pid(rank));
+                }
+            }
+            job.kill(1);
+            fail(&mut job, 0, 3, ("PeerLost", &[1]), transport);
+            fail(&mut job, 2, 1, ("PeerLost", &[1]), transport);
+            job.end();
+        }
+    }
+}
+
+pub(crate) fn messages_deadline() {
+    const DEADLINE_MS: u64 = 1_000;
+    for transport in TRANSPORTS {
+        let mut job = Job::joined(3, transport, DEADLINE_MS);
+        // What goes on beside it is made, and what nobody meets is named with its peer.
+        post(&mut job, 0, "send:int32:50000:2 recv:float:12:1 recv:float:13:1");
+        post(&mut job, 2, "recv:int32:50000:0");
+        job.succeeds(2);
+        job.succeeds(0);
+        let report = job.report(0);
+        job.must(report.blames("Timeout", &[1]), "the peer of the message is named, and it alone", &report);
+        let named = report.text.contains("recv float[12] from rank 1");
+        job.must(named, "the message is named", &report);
+        job.must(report.output == "untouched", "nothing is written", &report);
+        fail(&mut job, 0, 1, ("Timeout", &[1]), transport);
+        job.end();
+    }
+}
+
+pub(crate) fn messages_left() {
+    for transport in TRANSPORTS {
+        let mut job = Job::joined(3, transport, LONG_MS);
+        job.all_succeed(&Call::all_reduce(7));
+        post(&mut job, 0, "send:int32:50000:1 recv:int32:9:1");
+        post(&mut job, 1, "recv:int32:50000:0");
+        job.succeeds(1);
+        job.group.tell(1, "leave");
+        job.expect(1, "left");
+        job.succeeds(0);
+        let report = job.report(0);
+        job.must(report.blames("PeerLost", &[1]), "a rank that has left is named", &report);
+        job.must(report.text.contains("recv int32[9] from rank 1"), "and what it was to send", &report);
+        job.end();
+    }
+}

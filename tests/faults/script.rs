@@ -165,6 +165,7 @@ pub(crate) fn play(member: &mut Member) {
             ["loop", ref call @ ..] => actor.calls(member, Call::read(call), u64::MAX),
             ["messages", form, ref messages @ ..] => actor.messages(member, form, messages, 1),
             ["messages_loop", form, ref messages @ ..] => actor.messages(member, form, messages, u64::MAX),
+            ["pend_messages", ref messages @ ..] => actor.pend_messages(member, messages),
             ["pend", ref counts @ ..] => actor.pend(member, counts),
             ["lengths", input, output] => actor.lengths(member, input, output),
             ["tuned", path, ref post @ ..] => {
@@ -255,6 +256,19 @@ impl Actor {
                 "wrong"
             };
             member.say(&report::line(&result, took, state));
+        }
+    }
+
+    /// Starts messages, says `calling`, then waits for all in their order and reports each.
+    fn pend_messages(&mut self, member: &mut Member, messages: &[&str]) {
+        let comm = self.comm();
+        let letters: Vec<Letter> = messages.iter().map(|text| Letter::read(text, comm.rank())).collect();
+        let begun = Instant::now();
+        let started: Vec<_> = letters.into_iter().map(|letter| letter.start(comm)).collect();
+        member.say("calling");
+        for started in started {
+            let (result, output) = started.wait();
+            member.say(&report::line(&result, begun.elapsed(), output));
         }
     }
 

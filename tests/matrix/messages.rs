@@ -8,8 +8,8 @@ const WELL: &str = "well";
 const BLANK: u8 = 0xa5;
 
 /// Bytes from which a message uses all of a pipe's ring, and that go ahead of the receiver's answer.
-const RING: usize = 128 << 10;
-const EAGER: usize = 16 << 10;
+pub(crate) const RING: usize = 128 << 10;
+pub(crate) const EAGER: usize = 16 << 10;
 
 pub(crate) fn messages() {
     for transport in TRANSPORTS {
@@ -38,7 +38,7 @@ pub(crate) fn play_messages(member: &mut Member) {
 }
 
 /// A draw that every rank makes alike.
-fn mixed(seed: u64) -> u64 {
+pub(crate) fn mixed(seed: u64) -> u64 {
     let a = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let b = (a ^ a >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let c = (b ^ b >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -46,7 +46,7 @@ fn mixed(seed: u64) -> u64 {
 }
 
 /// What message `key` from one rank to another holds.
-fn content(from: u32, to: u32, key: usize, bytes: usize) -> Vec<u8> {
+pub(crate) fn content(from: u32, to: u32, key: usize, bytes: usize) -> Vec<u8> {
     let seed = mixed(u64::from(from) << 40 | u64::from(to) << 20 | key as u64);
     (0..bytes).map(|at| (seed >> (at % 7 * 8)) as u8 ^ (at / 7 % 253) as u8).collect()
 }

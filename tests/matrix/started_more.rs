@@ -292,7 +292,15 @@ pub(crate) fn play_operations(member: &mut Member) {
         let got = made!(comm, round, start_reduce_in_place, plan_reduce_in_place(mine.clone(), &after, root));
         assert!(got == if rank == root { chained(0) } else { mine }, "reduce in place of {count}");
     }
-    // A plan keeps its operation when the caller's is gone.
+    kept(comm);
+    drop(comm.start_all_reduce_in_place(vec![rank; 5], PreMulSum(2)).expect("it starts"));
+    std::mem::forget(comm.start_all_reduce_in_place(vec![rank; 50_000], &after).expect("it starts"));
+    member.say(WELL);
+}
+
+/// A plan keeps its operation when the caller's is gone; and what lacks its operand is refused.
+fn kept(comm: &mut Communicator) {
+    let (rank, size) = (comm.rank(), comm.size());
     let data = registered(comm, &[rank]);
     let plan = {
         let last = UserOp::new("last", |_: u32, b: u32| b).expect("a good name");
@@ -300,10 +308,6 @@ pub(crate) fn play_operations(member: &mut Member) {
     };
     let plan = well(plan.start(comm));
     assert_eq!(plan.data(), [size - 1]);
-    // What lacks its operand is refused, and given back.
     let failed = comm.start_all_reduce_in_place(vec![1u32], sohu_coll::ReduceOp::PreMulSum);
     assert!(matches!(*failed.expect_err("no scalar").error, Error::Misuse(Misuse::Operation { .. })));
-    drop(comm.start_all_reduce_in_place(vec![rank; 5], PreMulSum(2)).expect("it starts"));
-    std::mem::forget(comm.start_all_reduce_in_place(vec![rank; 50_000], &after).expect("it starts"));
-    member.say(WELL);
 }

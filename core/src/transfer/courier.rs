@@ -1,16 +1,18 @@
-//! Makes the transfers of one rank's call, all at once, each pipe in its own order.
+//! Makes the transfers of one rank's calls, all at once, each pipe in its own order.
 //!
 //! It is polled and owns no clock or thread, as the executor. Invariants: transfers of one pipe and way are made in the
-//! order of the call; those of different pipes wait for each other in nothing; nothing is allocated for a
-//! call that is no larger than one before.
+//! order of the calls, and of each call; those of different pipes wait for each other in nothing; nothing is allocated for a
+//! call that is no larger than one before. Whoever polls keeps each item at its index until its call is over, with the same
+//! bytes.
 
 use super::route::Route;
-use super::{Bytes, Item, Transfer, Verdict, Way};
+use super::{Bytes, Item, State, Transfer, Verdict, Way};
 use crate::error::LinkError;
 use crate::exec::Progress;
 use crate::kernel::{self, Store};
 use crate::pipe::Pipes;
 use crate::rank::Rank;
+use core::ops::Range;
 use sohu_coll_mem::{View, ViewMut};
 
 /// Two ranks that mean different messages. No byte of the message was written.
@@ -31,15 +33,34 @@ pub enum Muddle {
     Differ(Disagreement),
 }
 
+/// Whether what `rank` sends to itself meets what it receives from itself, in a call of these transfers.
+///
+/// # Errors
+/// The first that does not.
+pub fn check_own(rank: Rank, items: &[Item<'_>]) -> Result<(), Muddle> {
+    let mut pairs = OwnPairs::of(rank);
+    while let Some([send, recv]) = pairs.next(items)? {
+        let (ours, theirs) = (items[send].transfer, items[recv].transfer);
+        if (ours.dtype, ours.count) != (theirs.dtype, theirs.count) {
+            return Err(Muddle::Differ(Disagreement { ours, theirs }));
+        }
+    }
+    Ok(())
+}
+
 /// One rank's transfers.
 #[derive(Debug)]
 pub struct Courier {
     rank: Rank,
     /// By rank: how many messages were sent there and received from there, modulo 2^32.
     counts: Box<[[u32; 2]]>,
-    /// By rank and way: the route of this call.
+    /// By rank and way: the route there.
     places: Box<[[Option<usize>; 2]]>,
     routes: Vec<Route>,
+    /// By item.
+    states: Vec<State>,
+    /// Whether a transfer may have ended since somebody asked.
+    ended: bool,
 }
 
 impl Courier {
@@ -47,10 +68,11 @@ impl Courier {
     pub fn new(rank: Rank, size: u32) -> Self {
         let ranks = size as usize;
         let (counts, places) = (vec![[0; 2]; ranks].into(), vec![[None; 2]; ranks].into());
-        Self { rank, counts, places, routes: Vec::new() }
+        Self { rank, counts, places, routes: Vec::new(), states: Vec::new(), ended: false }
     }
 
-    /// Begins a call. What the rank sends to itself is received then; all else is for [`poll`](Self::poll).
+    /// Begins a call, when none is going on. What the rank sends to itself is received then; all else is for
+    /// [`poll`](Self::poll).
     ///
     /// # Errors
     /// When the transfers from this rank to itself do not fit together. Nothing has moved then, and nothing was begun.
@@ -58,55 +80,73 @@ impl Courier {
     /// # Panics
     /// When a peer is no rank.
     pub fn begin(&mut self, items: &mut [Item<'_>]) -> Result<(), Muddle> {
-        let mut pairs = OwnPairs::of(self.rank);
-        while let Some([send, recv]) = pairs.next(items)? {
-            let (ours, theirs) = (items[send].transfer, items[recv].transfer);
-            if (ours.dtype, ours.count) != (theirs.dtype, theirs.count) {
-                return Err(Muddle::Differ(Disagreement { ours, theirs }));
-            }
-        }
-        let mut pairs = OwnPairs::of(self.rank);
-        while let Some(pair) = pairs.next(items)? {
-            let [send, recv] = items.get_disjoint_mut(pair).expect("no item is a send and a receive");
-            if let (Bytes::Out(from), Bytes::In(into)) = (&send.bytes, &mut recv.bytes) {
-                kernel::copy(View::from(*from), ViewMut::from(&mut **into), None, Store::Cached);
-            }
-        }
+        check_own(self.rank, items)?;
         for route in self.routes.drain(..) {
             self.places[route.peer.index()] = [None; 2];
         }
-        for index in 0..items.len() {
+        self.states.clear();
+        self.join(items, 0..items.len())
+    }
+
+    /// Adds a call to those that are going on: the items `call`, which were vacant. It goes on beside the others, but for those
+    /// of its transfers that use a pipe which others have yet to use.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    ///
+    /// # Panics
+    /// When a peer is no rank, or there are no such items.
+    pub fn join(&mut self, items: &mut [Item<'_>], call: Range<usize>) -> Result<(), Muddle> {
+        check_own(self.rank, &items[call.clone()])?;
+        if self.states.len() < items.len() {
+            self.states.resize(items.len(), State::default());
+        }
+        self.states[call.clone()].fill(State::default());
+        let own = &mut items[call.clone()];
+        let mut pairs = OwnPairs::of(self.rank);
+        while let Some(pair) = pairs.next(own)? {
+            let [send, recv] = own.get_disjoint_mut(pair).expect("no item is a send and a receive");
+            if let (Bytes::Out(from), Bytes::In(into)) = (&send.bytes, &mut recv.bytes) {
+                kernel::copy(View::from(*from), ViewMut::from(&mut **into), None, Store::Cached);
+            }
+            for index in pair {
+                let verdict = Some(Verdict::Accepted);
+                let over = State { begun: true, verdict, moved: true, clear: true, ..State::default() };
+                self.states[call.start + index] = over;
+            }
+        }
+        for index in call.clone() {
             let Transfer { way, peer, .. } = items[index].transfer;
             if peer == self.rank {
                 continue;
             }
             let count = &mut self.counts[peer.index()][way as usize];
-            let place = &mut self.places[peer.index()][way as usize];
-            if let Some(route) = *place {
-                let route = &mut self.routes[route];
-                items[route.last].state.next = Some(index);
-                route.last = index;
-            } else {
-                *place = Some(self.routes.len());
-                self.routes.push(Route::new(peer, way, index, *count));
-            }
+            let place = *self.places[peer.index()][way as usize].get_or_insert_with(|| {
+                self.routes.push(Route::new(peer, way, *count));
+                self.routes.len() - 1
+            });
             *count = count.wrapping_add(1);
+            self.routes[place].append(&mut self.states, index, &call);
         }
+        // What has no message for another rank is over already.
+        self.ended = true;
         Ok(())
     }
 
-    /// Does everything that can be done now, with the items that the call began with. Never blocks, never allocates.
+    /// Does everything that can be done now, with the items of the calls that are going on. Never blocks, never allocates.
     ///
     /// # Errors
-    /// What the pipes report; the call can not go on then.
+    /// What the pipes report; the calls can not go on then.
     #[inline]
     pub fn poll(&mut self, items: &mut [Item<'_>], pipes: &mut dyn Pipes) -> Result<Progress, LinkError> {
         let (mut moved, mut done) = (false, true);
         for route in &mut self.routes {
             if !route.is_done() {
-                moved |= route.advance(items, pipes)?;
+                moved |= route.advance(items, &mut self.states, pipes)?;
                 done &= route.is_done();
             }
+            route.settle(&mut self.states, pipes)?;
+            self.ended |= core::mem::take(&mut route.ended);
         }
         for route in &mut self.routes {
             if !route.clear {
@@ -115,8 +155,8 @@ impl Courier {
         }
         if done {
             for route in &mut self.routes {
-                route.clear = route.clear || pipes.is_clear(route.peer)?;
-                done &= route.clear;
+                done &= route.is_clear(&mut self.states, pipes)?;
+                self.ended |= core::mem::take(&mut route.ended);
             }
         }
         Ok(match (done, moved) {
@@ -126,21 +166,33 @@ impl Courier {
         })
     }
 
+    /// Whether the transfer of an item may have ended since this was last asked. Cheap: whoever has many calls looks through
+    /// them only then.
+    #[inline]
+    pub fn take_ended(&mut self) -> bool {
+        core::mem::take(&mut self.ended)
+    }
+
+    /// Whether the call of these items is over, for both ranks of each, and their bytes are needed no more.
+    pub fn is_over(&self, call: Range<usize>) -> bool {
+        self.states[call].iter().all(State::is_over)
+    }
+
     /// The peers that something is still missing from, or that have yet to take something; some of them twice. Allocates
     /// nothing.
     pub fn waiting_on(&self) -> impl Iterator<Item = Rank> {
         self.routes.iter().filter(|route| !route.is_done() || !route.clear).map(|route| route.peer)
     }
 
-    /// What the call waits for: the first transfer of each pipe that is not through. Allocates nothing.
-    pub fn waiting_for<'a>(&'a self, items: &'a [Item<'_>]) -> impl Iterator<Item = &'a Transfer> {
-        let waiting = self.routes.iter().filter(|route| !route.is_done());
-        waiting.map(|route| &items[route.waits_for()].transfer)
+    /// What the calls wait for: the first transfer of each pipe that is not through, by its item. Allocates nothing.
+    pub fn waiting_for(&self) -> impl Iterator<Item = usize> {
+        self.routes.iter().filter(|route| !route.is_done()).map(Route::waits_for)
     }
 
-    /// The first transfer of a call that is done in which the ranks disagreed.
-    pub fn disagreement(&self, items: &[Item<'_>]) -> Option<Disagreement> {
-        items.iter().find_map(|item| match item.state.verdict {
+    /// The first transfer of a call that is over in which the ranks disagreed.
+    pub fn disagreement(&self, items: &[Item<'_>], call: Range<usize>) -> Option<Disagreement> {
+        let states = &self.states[call.clone()];
+        items[call].iter().zip(states).find_map(|(item, state)| match state.verdict {
             Some(Verdict::Refused(dtype, count)) => {
                 let ours = item.transfer;
                 let way = if ours.way == Way::Send { Way::Recv } else { Way::Send };

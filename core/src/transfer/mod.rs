@@ -9,7 +9,7 @@ mod courier;
 mod record;
 mod route;
 
-pub use courier::{Courier, Disagreement, Muddle};
+pub use courier::{Courier, Disagreement, Muddle, check_own};
 
 use crate::element::DType;
 use crate::rank::Rank;
@@ -67,11 +67,10 @@ enum Bytes<'a> {
     In(&'a mut [u8]),
 }
 
-/// A transfer with its bytes, and how far it is.
+/// A transfer with its bytes. How far it is, the courier knows.
 pub struct Item<'a> {
     transfer: Transfer,
     bytes: Bytes<'a>,
-    state: State,
 }
 
 /// How far a transfer is.
@@ -85,6 +84,19 @@ struct State {
     verdict: Option<Verdict>,
     /// The next item of the same pipe.
     next: Option<usize>,
+    /// Whether it is the first of its call in its pipe.
+    leads: bool,
+    /// Whether all its bytes were put or taken.
+    moved: bool,
+    /// Whether they are needed no more: nothing of them is lent, and the answer to them was put.
+    clear: bool,
+}
+
+impl State {
+    /// Whether it is through, and known to both ranks, and its bytes are its caller's again.
+    fn is_over(&self) -> bool {
+        self.verdict.is_some() && self.moved && self.clear
+    }
 }
 
 /// What became of a message.
@@ -113,10 +125,34 @@ impl<'a> Item<'a> {
     }
 
     fn new(way: Way, dtype: DType, bytes: Bytes<'a>, peer: Rank) -> Self {
-        let len = bytes.len();
+        let len = match &bytes {
+            Bytes::Out(bytes) => bytes.len(),
+            Bytes::In(bytes) => bytes.len(),
+        };
         assert!(len.is_multiple_of(dtype.size()), "{len} bytes of {dtype}");
         let transfer = Transfer { way, dtype, count: (len / dtype.size()) as u64, peer };
-        Self { transfer, bytes, state: State::default() }
+        Self { transfer, bytes }
+    }
+
+    /// In a list, where no transfer is.
+    pub fn vacant() -> Self {
+        Self::send(DType::U8, &[], Rank(0))
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Out(bytes) => bytes,
+            Bytes::In(bytes) => bytes,
+        }
+    }
+
+    /// Its bytes, if they are to be received.
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.bytes {
+            Bytes::Out(_) => None,
+            Bytes::In(bytes) => Some(bytes),
+        }
     }
 
     /// What its rank made.
@@ -125,21 +161,12 @@ impl<'a> Item<'a> {
     }
 
     fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes().len()
     }
 }
 
 impl fmt::Debug for Item<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Item({}, {:?})", self.transfer, self.state)
-    }
-}
-
-impl Bytes<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Out(bytes) => bytes.len(),
-            Self::In(bytes) => bytes.len(),
-        }
+        write!(f, "Item({})", self.transfer)
     }
 }

@@ -118,7 +118,8 @@ impl Caller<'_> {
         let fill = |input: &mut [u8], output: &mut [u8]| pattern.fill(self.place, input, output);
         let (place, registered, blocks) = (self.place, flags.register == 1, self.blocks.clone());
         let scalar = (op == ReduceOp::PreMulSum).then(|| pattern::scalar(dtype, self.team.rank()));
-        let wanted = Wanted { place, lengths, count: flags.overlap, registered, scalar, blocks };
+        let (count, ring) = (flags.overlap, self.shape.is_ring());
+        let wanted = Wanted { place, lengths, count, registered, scalar, blocks, ring };
         let comm = self.team.calls(self.strict);
         let mut flight = overlap::board(comm, Untyped { collective, dtype, op, root }, wanted, &fill)?;
         flight.go(comm)?;

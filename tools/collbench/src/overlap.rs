@@ -1,8 +1,8 @@
-//! Several calls in flight on one communicator, each with buffers of its own: planned once, started together, and waited for
-//! in their order.
+//! Several calls in flight on one communicator, each with buffers of its own: planned once (messages need no plan), started
+//! together, and waited for in their order.
 
 use crate::pattern::Place;
-use sohu_coll::{Blocks, Communicator, Error, Failed, Owned, Pending, Persistent, Scalar, Untyped};
+use sohu_coll::{Blocks, Communicator, Error, Failed, Letter, Owned, Pending, Persistent, Scalar, Untyped};
 
 /// Writes the data of one call into its input and its output.
 type Fill<'a> = &'a dyn Fn(&mut [u8], &mut [u8]);
@@ -31,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) scalar: Option<Scalar>,
     /// Bytes of the blocks of the input and the output, where they have lengths of their own.
     pub(crate) blocks: Option<[Vec<usize>; 2]>,
+    /// Whether they are messages: the input to the next rank, the output from the last.
+    pub(crate) ring: bool,
 }
 
 /// Plans calls on buffers that `fill` fills.
@@ -57,6 +59,18 @@ fn plan<B: Owned<Element = u8>>(
     make: &dyn Fn(&mut Communicator, usize) -> Result<B, Error>,
 ) -> Result<Box<dyn Flight>, Error> {
     let [input, output] = wanted.lengths;
+    if wanted.ring {
+        let (rank, ranks) = (comm.rank(), comm.size());
+        let (next, last) = ((rank + 1) % ranks, (rank + ranks - 1) % ranks);
+        let mut ring = Ring { idle: Vec::new(), flying: Vec::new() };
+        for _ in 0..wanted.count {
+            let (mut input, mut output) = (make(comm, input)?, make(comm, output)?);
+            fill(input.elements_mut(), output.elements_mut());
+            let send = Letter::send_bytes(call.dtype, input, next);
+            ring.idle.push((send, Letter::recv_bytes(call.dtype, output, last)));
+        }
+        return Ok(Box::new(ring));
+    }
     let (mut apart, mut in_place) = (Calls::default(), Calls::default());
     for _ in 0..wanted.count {
         let mut output = make(comm, output)?;
@@ -116,6 +130,31 @@ impl<B> Calls<B> {
 
 fn why<B>(failed: Failed<B>) -> Error {
     *failed.error
+}
+
+/// A message to the next rank, and one from the last.
+type Pair<B> = (Letter<B>, Letter<B>);
+
+/// As [`Calls`], of messages round the ring.
+struct Ring<B> {
+    idle: Vec<Pair<B>>,
+    flying: Vec<Pending<Pair<B>>>,
+}
+
+impl<B: Owned<Element = u8>> Flight for Ring<B> {
+    fn go(&mut self, comm: &mut Communicator) -> Result<(), Error> {
+        for pair in self.idle.drain(..) {
+            self.flying.push(comm.start_group(pair).map_err(why)?);
+        }
+        for pair in self.flying.drain(..) {
+            self.idle.push(pair.wait().map_err(why)?);
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, count: &dyn Fn(&[u8]) -> u64) -> u64 {
+        self.idle.iter().map(|(_, got)| count(got.data())).sum()
+    }
 }
 
 struct Apart<B>(Calls<(B, B)>);

@@ -126,11 +126,6 @@ impl<'a> Plan<'a> {
                 "--algo makes no difference to sendrecv, which has no algorithm".into(),
             ));
         }
-        if flags.overlap > 1 {
-            return Err(Failure::Usage(
-                "--overlap is for calls that can be started, and messages can not".into(),
-            ));
-        }
         Ok(Self { traffic: Some(Source::Ring), ..Self::new(Collective::AllToAll, flags)? })
     }
 

@@ -134,7 +134,6 @@ fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
         (&["all_reduce", "--ranks", "2", "--transport", "shn"], "'shm'"),
         (&["all_reduce", "-b", "8"], "add --ranks 2"),
         (&["alltoallv", "--ranks", "2", "--spread", "zip:1"], "spreads are zipf:1.2"),
-        (&["sendrecv", "--ranks", "2", "--overlap", "2"], "--overlap is for calls that can be started"),
         (&["sendrecv", "--ranks", "2", "--algo", "ring"], "--algo makes no difference to sendrecv"),
         (&["alltoallv", "--ranks", "2", "--spread", "hot:3"], "hot:3 is more ranks than the job's 2"),
         (&["alltoallv", "--ranks", "2", "--matrix", "/no/such/file"], "--matrix /no/such/file: No such file"),
@@ -353,6 +352,8 @@ fn several_calls_in_flight_are_measured_and_right() {
         (&["reduce_scatter", "-o", "mulsum"], "0"),
         (&["alltoallv", "--spread", "distance:1"], "N/A"),
         (&["alltoallv", "--spread", "hot:3"], "0"),
+        (&["sendrecv"], "N/A"),
+        (&["sendrecv", "-R", "1"], "N/A"),
     ] {
         let ended = bench(&[more, &flags].concat());
         let rows = rows(&ended);

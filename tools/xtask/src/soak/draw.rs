@@ -274,8 +274,8 @@ impl Script {
             3 => How::Persistent(1 + self.rng.below(RUNS_MAX)),
             _ => How::Blocking,
         };
-        // What needs a scalar or a function can not be started.
-        let how = if shape.op.name().is_open() { How::Blocking } else { how };
+        // What needs a function is started by its type alone, and calls are untyped here.
+        let how = if shape.op.name() == ReduceOp::User { How::Blocking } else { how };
         let longest = if how == How::Blocking { BYTES_MAX } else { STARTED_MAX };
         // A shape of a smaller group may be too long for this one.
         let shape = Shape { count: shape.count.min(count_max(&shape, size, longest)), ..shape };

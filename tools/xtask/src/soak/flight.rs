@@ -5,7 +5,7 @@
 use super::draw::{Call, Home, How, Rng};
 use super::sheet::{GUARD, Sheet, Sheets};
 use super::values::Values;
-use sohu_coll::{Communicator, Failed, Owned, Pending, Persistent, Untyped};
+use sohu_coll::{Communicator, Failed, Owned, Pending, Persistent, ReduceOp, Scalar, Untyped};
 
 /// The input, where there is one apart, and the output of a call that is over.
 type Bytes = (Option<Vec<u8>>, Vec<u8>);
@@ -67,6 +67,13 @@ impl Made {
         Untyped { collective: shape.collective, dtype: shape.dtype, op: shape.op.name(), root }
     }
 
+    /// What this rank's input is multiplied by, where it is.
+    fn scalar(&self, comm: &Communicator) -> Option<Scalar> {
+        let Call { shape, salt, .. } = self.call;
+        let values = Values { dtype: shape.dtype, op: shape.op, salt };
+        (shape.op.name() == ReduceOp::PreMulSum).then(|| values.scalar(comm.rank()))
+    }
+
     fn fly(self, wait: impl FnOnce() -> Result<Bytes, String> + 'static) -> Flight {
         Flight { call: self.call, sheets: self.sheets, size: self.size, wait: Box::new(wait) }
     }
@@ -78,7 +85,11 @@ fn in_place<D: Owned<Element = u8>>(
     data: D,
 ) -> Result<Option<Flight>, String> {
     if let How::Persistent(runs) = made.call.how {
-        let mut plan = comm.plan_untyped_in_place(made.untyped(), data).map_err(text)?;
+        let planned = match made.scalar(comm) {
+            None => comm.plan_untyped_in_place(made.untyped(), data),
+            Some(scalar) => comm.plan_scaled_in_place(made.untyped(), scalar, data),
+        };
+        let mut plan = planned.map_err(text)?;
         for run in 0..runs {
             plan.data_mut().copy_from_slice(&filled(&made.sheets.before, &made.call, made.size));
             plan = one_run(comm, plan, &made.call, run)?;
@@ -86,7 +97,11 @@ fn in_place<D: Owned<Element = u8>>(
         }
         return Ok(None);
     }
-    let pending = comm.start_untyped_in_place(made.untyped(), data).map_err(text)?;
+    let pending = match made.scalar(comm) {
+        None => comm.start_untyped_in_place(made.untyped(), data),
+        Some(scalar) => comm.start_scaled_in_place(made.untyped(), scalar, data),
+    };
+    let pending = pending.map_err(text)?;
     let salt = made.call.salt;
     Ok(Some(made.fly(move || landed(pending, salt).map(|data| (None, data.elements().to_vec())))))
 }
@@ -98,7 +113,11 @@ fn apart<I: Owned<Element = u8>, O: Owned<Element = u8>>(
     output: O,
 ) -> Result<Option<Flight>, String> {
     if let How::Persistent(runs) = made.call.how {
-        let mut plan = comm.plan_untyped(made.untyped(), input, output).map_err(text)?;
+        let planned = match made.scalar(comm) {
+            None => comm.plan_untyped(made.untyped(), input, output),
+            Some(scalar) => comm.plan_scaled(made.untyped(), scalar, input, output),
+        };
+        let mut plan = planned.map_err(text)?;
         for run in 0..runs {
             plan.output_mut().copy_from_slice(&filled(&made.sheets.before, &made.call, made.size));
             plan = one_run(comm, plan, &made.call, run)?;
@@ -106,7 +125,11 @@ fn apart<I: Owned<Element = u8>, O: Owned<Element = u8>>(
         }
         return Ok(None);
     }
-    let pending = comm.start_untyped(made.untyped(), input, output).map_err(text)?;
+    let pending = match made.scalar(comm) {
+        None => comm.start_untyped(made.untyped(), input, output),
+        Some(scalar) => comm.start_scaled(made.untyped(), scalar, input, output),
+    };
+    let pending = pending.map_err(text)?;
     let salt = made.call.salt;
     Ok(Some(made.fly(move || {
         let (input, output) = landed(pending, salt)?;
