@@ -53,17 +53,20 @@ pub trait Pipes: Send {
         work: &mut dyn FnMut(ViewMut<'_>),
     ) -> Result<usize, LinkError>;
 
-    /// Hands `work` the next bytes from `from`, at most `limit`, in place; they are consumed then. Calls `work` at most
-    /// once; returns how many bytes (0 when none has come; `work` was not called then).
+    /// Hands `work` the next bytes from `from`, at most `limit`, in place; as many as it says are consumed then, the first ones.
+    /// Calls `work` at most once; returns how many bytes were consumed (0 when none has come; `work` was not called then).
     ///
     /// # Errors
     /// When the peer is gone or broke the protocol.
+    ///
+    /// # Panics
+    /// When `work` says that it used more than there was.
     fn take(
         &mut self,
         from: Rank,
         strand: Strand,
         limit: usize,
-        work: &mut dyn FnMut(View<'_>),
+        work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError>;
 
     /// Whether [`lend`](Pipes::lend) can do anything for these bytes.

@@ -71,7 +71,8 @@ impl Plan {
             && self.in_place == key.in_place
             && self.lengths == key.lengths
             && self.registered == key.registered
-            && self.lists.iter().zip(key.lists()).all(|(kept, asked)| **kept == *asked)
+            // Number by number: to compare the bytes of two empty lists, which are nowhere, took one machine 100 ns.
+            && self.lists.iter().zip(key.lists()).all(|(kept, asked)| kept.iter().eq(asked))
     }
 }
 

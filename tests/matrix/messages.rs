@@ -67,7 +67,7 @@ fn rings(comm: &mut Communicator) {
         let (ring, eager, element) = (RING / dtype.size(), EAGER / dtype.size(), dtype.size());
         let mut counts = vec![0, 1, 3, 1021, eager, eager + 1, ring - 1, ring, ring + 1];
         if matches!(dtype, DType::F32 | DType::U8) {
-            counts.push(((1 << 20) + 12) / element);
+            counts.push(((2 << 20) + 12) / element);
         }
         for count in counts {
             let mine = content(rank, next, key + count, count * element);

@@ -148,15 +148,21 @@ impl Courier {
             route.settle(&mut self.states, pipes)?;
             self.ended |= core::mem::take(&mut route.ended);
         }
-        for route in &mut self.routes {
-            if !route.clear {
-                moved |= pipes.flush(route.peer)?;
-            }
-        }
         if done {
             for route in &mut self.routes {
                 done &= route.is_clear(&mut self.states, pipes)?;
                 self.ended |= core::mem::take(&mut route.ended);
+            }
+        }
+        if !done && !moved {
+            // What is put tells what was taken: only who waits need do so apart.
+            let mut before = None;
+            for route in self.routes.iter().filter(|route| !route.clear) {
+                // Often somebody is sent to and received from in turn, and both are flushed at once.
+                if before != Some(route.peer) {
+                    moved |= pipes.flush(route.peer)?;
+                }
+                before = Some(route.peer);
             }
         }
         Ok(match (done, moved) {

@@ -3,9 +3,8 @@
 use super::Transfer;
 use crate::element::DType;
 use crate::error::LinkError;
-use crate::pipe::{Pipes, Strand};
 use crate::rank::Rank;
-use sohu_coll_mem::ViewMut;
+use sohu_coll_mem::{View, ViewMut};
 
 /// Bytes of a record.
 pub(super) const RECORD_BYTES: usize = 16;
@@ -31,6 +30,7 @@ pub(super) struct Record {
 }
 
 impl Record {
+    #[inline]
     pub(super) fn to_bytes(self) -> [u8; RECORD_BYTES] {
         let kinds =
             u64::from(self.kind as u8) | u64::from(self.dtype as u8) << 8 | u64::from(self.sequence) << 32;
@@ -41,7 +41,8 @@ impl Record {
     }
 
     /// Reads what `peer` wrote, which must be of this kind and number.
-    fn from_bytes(
+    #[inline]
+    pub(super) fn from_bytes(
         bytes: [u8; RECORD_BYTES],
         kind: Kind,
         sequence: u32,
@@ -72,27 +73,23 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    /// Takes what has come; the record once it is whole.
-    pub(super) fn take(
-        &mut self,
-        pipes: &mut dyn Pipes,
-        peer: Rank,
-        kind: Kind,
-        sequence: u32,
-    ) -> Result<Option<Record>, LinkError> {
-        let strand = if kind == Kind::Head { Strand::Bytes } else { Strand::Answers };
-        while self.len < RECORD_BYTES {
-            let missing = &mut self.bytes[self.len..];
-            let taken = pipes.take(peer, strand, missing.len(), &mut |bytes| {
-                bytes.copy_to(ViewMut::from(&mut missing[..bytes.len()]));
-            })?;
-            if taken == 0 {
-                return Ok(None);
-            }
-            self.len += taken;
+    /// How many bytes are missing.
+    #[inline]
+    pub(super) fn missing(&self) -> usize {
+        RECORD_BYTES - self.len
+    }
+
+    /// Takes what has come of it. Says how many bytes, and the record once it is whole.
+    #[inline]
+    pub(super) fn push(&mut self, bytes: View<'_>) -> (usize, Option<[u8; RECORD_BYTES]>) {
+        let count = self.missing().min(bytes.len());
+        bytes.first(count).copy_to(ViewMut::from(&mut self.bytes[self.len..][..count]));
+        self.len += count;
+        if self.len < RECORD_BYTES {
+            return (count, None);
         }
         self.len = 0;
-        Record::from_bytes(self.bytes, kind, sequence, peer).map(Some)
+        (count, Some(self.bytes))
     }
 }
 

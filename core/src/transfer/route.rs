@@ -1,9 +1,10 @@
 //! One pipe, on one side: its transfers one after the other.
 //!
-//! The sender puts the head of a message and its first [`EAGER_BYTES`] at once, and the rest when the receiver has
-//! accepted it. The receiver answers as soon as it has compared the head; of a message that it refuses, it takes what the
-//! sender put before it could know, and forgets it. So both sides know, without another word, where the next
-//! message begins.
+//! The sender puts the head of a message and its first [`EAGER_BYTES`] at once, and the rest when it knows that the receiver
+//! accepts it. The receiver says what it expects as soon as it has begun, which is its answer whatever comes: each side
+//! compares what the other one said with what it made itself, and both come to the same. Of a message that it refuses, the
+//! receiver takes as much as a sender puts that does not know, and forgets it. So both sides know, without another word,
+//! where the next message begins.
 //!
 //! Where calls join others that are going on, a call begins in a pipe when that is clear of the call before it: else what is
 //! lent for one call could stay out for want of a receiver for the next, and the first would not end. It costs nothing but
@@ -26,8 +27,12 @@ pub(super) const EAGER_BYTES: usize = 16 << 10;
 const AHEAD_MAX: usize = STRAND_BYTES_MIN / RECORD_BYTES / 2;
 
 /// Pieces that move before it is the turn of other pipes: a rank that goes on taking as long as there is something would keep the
-/// next one waiting for what it has to give.
+/// next one waiting for what it has to give, or for an answer that has come.
 const TURN: usize = 8;
+
+/// The most bytes that are taken at once, and end a turn. What is lent has no end of its own: of two ranks that lend each other
+/// long messages, one would wait while the other one copies, and then change places with it.
+const TAKE_MAX: usize = 64 << 10;
 
 /// One pipe's part of the calls that are going on.
 #[derive(Debug)]
@@ -38,7 +43,8 @@ pub(super) struct Route {
     last: usize,
     /// The item whose bytes move, or whose head is next.
     moving: Option<usize>,
-    /// Of sends: the oldest item without an answer, its number, and how many have none.
+    /// The oldest item whose answer was not heard, or was not given, and its number; and of sends, how many that have begun
+    /// have none.
     unanswered: Option<usize>,
     answered: u32,
     ahead: usize,
@@ -47,8 +53,6 @@ pub(super) struct Route {
     /// How many messages went through the pipe before `moving`, modulo 2^32.
     sequence: u32,
     arriving: Arriving,
-    /// An answer that there was no room for, and the item that it is about.
-    due: Option<(Record, usize)>,
     /// Whether nothing of the calls is left in this rank's private memory.
     pub(super) clear: bool,
     /// Whether something may have ended since somebody looked.
@@ -69,7 +73,6 @@ impl Route {
             unclear: None,
             sequence,
             arriving: Arriving::default(),
-            due: None,
             clear: true,
             ended: false,
         }
@@ -85,8 +88,8 @@ impl Route {
         states[index].leads = !open || !call.contains(&self.last);
         self.last = index;
         self.moving.get_or_insert(index);
+        self.unanswered.get_or_insert(index);
         if self.way == Way::Send {
-            self.unanswered.get_or_insert(index);
             self.unclear.get_or_insert(index);
         }
         self.clear = false;
@@ -95,12 +98,16 @@ impl Route {
     /// Whether all its items are through and known to both ranks.
     #[inline]
     pub(super) fn is_done(&self) -> bool {
-        self.moving.is_none() && self.unanswered.is_none() && self.due.is_none()
+        self.moving.is_none() && self.unanswered.is_none()
     }
 
     /// The item that keeps it from being done.
     pub(super) fn waits_for(&self) -> usize {
-        self.unanswered.or(self.moving).or(self.due.map(|(_, index)| index)).unwrap_or(self.last)
+        let (behind, ahead) = match self.way {
+            Way::Send => (self.unanswered, self.moving),
+            Way::Recv => (self.moving, self.unanswered),
+        };
+        behind.or(ahead).unwrap_or(self.last)
     }
 
     /// Whether nothing is left of the calls, now that all items are through.
@@ -144,8 +151,8 @@ impl Route {
         pipes: &mut dyn Pipes,
     ) -> Result<bool, LinkError> {
         match self.way {
-            Way::Send => Ok(self.hear(items, states, pipes)? | self.give(items, states, pipes)?),
-            Way::Recv => self.get(items, states, pipes),
+            Way::Send => Ok(self.give(items, states, pipes)? | self.hear(items, states, pipes)?),
+            Way::Recv => Ok(self.answer(items, states, pipes)? | self.get(items, states, pipes)?),
         }
     }
 
@@ -158,8 +165,18 @@ impl Route {
     ) -> Result<bool, LinkError> {
         let mut moved = false;
         while let Some(index) = self.unanswered.filter(|index| states[*index].begun) {
-            let answer = self.arriving.take(pipes, self.peer, Kind::Answer, self.answered)?;
-            let Some(answer) = answer else { break };
+            let mut whole = None;
+            let missing = self.arriving.missing();
+            let taken = pipes.take(self.peer, Strand::Answers, missing, &mut |bytes| {
+                let (used, record) = self.arriving.push(bytes);
+                whole = record;
+                used
+            })?;
+            if taken == 0 {
+                break;
+            }
+            let Some(answer) = whole else { continue };
+            let answer = Record::from_bytes(answer, Kind::Answer, self.answered, self.peer)?;
             let (transfer, state) = (&items[index].transfer, &mut states[index]);
             let equal = (answer.dtype, answer.count) == (transfer.dtype, transfer.count);
             state.verdict =
@@ -237,44 +254,51 @@ impl Route {
         })
     }
 
-    /// Answers, and takes what has come.
+    /// Takes what has come.
     fn get(
         &mut self,
         items: &mut [Item<'_>],
         states: &mut [State],
         pipes: &mut dyn Pipes,
     ) -> Result<bool, LinkError> {
-        let mut moved = usize::from(self.answer(states, pipes)?);
+        let mut moved = 0;
         while let Some(index) = self.moving
             && moved < TURN
         {
-            if !states[index].begun {
-                if self.due.is_some() {
-                    break;
-                }
-                let head = self.arriving.take(pipes, self.peer, Kind::Head, self.sequence)?;
-                let Some(head) = head else { break };
-                self.due = Some((look(&items[index].transfer, &mut states[index], head), index));
-                self.answer(states, pipes)?;
-                moved += 1;
-            }
             let (item, state) = (&mut items[index], &mut states[index]);
-            let goal = goal(item.len(), state);
-            if state.at < goal {
-                let (at, accepted) = (state.at, state.verdict == Some(Verdict::Accepted));
-                let taken = pipes.take(self.peer, Strand::Bytes, goal - at, &mut |view| {
-                    if let (true, Bytes::In(bytes)) = (accepted, &mut item.bytes) {
-                        let into = ViewMut::from(&mut bytes[at..at + view.len()]);
-                        kernel::copy(view, into, None, Store::Cached);
-                    }
-                })?;
+            let begun = state.begun;
+            let missing = goal(item.len(), state) - state.at;
+            if !begun || missing > 0 {
+                // A head in one go with what came behind it: most messages are short.
+                let head = if begun { 0 } else { self.arriving.missing() };
+                let mut wrong = None;
+                let taken =
+                    pipes.take(self.peer, Strand::Bytes, head + missing.min(TAKE_MAX), &mut |view| {
+                        if begun {
+                            return fill(item, state, view);
+                        }
+                        let (used, head) = self.arriving.push(view);
+                        let Some(head) = head else { return used };
+                        match Record::from_bytes(head, Kind::Head, self.sequence, self.peer) {
+                            Ok(head) => {
+                                look(&item.transfer, state, head);
+                                used + fill(item, state, view.slice(used..view.len()))
+                            }
+                            Err(error) => {
+                                wrong = Some(error);
+                                used
+                            }
+                        }
+                    })?;
+                if let Some(error) = wrong {
+                    return Err(error);
+                }
                 if taken == 0 {
                     break;
                 }
-                state.at += taken;
-                moved += 1;
+                moved += if taken < TAKE_MAX { 1 } else { TURN };
             }
-            if state.at == goal {
+            if state.begun && state.at == goal(item.len(), state) {
                 state.moved = true;
                 self.ended = true;
                 self.moving = state.next;
@@ -284,29 +308,56 @@ impl Route {
         Ok(moved > 0)
     }
 
-    /// Puts the answer that is due.
-    fn answer(&mut self, states: &mut [State], pipes: &mut dyn Pipes) -> Result<bool, LinkError> {
-        let Some((answer, index)) = self.due else { return Ok(false) };
-        let bytes = answer.to_bytes();
-        let put = pipes.put(self.peer, Strand::Answers, RECORD_BYTES, &mut |room| {
-            View::from(&bytes[..]).copy_to(room);
-        })?;
-        if put > 0 {
-            self.due = None;
+    /// Answers messages that have come, and some that have not.
+    #[inline]
+    fn answer(
+        &mut self,
+        items: &[Item<'_>],
+        states: &mut [State],
+        pipes: &mut dyn Pipes,
+    ) -> Result<bool, LinkError> {
+        let mut moved = false;
+        while let Some(index) = self.unanswered {
+            // The sender has heard all answers but those of the messages that it is ahead.
+            if self.answered.wrapping_sub(self.sequence).cast_signed() >= AHEAD_MAX as i32 {
+                break;
+            }
+            let Transfer { dtype, count, .. } = items[index].transfer;
+            let answer = Record { kind: Kind::Answer, dtype, count, sequence: self.answered }.to_bytes();
+            let put = pipes.put(self.peer, Strand::Answers, RECORD_BYTES, &mut |room| {
+                View::from(&answer[..]).copy_to(room);
+            })?;
+            if put == 0 {
+                break;
+            }
             states[index].clear = true;
             self.ended = true;
+            self.unanswered = states[index].next;
+            self.answered = self.answered.wrapping_add(1);
+            moved = true;
         }
-        Ok(put > 0)
+        Ok(moved)
     }
 }
 
-/// Compares the head of the message that came with what is expected, and says what to answer.
-fn look(transfer: &Transfer, state: &mut State, head: Record) -> Record {
-    let Transfer { dtype, count, .. } = *transfer;
-    let equal = (head.dtype, head.count) == (dtype, count);
+/// Compares the head of the message that came with what is expected.
+fn look(expected: &Transfer, state: &mut State, head: Record) {
+    let equal = (head.dtype, head.count) == (expected.dtype, expected.count);
     state.verdict = Some(if equal { Verdict::Accepted } else { Verdict::Refused(head.dtype, head.count) });
     state.begun = true;
-    Record { kind: Kind::Answer, dtype, count, ..head }
+}
+
+/// Takes what came of the message, or forgets it. Says how many bytes are of this message.
+#[inline]
+fn fill(item: &mut Item<'_>, state: &mut State, view: View<'_>) -> usize {
+    let (at, count) = (state.at, view.len().min(goal(item.len(), state) - state.at));
+    if state.verdict == Some(Verdict::Accepted)
+        && let Bytes::In(bytes) = &mut item.bytes
+    {
+        kernel::copy(view.first(count), ViewMut::from(&mut bytes[at..at + count]), None, Store::Cached);
+    }
+    state.at += count;
+    count
 }
 
 /// How many bytes of a message come for a receive of `len` bytes, once its head was looked at.

@@ -41,7 +41,7 @@ impl Pipes for LoopLinks {
         from: Rank,
         strand: Strand,
         limit: usize,
-        work: &mut dyn FnMut(View<'_>),
+        work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
         self.run(|links| {
             if limit == 0 || links.refuses() {
@@ -55,9 +55,9 @@ impl Pipes for LoopLinks {
             }
             let mut bytes = vec![0; count];
             queue.peek(&mut bytes);
-            queue.bytes.drain(..count);
-            work(View::from(&bytes[..]));
-            Ok(count)
+            let used = work(View::from(&bytes[..]));
+            queue.bytes.drain(..used);
+            Ok(used)
         })
     }
 

@@ -61,6 +61,7 @@ impl Flow {
             if let Some(at) = differs(&bytes, self.key, self.taken) {
                 panic!("byte {} of {:?} from {} to {}", self.taken + at, self.strand, self.from, self.to);
             }
+            seen
         });
         let taken = taken.unwrap_or_else(|error| panic!("{} takes from {}: {error}", self.to, self.from));
         assert_eq!(taken, seen, "what was seen is what was taken");
@@ -324,6 +325,7 @@ pub fn what_is_lent_is_clear_when_it_was_taken<H: Harness>() {
                 let mut bytes = vec![0; view.len()];
                 view.copy_to(ViewMut::from(&mut bytes[..]));
                 assert_eq!(differs(&bytes, 77, taken), None);
+                view.len()
             })
             .expect("take");
     }

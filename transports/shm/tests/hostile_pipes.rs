@@ -23,6 +23,7 @@ fn take(victim: &mut ShmLinks, strand: Strand) -> Result<usize, LinkError> {
     let mut bytes = [0u8; 256];
     victim.pipes().take(PEER, strand, 256, &mut |view| {
         view.copy_to(ViewMut::from(&mut bytes[..view.len()]));
+        view.len()
     })
 }
 

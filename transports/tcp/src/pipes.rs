@@ -65,7 +65,7 @@ impl End {
         Ok(count)
     }
 
-    fn take(&mut self, limit: usize, work: &mut dyn FnMut(View<'_>)) -> Result<usize, LinkError> {
+    fn take(&mut self, limit: usize, work: &mut dyn FnMut(View<'_>) -> usize) -> Result<usize, LinkError> {
         if self.incoming.is_empty() {
             self.stream.fill(&mut self.incoming, 1)?;
         }
@@ -73,11 +73,13 @@ impl End {
             return Err(LinkError::Closed { peer: self.stream.peer });
         }
         let count = self.incoming.len().min(limit);
-        if count > 0 {
-            work(View::from(&self.incoming.live()[..count]));
-            self.incoming.consumed(count);
+        if count == 0 {
+            return Ok(0);
         }
-        Ok(count)
+        let used = work(View::from(&self.incoming.live()[..count]));
+        assert!(used <= count, "{used} of {count} bytes");
+        self.incoming.consumed(used);
+        Ok(used)
     }
 }
 
@@ -100,7 +102,7 @@ impl Pipes for TcpLinks {
         from: Rank,
         strand: Strand,
         limit: usize,
-        work: &mut dyn FnMut(View<'_>),
+        work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
         self.with_pipes(from, |pair| match strand {
             Strand::Bytes => pair.drain.take(limit, work),

@@ -7,7 +7,7 @@
 use super::peer::Peer;
 use super::protocol::{CHUNK, DATA, bounded};
 use super::words_view;
-use crate::layout::{ANSWER_LINES, LINE, Layout, PIPE_LINES, PIPE_RING_MIN};
+use crate::layout::{ANSWER_LINES, LINE, Layout, PIPE_LINES};
 use crate::map::Map;
 use crate::segment::Segment;
 use core::ops::Range;
@@ -22,11 +22,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bytes that go into the ring at once: while the reader copies one piece, the writer copies the next.
-const PIECE: usize = 16 << 10;
+const PIECE: usize = 32 << 10;
 
-/// Below this a message stays in the first so many bytes of the ring: short ones are read while they are still in the writer's
-/// cache, and what is never used takes no memory.
-const NARROW: usize = PIPE_RING_MIN;
+/// Up to this a message stays in the first [`NARROW`] bytes of the ring: few lines are fetched soonest from where the last ones
+/// were, in the writer's cache. Longer ones go round the whole ring: taking a line back that the peer has in its own cache costs
+/// twice the copy.
+const SMALL: usize = 2 << 10;
+const NARROW: usize = 8 << 10;
+
+/// While this much of a message is left, it keeps to so much of the ring: it leaves the rest of the cache that both cores share to
+/// the buffers.
+const LARGE: usize = 512 << 10;
+const LARGE_WITHIN: usize = 1 << 20;
 
 /// The least piece worth a line of its own.
 const PIECE_MIN: usize = 64;
@@ -60,6 +67,8 @@ struct Outgoing {
     range: Range<usize>,
     /// How many bytes of it have memory.
     taken: usize,
+    /// Whether more of what was put last has yet to come.
+    in_parts: bool,
     flights: VecDeque<Flight>,
     /// Loans among them.
     lent: usize,
@@ -131,6 +140,7 @@ impl PipePair {
             ring: ByteRing::new(layout.pipe_ring(theirs).len(), PIPE_LINES),
             range: layout.pipe_ring(theirs),
             taken: 0,
+            in_parts: false,
             flights: VecDeque::with_capacity(2 * PIPE_LINES),
             lent: 0,
         };
@@ -202,6 +212,7 @@ impl End {
         work(own.map.view_mut(offset, len));
         let segment = out.ring.commit(range.start, len, 1);
         out.flights.push_back(Flight::Ring(segment));
+        out.in_parts = len < limit;
         self.chunks_put += 1;
         self.line(CHUNK, 0, &[offset as u64, len as u64]);
         Ok(len)
@@ -209,9 +220,15 @@ impl End {
 
     /// Room in the ring for some of `limit` bytes. Its memory is taken when it is first used.
     fn room(&mut self, own: &Segment, limit: usize) -> Result<Option<Range<usize>>, LinkError> {
-        let want = limit.min(PIECE);
+        // A few bytes more are not worth a line of their own.
+        let want = if limit <= PIECE + PIECE_MIN { limit } else { PIECE };
         let out = self.outgoing.as_mut().expect("answers fit a line");
-        let within = if limit < NARROW { NARROW } else { out.range.len() };
+        let within = match limit {
+            ..=SMALL if !out.in_parts => NARROW,
+            LARGE.. => LARGE_WITHIN,
+            _ => out.range.len(),
+        }
+        .min(out.range.len());
         if out.taken < within {
             let more = out.range.start + out.taken..out.range.start + within;
             let call = "fallocate";
@@ -254,17 +271,22 @@ impl End {
     }
 
     /// As [`Pipes::take`](sohu_coll_core::pipe::Pipes::take).
-    pub(super) fn take(&mut self, limit: usize, work: &mut dyn FnMut(View<'_>)) -> Result<usize, LinkError> {
+    pub(super) fn take(
+        &mut self,
+        limit: usize,
+        work: &mut dyn FnMut(View<'_>) -> usize,
+    ) -> Result<usize, LinkError> {
         let Some(front) = self.look()? else { return Ok(0) };
         let len = limit.min(front.len() - self.at);
         if len == 0 {
             return Ok(0);
         }
-        work(match front {
+        let used = work(match front {
             Front::Line(_) => self.rx.payload().slice(self.at..self.at + len),
             Front::Chunk { offset, .. } => self.map.view(offset + self.at, len),
         });
-        self.at += len;
+        assert!(used <= len, "{used} of {len} bytes");
+        self.at += used;
         if self.at == front.len() {
             self.front = None;
             self.at = 0;
@@ -275,7 +297,19 @@ impl End {
                 self.publish();
             }
         }
-        Ok(len)
+        Ok(used)
+    }
+
+    /// Whether there is something to [take](Self::take).
+    #[inline]
+    pub(super) fn has_come(&mut self) -> bool {
+        self.front.is_some() || self.rx.head().is_some()
+    }
+
+    /// Asks for the next line's memory ahead of the next put.
+    #[inline]
+    pub(super) fn fetch_next(&self) {
+        self.tx.fetch_next();
     }
 
     fn look(&mut self) -> Result<Option<Front>, LinkError> {
@@ -302,6 +336,7 @@ impl End {
 
     /// Tells the peer what was consumed, where it may be waiting to hear it and no line has told it. Returns
     /// whether it did.
+    #[inline]
     pub(super) fn give_credit(&mut self) -> bool {
         let lines = self.rx.consumed();
         let due =

@@ -1,7 +1,7 @@
 //! The pipes of one rank, as the engine sees them.
 
 use super::ShmLinks;
-use super::pipe::End;
+use super::pipe::{End, PipePair};
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::LEND_MIN;
@@ -55,9 +55,16 @@ impl Pipes for ShmLinks {
         from: Rank,
         strand: Strand,
         limit: usize,
-        work: &mut dyn FnMut(View<'_>),
+        work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
         // Answers come back through the pipe to the peer.
+        let pair = self.pair(from);
+        let pipes = &mut self.pipes[pair];
+        let end = if strand == Strand::Answers { &mut pipes.source } else { &mut pipes.drain };
+        // The commonest of all, for who waits.
+        if !end.has_come() && self.failed.is_none() {
+            return Ok(0);
+        }
         self.at_end(from, strand == Strand::Answers, |end, _| end.take(limit, work))
     }
 
@@ -75,12 +82,29 @@ impl Pipes for ShmLinks {
     }
 
     fn flush(&mut self, peer: Rank) -> Result<bool, LinkError> {
-        let source = self.at_end(peer, true, |end, _| Ok(end.give_credit()))?;
-        Ok(source | self.at_end(peer, false, |end, _| Ok(end.give_credit()))?)
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let pair = self.pair(peer);
+        let PipePair { source, drain } = &mut self.pipes[pair];
+        let moved = source.give_credit() | drain.give_credit();
+        if moved {
+            self.peers.at_mut(peer).ring_due = true;
+        }
+        Ok(moved)
     }
 
     fn is_clear(&mut self, peer: Rank) -> Result<bool, LinkError> {
         let pair = self.pair(peer);
-        self.guard(|links| links.pipes[pair].source.is_clear())
+        self.guard(|links| {
+            let PipePair { source, drain } = &mut links.pipes[pair];
+            let clear = source.is_clear()?;
+            if clear {
+                // Nothing else is to be done, and the next message is likely to come soon.
+                source.fetch_next();
+                drain.fetch_next();
+            }
+            Ok(clear)
+        })
     }
 }
