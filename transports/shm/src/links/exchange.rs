@@ -115,7 +115,8 @@ impl ShmLinks {
     /// Looks for every peer's bytes, `looks` times more than once, and hands them to `work` when all are there.
     #[inline]
     pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
-        let mut left = looks;
+        // One after the other, for all are needed.
+        let mut left = self.peers.iter_mut().fold(looks, |left, peer| peer.spin(left));
         loop {
             let mut missing = false;
             for peer in self.peers.iter_mut().filter(|peer| peer.front.is_none()) {
@@ -166,6 +167,17 @@ impl ShmLinks {
 }
 
 impl Peer {
+    /// Looks up to `looks` times for a line, whatever it is, and for nothing else: the sooner it is seen. Returns how many
+    /// looks are left.
+    #[inline]
+    pub(super) fn spin(&mut self, looks: u32) -> u32 {
+        let mut left = looks;
+        while left > 0 && self.rx.head().is_none() {
+            left -= 1;
+        }
+        left
+    }
+
     /// Looks for the first line of the peer's call, with all of its bytes, and puts them in front.
     #[inline(always)]
     pub(super) fn meet(&mut self, len: usize, ours: &Call, shared: &mut Shared) -> Meeting {

@@ -154,7 +154,8 @@ impl ShmLinks {
         work: &mut dyn FnMut(&[View<'_>]),
     ) -> Met {
         let few = Few::new(from);
-        let mut left = looks;
+        // One after the other, for all are needed.
+        let mut left = from.iter().fold(looks, |left, rank| self.peers.at_mut(*rank).spin(left));
         // What others owe is looked for once, and then if there is no room for more of it.
         let mut is_new = true;
         loop {
