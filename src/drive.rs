@@ -5,6 +5,8 @@
 //! from then on it reads the clock, and about once a millisecond the control sockets; after about a
 //! millisecond it sleeps on its doorbell, for at most [`NAP`].
 
+mod ending;
+
 use crate::control::{Control, Status};
 use crate::others;
 use sohu_coll_core::error::{LinkError, list};
@@ -300,10 +302,11 @@ impl Driver<'_> {
             match work.poll(self.links) {
                 Ok(Progress::Done) => return Ok(true),
                 Ok(Progress::Moved) => wait.patience.reset(),
-                Ok(Progress::Idle) => match self.pause(work, wait, until)? {
-                    Paused::GoOn => {}
-                    Paused::Over => return Ok(true),
-                    Paused::Leave => return Ok(false),
+                Ok(Progress::Idle) => match self.pause(work, wait, until) {
+                    Ok(Paused::GoOn) => {}
+                    Ok(Paused::Over) => return Ok(true),
+                    Ok(Paused::Leave) => return Ok(false),
+                    Err(error) => return self.end_with(error, work),
                 },
                 Err(error) => return Err(self.explain(error, work)),
             }
@@ -440,44 +443,5 @@ impl Driver<'_> {
             }
         };
         Box::new(Error::Timeout { culprits, during, waited, why: why.into() })
-    }
-
-    /// Turns what a link reports into what the caller is told: the root cause, if a peer tells it in time.
-    fn explain<W: Work>(&mut self, error: LinkError, work: &W) -> Box<Error> {
-        let rank = self.links.rank();
-        Box::new(match error {
-            LinkError::Mismatch { peer, ours, theirs } => Error::Mismatch { rank, ours, peer, theirs },
-            LinkError::Corrupt { peer, what } => Error::Corrupt { peer, what: what.into() },
-            LinkError::Closed { peer } => {
-                let status = work.status(self.links);
-                let until = Instant::now() + EXPLAIN;
-                while Instant::now() < until {
-                    if let Err(error) = self.control.poll(&status) {
-                        return self.told(error, work);
-                    }
-                    std::thread::yield_now();
-                }
-                Error::PeerLost { peer, how: "closed its link", during: work.during(self.links) }
-            }
-            LinkError::Panicked { operation, text } => {
-                let what = format!("user operation {operation:?}: {text}; outputs may be written in part");
-                Error::Panicked { rank, during: self.call.to_string(), what }
-            }
-            LinkError::System { peer, call, errno } => {
-                Error::System { call: format!("{call} on the link to {peer}"), errno, hint: String::new() }
-            }
-            other => Error::Refused(other.to_string()),
-        })
-    }
-
-    /// What a peer reported is the failure itself for a call that it ends, not the echo of one.
-    fn told<W: Work>(&self, error: Error, work: &W) -> Box<Error> {
-        Box::new(match error {
-            // Seen by this rank, which knows better what it was doing than its sockets do.
-            Error::PeerLost { peer, how, .. } if !work.status(self.links).in_call => {
-                Error::PeerLost { peer, how, during: work.during(self.links) }
-            }
-            other => other.root_cause().clone(),
-        })
     }
 }
