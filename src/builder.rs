@@ -108,6 +108,11 @@ impl Builder {
         self
     }
 
+    /// What [`algorithm`](Self::algorithm) or, after [`from_env`](Self::from_env), `SOHU_COLL_ALGO` asked for.
+    pub fn wished_algorithm(&self) -> Option<&str> {
+        self.algorithm.as_deref()
+    }
+
     /// A tuning file: a table that says which algorithm does which calls, where [`algorithm`](Self::algorithm) and
     /// [`reproducible`](Self::reproducible) allow it; the tuner chooses where no line fits. A line is, for example,
     /// `all_reduce 2..=4 0..64K float private one_shot slice=32K`: the collective, the ranks, the bytes of `count` elements, the element

@@ -103,9 +103,14 @@ impl Shape {
 
 /// An algorithm that is to do the calls, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Forced(pub(crate) u8);
+pub(crate) struct Forced(u8);
 
 impl Forced {
+    /// The algorithm of that name, if there is one.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        (0..).zip(algorithms::all()).find(|(_, known)| known.name() == name).map(|(number, _)| Self(number))
+    }
+
     fn name(self) -> &'static str {
         algorithms::all()[usize::from(self.0)].name()
     }
@@ -203,6 +208,11 @@ impl Plans {
         // What is recent was planned otherwise; what becomes recent from now on was planned so.
         self.recent = [usize::MAX; RECENT];
         core::mem::replace(&mut self.forced, forced)
+    }
+
+    /// Whether somebody else than the tuner may choose.
+    pub(crate) fn is_steered(&self) -> bool {
+        self.forced.is_some() || self.settings.wish.is_some()
     }
 
     pub(crate) fn tuner(&self) -> &Tuner {

@@ -10,6 +10,7 @@ mod words;
 use crate::communicator::Communicator;
 use crate::lane::{Comparison, Lane, Pinned};
 use crate::operation::Operation;
+use crate::plans::Forced;
 use crate::request::Buffers;
 pub(crate) use cut::Cut;
 use plans::Key;
@@ -322,12 +323,25 @@ impl Lane {
 
     /// Plans the two calls in which ranks tell each other their lengths.
     fn pin_comparison(&mut self, cut: &Cut<'_>) -> Result<Box<Comparison>, Error> {
-        let mut words = Box::<Words>::default();
-        words.tell(cut);
-        let tells = self.pin(&words.terms(), &mut *words)?;
-        words.judge(self.rank, cut);
-        let judges = self.pin(&words.terms(), &mut *words)?;
-        Ok(Box::new(Comparison { words: Some(words), pins: [Some(tells), Some(judges)] }))
+        self.unsteered(|lane| {
+            let mut words = Box::<Words>::default();
+            words.tell(cut);
+            let tells = lane.pin(&words.terms(), &mut *words)?;
+            words.judge(lane.rank, cut);
+            let judges = lane.pin(&words.terms(), &mut *words)?;
+            Ok(Box::new(Comparison { words: Some(words), pins: [Some(tells), Some(judges)] }))
+        })
+    }
+
+    /// Makes calls of the library's own directly where the caller has chosen an algorithm for its calls: that may do no such ones.
+    fn unsteered<R>(&mut self, calls: impl FnOnce(&mut Self) -> R) -> R {
+        if !self.plans.is_steered() {
+            return calls(self);
+        }
+        let before = self.plans.force(Forced::named("one_shot"));
+        let result = calls(self);
+        self.plans.force(before);
+        result
     }
 
     /// Has all ranks tell each other the lengths of the blocks that they have for each other.
@@ -336,7 +350,7 @@ impl Lane {
     /// [`Misuse::Disagree`], on all ranks, when two disagree; else as described at [`Communicator`].
     pub(crate) fn compare(&mut self, cut: &Cut<'_>) -> Result<(), Error> {
         let mut words = std::mem::take(&mut self.ragged.words);
-        let compared = self.tell_and_judge(cut, &mut words);
+        let compared = self.unsteered(|lane| lane.tell_and_judge(cut, &mut words));
         self.ragged.words = words;
         compared
     }

@@ -25,13 +25,12 @@ impl Communicator {
     /// [`Misuse::Algorithm`] when there is none of the name. A call that it does not do, or not in the order of the ranks where
     /// that is asked for, is refused with the same.
     pub fn using(&mut self, algorithm: &str) -> Result<Using<'_>, Error> {
-        let number = (0..).zip(algorithms::all()).find(|(_, known)| known.name() == algorithm);
-        let Some((number, _)) = number else {
+        let Some(forced) = Forced::named(algorithm) else {
             let known: Vec<_> = algorithms::all().iter().map(|known| known.name()).collect();
             let (algorithm, size, known) = (algorithm.into(), self.size(), known.join(", "));
             return Err(Misuse::Algorithm { call: "using", algorithm, size, known }.into());
         };
-        let before = self.force(Some(Forced(number)));
+        let before = self.force(Some(forced));
         Ok(Using { comm: self, before })
     }
 }

@@ -60,7 +60,23 @@ pub(crate) fn play_ragged(member: &mut Member) {
         all_to_alls(&mut comm, round);
     }
     disagreements(&mut comm);
+    all_to_alls_as_ever(&mut comm);
+    a_mismatch(&mut comm);
     member.say(WELL);
+}
+
+/// Blocks of any lengths are exchanged as ever, whatever is chosen for other calls, and so is what ranks say of them.
+fn all_to_alls_as_ever(comm: &mut Communicator) {
+    for algorithm in ["ring", "bruck", "double_tree"] {
+        let mut comm = comm.using(algorithm).expect("there is one");
+        all_to_alls(&mut comm, 0);
+        in_place_all_to_alls(&mut comm, 1);
+        disagreements(&mut comm);
+        let counts = vec![2; comm.size() as usize];
+        let data = vec![7u32; 2 * counts.len()];
+        let pending = comm.start_all_to_all_v_in_place(data.clone(), Blocks::packed(&counts));
+        assert!(pending.expect("a good call").wait().expect("a good call") == data);
+    }
 }
 
 /// Where sends are bounded: blocks that are longer than what links hold, and blocks that are empty.
@@ -195,7 +211,15 @@ fn disagreements(comm: &mut Communicator) {
 
     comm.all_to_all_v(&input, Blocks::packed(&even), &mut output, Blocks::packed(&even))
         .expect("the communicator is still usable");
-    let mut counts = even;
+}
+
+/// Ranks whose calls are not the same are told so, and nothing is written. No further call is possible.
+fn a_mismatch(comm: &mut Communicator) {
+    let (rank, size) = (comm.rank(), comm.size());
+    if size == 1 {
+        return;
+    }
+    let mut counts = vec![2; size as usize];
     counts[0] += rank as usize;
     let mut output = vec![BLANK; counts.iter().sum()];
     let own = vec![0u32; counts[rank as usize]];

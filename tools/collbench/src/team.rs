@@ -20,7 +20,10 @@ impl Team {
     /// reproducible results.
     pub(crate) fn join(common: &Common, reproducible: bool) -> Result<Self, Failure> {
         let mut first = builder(common)?;
-        if reproducible && common.algo.is_none() {
+        let chosen = common.algo.clone().or_else(|| first.wished_algorithm().map(str::to_owned));
+        if chosen.is_some() {
+            first = first.algorithm("one_shot");
+        } else if reproducible {
             first = first.reproducible(false);
         }
         let mut first = first.build()?;
@@ -28,7 +31,7 @@ impl Team {
             // When every rank is here, rank 0 no longer receives ranks for the communicator before.
             first.barrier()?;
             let mut builder = builder(common)?;
-            if let Some(algorithm) = &common.algo {
+            if let Some(algorithm) = &chosen {
                 builder = builder.algorithm(algorithm);
             }
             if reproducible {
@@ -36,7 +39,7 @@ impl Team {
             }
             Ok(builder.build()?)
         };
-        let forced = common.algo.as_ref().map(|_| next(false)).transpose()?;
+        let forced = chosen.as_ref().map(|_| next(false)).transpose()?;
         let strict = reproducible.then(|| next(true)).transpose()?;
         Ok(match forced {
             Some(measured) => Self { measured, own: Some(first), strict },

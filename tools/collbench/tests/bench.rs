@@ -51,6 +51,18 @@ fn the_table_has_a_row_for_each_size_and_nothing_is_wrong() {
     }
 }
 
+#[test]
+fn an_algorithm_of_the_environment_is_for_what_is_measured_alone() {
+    // `bruck` does none of the sums and barriers that the bench itself needs; and blocks of any lengths know one way.
+    for (collective, algorithm) in [("alltoall", "bruck"), ("alltoallv", "ring")] {
+        let mut command = Command::new(BENCH);
+        command.args([&[collective, "-b", "1K", "-e", "1K"], &QUICK[..]].concat());
+        let ended = command.env("SOHU_COLL_ALGO", algorithm).stdin(Stdio::null()).output();
+        let rows = rows(&ended.expect("the bench starts"));
+        assert_eq!(rows[0][8], "0", "{rows:?}");
+    }
+}
+
 const COLLECTIVES: [&str; 8] =
     ["all_reduce", "reduce_scatter", "all_gather", "broadcast", "reduce", "gather", "scatter", "all_to_all"];
 

@@ -50,13 +50,10 @@ impl ShmLinks {
         } else if let Some(span) = lent {
             return self.offer_loan(call, words, span);
         } else if len <= EXCHANGE_MAX {
-            let Some(board) = self.free_board() else {
+            let Some(board) = self.put_on_board(&mut words, &[bytes]) else {
                 self.try_begin(call)?;
                 return Ok(0);
             };
-            let (boards, at) = (self.segment.layout().boards().start, board * EXCHANGE_MAX);
-            bytes.copy_to(self.segment.map.view_mut(boards + at, len));
-            words[SIGNATURE_WORDS..][..2].copy_from_slice(&[at as u64, len as u64]);
             for peer in self.peers.iter_mut() {
                 peer.put_first(BOARD, &words, 0);
                 peer.note_board(board);

@@ -116,7 +116,12 @@ impl ShmLinks {
 
     /// Puts blocks, which are equally long, on a board, and into `words` where the first of them lies. Returns which board,
     /// if one was free.
-    fn put_on_board(&mut self, words: &mut [u64; PAYLOAD_WORDS], blocks: &[View<'_>]) -> Option<usize> {
+    #[inline]
+    pub(super) fn put_on_board(
+        &mut self,
+        words: &mut [u64; PAYLOAD_WORDS],
+        blocks: &[View<'_>],
+    ) -> Option<usize> {
         let board = self.free_board()?;
         let mut at = self.segment.layout().boards().start + board * EXCHANGE_MAX;
         for block in blocks {
