@@ -228,13 +228,17 @@ impl<'a> Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Makes the call, from its beginning to its end.
+    /// Drives the call, which has just `begun`, to its end.
     ///
     /// # Errors
     /// Whatever ended it otherwise, with the culprit that the ranks agree on where they can.
-    #[inline]
-    pub(crate) fn run(&mut self, executor: &mut Executor, regions: &Regions<'_>) -> Result<(), Box<Error>> {
-        let begun = executor.begin(&self.call, self.patience.spins(), regions, self.links);
+    #[inline(never)]
+    pub(crate) fn run(
+        &mut self,
+        begun: Result<Progress, LinkError>,
+        executor: &mut Executor,
+        regions: &Regions<'_>,
+    ) -> Result<(), Box<Error>> {
         let mut work = Planned { executor, regions, call: self.call };
         let over = match begun {
             Ok(Progress::Done) => return Ok(()),

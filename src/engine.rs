@@ -5,7 +5,7 @@ use crate::control::Control;
 use crate::drive::{Driver, Manners, Until, Wait};
 use crate::mail::Letters;
 use crate::memory::Account;
-use sohu_coll_core::exec::Executor;
+use sohu_coll_core::exec::{Executor, Progress};
 use sohu_coll_core::{Error, Signature};
 use sohu_coll_mem::doorbell::Patience;
 use sohu_coll_mem::region::{Ledger, Loan, scope};
@@ -48,9 +48,16 @@ impl Engine {
     ) -> Result<(), Box<Error>> {
         self.make_room(executor.bound().scratch_bytes)?;
         let Self { fabric, control, ledger, scratch, timeout, manners, .. } = self;
-        let mut driver = Driver::new(fabric.links(), control, *timeout, manners, call);
-        let result = scope(ledger, loan, scratch, |regions| driver.run(executor, regions));
-        driver.links.ring();
+        let links = fabric.links();
+        let result = scope(ledger, loan, scratch, |regions| {
+            // A small call is over with that, and nothing is made for a wait that it has not.
+            let begun = executor.begin(&call, manners.patience.spins(), regions, links);
+            if let Ok(Progress::Done) = begun {
+                return Ok(());
+            }
+            Driver::new(links, control, *timeout, manners, call).run(begun, executor, regions)
+        });
+        links.ring();
         result
     }
 

@@ -55,6 +55,20 @@ pub enum Met {
     Settled,
 }
 
+/// What a rank gives the other one in a swap: the part that the other is to work on.
+pub struct Half<'a> {
+    /// The bytes.
+    pub bytes: View<'a>,
+    /// Where the answer goes, equally long: the same memory, or other.
+    pub answer: ViewMut<'a>,
+    /// From which byte of the peer's stream on the answer comes.
+    pub at: u64,
+    /// How many bytes the other rank gives: the part that this one works on.
+    pub theirs: usize,
+    /// Gives the span that is lent, unless the bytes lie where the answer goes, and the one that is posted.
+    pub spans: &'a dyn Fn() -> (Option<ReadSpan>, WriteSpan),
+}
+
 /// The links from one rank to its peers over one transport.
 ///
 /// Contract, each line a test in `transports/conformance`:
@@ -136,6 +150,26 @@ pub trait Links: Send {
         Met::Otherwise
     }
 
+    /// Makes an exchange of two ranks from beginning to end, as [`offer`](Links::offer) and [`meet`](Links::meet) with the
+    /// same `looks` do, and with nothing kept that only those would want who have to come back. Where the peer does
+    /// not come soon, it is as if both had been called.
+    ///
+    /// `lend` gives a span of the same bytes, where they can be lent. Those that are read in place are lent without one
+    /// until this ends: it is asked for when they are still out then.
+    ///
+    /// Returns nothing, and has done nothing, where this is no faster, or not possible now.
+    fn exchange(
+        &mut self,
+        call: &Signature,
+        bytes: View<'_>,
+        lend: Option<&dyn Fn() -> ReadSpan>,
+        looks: u32,
+        work: &mut dyn FnMut(&[View<'_>]),
+    ) -> Option<Met> {
+        let _ = (call, bytes, lend, looks, work);
+        None
+    }
+
     /// Begins a swap: a call of two ranks in which each works on a part of both inputs and gives the other its part of
     /// the result. Does [`begin`](Links::begin), lends `peer` the bytes that it is to work on, and posts memory for
     /// what it makes of them, which comes from byte `at` of its stream on. Returns whether that went; if not, the call
@@ -155,6 +189,21 @@ pub trait Links: Send {
         drop((lent, answer));
         let _: Result<(), LinkError> = self.begin(call);
         false
+    }
+
+    /// Makes a swap from beginning to end, as [`exchange`](Links::exchange) does an exchange: gives the peer `its
+    /// `half`, and hands `work` the peer's bytes and the memory for the answer to them.
+    ///
+    /// Returns nothing, and has done nothing, where this is no faster, or not possible now.
+    fn exchange_halves(
+        &mut self,
+        call: &Signature,
+        half: Half<'_>,
+        looks: u32,
+        work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
+    ) -> Option<Met> {
+        let _ = (call, half, looks, work);
+        None
     }
 
     /// Ends a swap if the peer's part of it comes soon, as [`meet`](Links::meet) ends an exchange: hands `work` the `len`

@@ -9,6 +9,9 @@
 use core::marker::PhantomData;
 use core::ops::Range;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Bytes that may be read, and may change while they are.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -149,6 +152,14 @@ impl<'a> ViewMut<'a> {
     #[inline]
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.base
+    }
+
+    /// Asks for the cache lines of the view ahead of a store to them: a hint, that changes nothing.
+    #[inline]
+    pub fn fetch(&self) {
+        for at in (0..self.len).step_by(LINE) {
+            crate::words::fetch_to_write(self.base.wrapping_add(at));
+        }
     }
 
     /// The same bytes, to read.

@@ -98,6 +98,20 @@ pub trait Words {
     }
 }
 
+/// Asks for the cache line at `address`, to be written soon.
+#[inline]
+pub(crate) fn fetch_to_write(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // No intrinsic: theirs becomes a fetch to read unless the whole program is built for processors that have
+    // this instruction. The others of 64 bits take it for nothing.
+    // SAFETY: a prefetch neither reads nor writes as far as the program can tell, and does nothing where nothing is mapped.
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Words in memory that other processes may have mapped too.
 #[derive(Clone)]
 pub struct Mapped {
@@ -170,16 +184,7 @@ impl Words for Mapped {
 
     #[inline]
     fn fetch_to_write(&self, index: usize) {
-        let word = core::ptr::from_ref(self.word(index));
-        #[cfg(target_arch = "x86_64")]
-        // No intrinsic: theirs becomes a fetch to read unless the whole program is built for processors that have
-        // this instruction. The others of 64 bits take it for nothing.
-        // SAFETY: a prefetch neither reads nor writes as far as the program can tell, and the address is mapped.
-        unsafe {
-            core::arch::asm!("prefetchw [{}]", in(reg) word, options(nostack, preserves_flags));
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = word;
+        fetch_to_write(core::ptr::from_ref(self.word(index)).cast());
     }
 
     #[inline]

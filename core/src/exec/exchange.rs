@@ -9,10 +9,10 @@ use super::bind::{Bound, BoundPass, Kind, Spot};
 use super::fold;
 use crate::error::LinkError;
 use crate::kernel::{self, Store};
-use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met, SOURCES_MAX};
+use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, Half, LEND_MIN, Links, Met, SOURCES_MAX};
 use crate::rank::Rank;
 use crate::signature::Signature;
-use sohu_coll_mem::{ReadSpan, Regions, View};
+use sohu_coll_mem::{ReadSpan, Regions, View, ViewMut};
 
 /// How an exchange works on what came.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Round {
     pub(super) from: Box<[Rank]>,
     /// Whether all ranks send to all others, and take from them.
     is_full: bool,
+    /// Whether two ranks give each other the same bytes, in one go if they can.
+    pub(super) is_mutual: bool,
 }
 
 /// The exchange that the passes are, if they are one: the first ones send the same bytes to all that get any, or a block
@@ -58,6 +60,7 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
             len: first.len,
             from,
             is_full: true,
+            is_mutual: true,
         });
     }
     let sends = passes.iter().take_while(|pass| pass.kind == Kind::Send && pass.after.is_empty()).count();
@@ -96,7 +99,8 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
         [BoundPass { kind: Kind::Recv, into: Some(into), .. }] => Exchange::Take { into: *into },
         _ => Exchange::Passes,
     };
-    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full })
+    let is_mutual = is_full && ranks == 2;
+    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full, is_mutual })
 }
 
 /// Whether the passes are those of two ranks that each fold a half and send it to the other, all in registered memory:
@@ -187,6 +191,109 @@ fn swap(
     links.swap(call, send.to[0], lent, take.stream_at, answer)
 }
 
+/// Makes the exchange from beginning to end, where it is one of two ranks and the links have a shorter way for that.
+#[inline]
+pub(super) fn make(
+    bound: &Bound,
+    round: &Round,
+    (call, looks): (&Signature, u32),
+    regions: &Regions<'_>,
+    links: &mut dyn Links,
+) -> Option<Met> {
+    if regions.input.spans_out() > 0 {
+        return None;
+    }
+    if matches!(round.kind, Exchange::Halves) {
+        return make_halves(bound, (call, looks), regions, links);
+    }
+    let send = &bound.passes[0];
+    let range = send.out_of.start..send.out_of.start + send.len;
+    let region = send.out_of.region(regions);
+    let bytes = region.read(range.clone());
+    let lend = || region.lend(range.clone()).expect("nothing is out, and a pass has bytes");
+    let lend: Option<&dyn Fn() -> ReadSpan> = if send.lends { Some(&lend) } else { None };
+    work(bound, round, regions, |work| links.exchange(call, bytes, lend, looks, work))
+}
+
+/// As [`make`], for a swap.
+#[inline]
+fn make_halves(
+    bound: &Bound,
+    (call, looks): (&Signature, u32),
+    regions: &Regions<'_>,
+    links: &mut dyn Links,
+) -> Option<Met> {
+    let [send, fold, .., take] = &*bound.passes else { unreachable!("`is_swap` found these passes") };
+    let into = take.into.expect("a receive has a destination: `bind` made it one");
+    let (from, into) = (send.out_of, into);
+    let (given, got) = (from.start..from.start + send.len, into.start..into.start + take.len);
+    let spans = || {
+        let lent = if send.lends { from.region(regions).lend(given.clone()) } else { None };
+        let posted = into.region(regions).post(got.clone());
+        (lent, posted.expect("nothing is out but the other half, and the output can be written"))
+    };
+    let half = Half {
+        bytes: from.region(regions).read(given.clone()),
+        answer: into.region(regions).write(got.clone()),
+        at: take.stream_at,
+        theirs: fold.len,
+        spans: &spans,
+    };
+    halves(bound, regions, |work| links.exchange_halves(call, half, looks, work))
+}
+
+/// Has `meet` work on the other rank's part of a swap.
+#[inline]
+fn halves<R>(
+    bound: &Bound,
+    regions: &Regions<'_>,
+    meet: impl FnOnce(&mut dyn FnMut(View<'_>, ViewMut<'_>)) -> R,
+) -> R {
+    let (send, fold) = (&bound.passes[0], &bound.passes[1]);
+    let (place, own) = fold.locals[0];
+    let own = own.region(regions).read(own.start..own.start + fold.len);
+    let into = fold.into.expect("`is_swap` found a fold that stores");
+    let into = into.region(regions).write(into.start..into.start + fold.len);
+    let finish = fold.finishes.then_some(bound.ranks);
+    // Both outputs are the callers' own. In place their lines have just been read, and are better kept.
+    let streams = bound.store == Store::Streaming && send.lends;
+    let store = if streams { Store::StreamingBoth } else { Store::Cached };
+    meet(&mut |theirs, answer| {
+        let sources = if place == 0 { [own, theirs] } else { [theirs, own] };
+        bound.kernel.fold(into, &sources, Some(answer), finish, store);
+    })
+}
+
+/// Has `meet` work on what came.
+#[inline]
+fn work<R>(
+    bound: &Bound,
+    round: &Round,
+    regions: &Regions<'_>,
+    meet: impl FnOnce(&mut dyn FnMut(&[View<'_>])) -> R,
+) -> R {
+    let (len, from) = (round.len, &*round.from);
+    match round.kind {
+        Exchange::Pair { own, own_first, into, finish } => {
+            let own = own.region(regions).read(own.start..own.start + len);
+            let into = into.region(regions).write(into.start..into.start + len);
+            meet(&mut |incoming| {
+                let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
+                bound.kernel.fold_pair(into, one, two, finish);
+            })
+        }
+        Exchange::Take { into } => {
+            let into = into.region(regions).write(into.start..into.start + len);
+            meet(&mut |incoming| incoming[0].copy_to(into))
+        }
+        Exchange::Halves | Exchange::Passes => meet(&mut |incoming| {
+            for pass in &bound.passes[round.sends..] {
+                take(bound, pass, from, incoming, regions);
+            }
+        }),
+    }
+}
+
 /// Meets the peers, looking up to `looks` times more than once for what they send, and works on it.
 #[inline]
 pub(super) fn meet(
@@ -196,41 +303,10 @@ pub(super) fn meet(
     regions: &Regions<'_>,
     links: &mut dyn Links,
 ) -> Met {
-    let (len, from) = (round.len, &*round.from);
     match round.kind {
-        Exchange::Pair { own, own_first, into, finish } => {
-            // Looked up now, while the bytes are under way.
-            let own = own.region(regions).read(own.start..own.start + len);
-            let into = into.region(regions).write(into.start..into.start + len);
-            links.meet(from, len, looks, &mut |incoming| {
-                let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
-                bound.kernel.fold_pair(into, one, two, finish);
-            })
-        }
-        Exchange::Take { into } => {
-            let into = into.region(regions).write(into.start..into.start + len);
-            links.meet(from, len, looks, &mut |incoming| incoming[0].copy_to(into))
-        }
-        Exchange::Halves => {
-            let (send, fold) = (&bound.passes[0], &bound.passes[1]);
-            let (place, own) = fold.locals[0];
-            let own = own.region(regions).read(own.start..own.start + fold.len);
-            let into = fold.into.expect("`is_swap` found a fold that stores");
-            let into = into.region(regions).write(into.start..into.start + fold.len);
-            let finish = fold.finishes.then_some(bound.ranks);
-            // Both outputs are the callers' own. In place their lines have just been read, and are better kept.
-            let streams = bound.store == Store::Streaming && send.lends;
-            let store = if streams { Store::StreamingBoth } else { Store::Cached };
-            links.meet_swap(fold.len, looks, &mut |theirs, answer| {
-                let sources = if place == 0 { [own, theirs] } else { [theirs, own] };
-                bound.kernel.fold(into, &sources, Some(answer), finish, store);
-            })
-        }
-        Exchange::Passes => links.meet(from, len, looks, &mut |incoming| {
-            for pass in &bound.passes[round.sends..] {
-                take(bound, pass, from, incoming, regions);
-            }
-        }),
+        Exchange::Halves => halves(bound, regions, |work| links.meet_swap(bound.passes[1].len, looks, work)),
+        // What it works on is looked up now, while the bytes are under way.
+        _ => work(bound, round, regions, |work| links.meet(&round.from, round.len, looks, work)),
     }
 }
 

@@ -112,6 +112,11 @@ impl Executor {
             return Ok(Progress::Idle);
         };
         let sends = round.sends;
+        if round.is_mutual
+            && let Some(met) = exchange::make(&self.bound, round, (call, looks), regions, links)
+        {
+            return Ok(if met == Met::Settled { Progress::Done } else { self.after(met) });
+        }
         match exchange::offer(&self.bound, round, call, regions, links) {
             Ok(()) => Ok(self.meet(looks, regions, links)),
             Err(sent) => {
@@ -125,8 +130,15 @@ impl Executor {
     #[inline]
     fn meet(&mut self, looks: u32, regions: &Regions<'_>, links: &mut dyn Links) -> Progress {
         let Some(round) = &self.bound.exchange else { unreachable!("only an exchange is met") };
-        let (swaps, sends, sent) = (matches!(round.kind, Exchange::Halves), round.sends, round.len);
         let met = exchange::meet(&self.bound, round, looks, regions, links);
+        self.after(met)
+    }
+
+    /// Gets ready for what is left to do after a look for the peers.
+    #[inline]
+    fn after(&mut self, met: Met) -> Progress {
+        let Some(round) = &self.bound.exchange else { unreachable!("only an exchange is met") };
+        let (swaps, sends, sent) = (matches!(round.kind, Exchange::Halves), round.sends, round.len);
         self.meeting = met == Met::NotYet;
         match met {
             Met::Settled => Progress::Done,

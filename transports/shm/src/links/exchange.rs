@@ -16,6 +16,9 @@ use sohu_coll_mem::{ReadSpan, View};
 /// The most bytes that travel in a call's first line.
 pub(super) const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
 
+/// The most bytes of a board that are asked for ahead of time: a processor has room for so many lines that are under way.
+const FETCH_MAX: usize = 1024;
+
 /// What a look for a peer's bytes came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meeting {
@@ -58,6 +61,7 @@ impl ShmLinks {
                 peer.put_first(BOARD, &words, 0);
                 peer.note_board(board);
             }
+            self.fetch_board(len);
         } else {
             self.try_begin(call)?;
             return Ok(0);
@@ -68,11 +72,20 @@ impl ShmLinks {
         Ok(len)
     }
 
-    /// A board that every peer has read: the first such one, so that few are in use. While all ranks wait for each other
-    /// two take turns: a peer's line of an exchange says that it has read the board of the one before.
+    /// A board that every peer has read. The first two take turns: while all ranks wait for each other, a peer's line says
+    /// that it has read the board of the call before.
     #[inline]
     pub(super) fn free_board(&self) -> Option<usize> {
-        (0..BOARDS).find(|board| self.peers.iter().all(|peer| peer.has_read(*board)))
+        let turn = [self.turn ^ 1, self.turn].into_iter();
+        turn.chain(2..BOARDS).find(|board| self.peers.iter().all(|peer| peer.has_read(*board)))
+    }
+
+    /// Asks for the memory of the board whose turn is next, as much as the last call took: the peers have read what was there,
+    /// or are about to have, and their caches hold it still.
+    #[inline]
+    pub(super) fn fetch_board(&self, len: usize) {
+        let at = self.segment.layout().boards().start + (self.turn ^ 1) * EXCHANGE_MAX;
+        self.segment.map.view_mut(at, len.min(FETCH_MAX)).fetch();
     }
 
     fn offer_loan(

@@ -123,6 +123,9 @@ impl ShmLinks {
         blocks: &[View<'_>],
     ) -> Option<usize> {
         let board = self.free_board()?;
+        if board < 2 {
+            self.turn = board;
+        }
         let mut at = self.segment.layout().boards().start + board * EXCHANGE_MAX;
         for block in blocks {
             block.copy_to(self.segment.map.view_mut(at, block.len()));

@@ -1,5 +1,6 @@
 //! The links of one rank: every peer's lines, and the staging ring and the loans that they share.
 
+mod bell;
 mod distance;
 mod exchange;
 mod few;
@@ -15,6 +16,7 @@ mod room;
 mod staging;
 mod swap;
 mod torn;
+mod two;
 
 use crate::futex::SharedFutex;
 use crate::heap::{Heap, HeapBytes};
@@ -28,7 +30,7 @@ use pipe::PipePair;
 use protocol::Flight;
 use room::Room;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
+use sohu_coll_core::link::{Half, LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
 use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::doorbell::Sleeper;
@@ -66,6 +68,8 @@ pub struct ShmLinks {
     pipes: Box<[PipePair]>,
     shared: Shared,
     call: Call,
+    /// Which of the first two boards was used last.
+    turn: usize,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     /// In an exchange, the peers that it waits for.
@@ -114,6 +118,7 @@ impl ShmLinks {
                 past_caches: false,
             },
             call: Call { signature: Signature::none(), words: [0; 2] },
+            turn: 0,
             open: 0,
             awaited: Few::ALL,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),
@@ -334,6 +339,27 @@ impl Links for ShmLinks {
         self.meet_all(len, looks, work)
     }
 
+    fn exchange(
+        &mut self,
+        call: &Signature,
+        bytes: View<'_>,
+        lend: Option<&dyn Fn() -> ReadSpan>,
+        looks: u32,
+        work: &mut dyn FnMut(&[View<'_>]),
+    ) -> Option<Met> {
+        self.exchange_two(call, bytes, lend, looks, work)
+    }
+
+    fn exchange_halves(
+        &mut self,
+        call: &Signature,
+        half: Half<'_>,
+        looks: u32,
+        work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
+    ) -> Option<Met> {
+        self.swap_two(call, half, looks, work)
+    }
+
     fn swap(
         &mut self,
         call: &Signature,
@@ -465,19 +491,5 @@ impl Links for ShmLinks {
 
     fn sleeper(&mut self) -> Option<&mut dyn Sleep> {
         Some(self)
-    }
-}
-
-impl Sleep for ShmLinks {
-    fn sleep(&mut self, nanos: u64) {
-        self.bell.sleep(&SharedFutex, nanos);
-    }
-
-    fn prepare(&mut self) {
-        self.bell.prepare(&SharedFutex);
-    }
-
-    fn cancel(&mut self) {
-        self.bell.cancel();
     }
 }

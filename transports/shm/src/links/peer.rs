@@ -33,7 +33,7 @@ pub(super) struct Peer {
     pub(super) tx: LineTx<Mapped>,
     pub(super) rx: LineRx<Mapped>,
     pub(super) credit_tx: CreditTx<Mapped>,
-    credit_rx: CreditRx<Mapped>,
+    pub(super) credit_rx: CreditRx<Mapped>,
     pub(super) ringer: Ringer<Mapped>,
     /// Whether the peer was sent something since it was last rung.
     pub(super) ring_due: bool,
@@ -48,11 +48,11 @@ pub(super) struct Peer {
     sinks: VecDeque<Sink>,
     /// Bytes written to the peer's sink that it has not been told of.
     landed_due: usize,
-    flights: VecDeque<Flight>,
+    pub(super) flights: VecDeque<Flight>,
     /// Whether the link's own slot holds nothing.
     pub(super) slot_free: bool,
     pub(super) chunks_put: u64,
-    chunks_back: u64,
+    pub(super) chunks_back: u64,
     /// Whether the peer's signature for this call came and was equal.
     pub(super) opened: bool,
     /// What it owes for calls before this one.
@@ -130,6 +130,13 @@ impl Peer {
         if !self.is_between_calls() {
             return Err(self.corrupt("the last call's stream was longer than its plan"));
         }
+        self.reset();
+        Ok(())
+    }
+
+    /// No stream has moved in this call.
+    #[inline]
+    pub(super) fn reset(&mut self) {
         self.header_due = true;
         self.opened = false;
         self.out_at = 0;
@@ -137,7 +144,6 @@ impl Peer {
         if !self.sinks.is_empty() {
             self.sinks.clear();
         }
-        Ok(())
     }
 
     /// Looks at the next bytes of this call's stream, after dealing with the lines before them.

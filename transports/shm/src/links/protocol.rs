@@ -63,6 +63,14 @@ impl Front {
             Self::Landed { len } | Self::Gathered { len } => len,
         }
     }
+
+    /// Where it lies in the peer's segment, if it does.
+    pub(super) fn offset(&self) -> Option<usize> {
+        match *self {
+            Self::Chunk { offset, .. } | Self::Board { offset, .. } => Some(offset),
+            _ => None,
+        }
+    }
 }
 
 /// What a chunk that is out returns when the peer has consumed it.

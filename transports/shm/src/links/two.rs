@@ -1,0 +1,267 @@
+//! An exchange of two ranks from beginning to end: see [`Links::exchange`](sohu_coll_core::link::Links::exchange).
+//!
+//! The lines say what they say in any other call. What is left out is what a rank notes for the case that it has to come
+//! back: where the streams are, what is under way, what is lent. Where the peer does not come soon, or something else
+//! comes, that is noted [then](ShmLinks::come_back), and the ordinary way goes on from there.
+
+use super::exchange::INLINE_MAX;
+use super::peer::Peer;
+use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, SIGNATURE_WORDS, SWAP, bounded};
+use super::{Call, Few, ShmLinks};
+use sohu_coll_core::Signature;
+use sohu_coll_core::link::{EXCHANGE_MAX, Half, Met};
+use sohu_coll_mem::line::PAYLOAD_WORDS;
+use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
+
+const CHUNK_FIRST: u8 = FIRST | CHUNK;
+const BOARD_FIRST: u8 = FIRST | BOARD;
+
+/// What the peer says of its bytes.
+#[derive(Clone, Copy)]
+enum Theirs {
+    /// They are in its line.
+    Inline,
+    /// They lie there in its segment, and it waits for their return, or not.
+    At { offset: usize, lent: bool },
+}
+
+/// What makes a span of this rank's bytes, where they are lent.
+type Lend<'a> = Option<&'a dyn Fn() -> ReadSpan>;
+
+impl ShmLinks {
+    /// Does what [`Links::exchange`](sohu_coll_core::link::Links::exchange) says.
+    #[inline]
+    pub(super) fn exchange_two(
+        &mut self,
+        call: &Signature,
+        bytes: View<'_>,
+        lend: Lend<'_>,
+        looks: u32,
+        work: &mut dyn FnMut(&[View<'_>]),
+    ) -> Option<Met> {
+        let len = bytes.len();
+        if self.failed.is_some() || !self.peers.only()?.is_at_rest() {
+            return None;
+        }
+        let signature = call.to_words();
+        let lend = self.put_two(signature, bytes, lend)?;
+        let Some(peer) = self.peers.only() else { unreachable!("there was one") };
+        peer.spin(looks);
+        let Some(theirs) = peer.theirs(len, signature) else {
+            return Some(self.come_back(call, len, lend, work));
+        };
+        match theirs {
+            Theirs::Inline => {
+                work(&[peer.rx.payload().slice(SIGNATURE_WORDS * 8..SIGNATURE_WORDS * 8 + len)])
+            }
+            Theirs::At { offset, .. } => work(&[peer.map.view(offset, len)]),
+        }
+        peer.opened = true;
+        peer.rx.advance();
+        // The next call is likely to be such a one, and to come soon.
+        peer.tx.fetch_next();
+        if let Theirs::At { lent: true, .. } = theirs {
+            peer.chunks_taken += 1;
+            peer.publish_credit();
+        }
+        self.open = 0;
+        let Some(lend) = lend else { return Some(Met::Settled) };
+        if peer.is_returned(looks) {
+            return Some(Met::Settled);
+        }
+        self.call = Call { signature: *call, words: signature };
+        self.book_two(Some(lend()), None);
+        Some(Met::Everybody)
+    }
+
+    /// Does what [`Links::exchange_halves`](sohu_coll_core::link::Links::exchange_halves) says.
+    #[inline]
+    pub(super) fn swap_two(
+        &mut self,
+        call: &Signature,
+        half: Half<'_>,
+        looks: u32,
+        work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
+    ) -> Option<Met> {
+        let len = half.bytes.len();
+        let offset = |base| self.segment.map.offset_of(base, len);
+        let lent_at = offset(half.bytes.as_ptr())?;
+        let answer_at = offset(half.answer.as_mut_ptr().cast_const())?;
+        let peer = self.peers.only()?;
+        if self.failed.is_some() || half.answer.len() != len || !peer.is_at_rest() {
+            return None;
+        }
+        let signature = call.to_words();
+        let mut words = [0; PAYLOAD_WORDS];
+        words[..SIGNATURE_WORDS].copy_from_slice(&signature);
+        words[SIGNATURE_WORDS..][..4].copy_from_slice(&[
+            lent_at as u64,
+            len as u64,
+            answer_at as u64,
+            half.at,
+        ]);
+        peer.chunks_put += 1;
+        peer.put_first(SWAP, &words, 0);
+        peer.spin(looks);
+        let Some((theirs, answer)) = peer.their_half(half.theirs, signature) else {
+            self.begin_two(call, len);
+            let (lent, posted) = (half.spans)();
+            self.book_two(lent, Some((half.at, posted)));
+            return Some(self.meet_other(half.theirs, 0, work));
+        };
+        work(peer.map.view(theirs, half.theirs), peer.memory(answer, half.theirs));
+        peer.opened = true;
+        peer.rx.advance();
+        peer.tx.fetch_next();
+        peer.chunks_taken += 1;
+        peer.publish_credit();
+        self.open = 0;
+        if peer.is_returned(looks) {
+            return Some(Met::Settled);
+        }
+        self.call = Call { signature: *call, words: signature };
+        let (lent, posted) = (half.spans)();
+        self.book_two(lent, Some((half.at, posted)));
+        Some(Met::Everybody)
+    }
+
+    /// Says in the call's first line what this rank's bytes are, or where. Returns what makes a span of them if they are
+    /// lent now; nothing where they can not go out.
+    #[inline]
+    fn put_two<'a>(
+        &mut self,
+        signature: [u64; SIGNATURE_WORDS],
+        bytes: View<'_>,
+        lend: Lend<'a>,
+    ) -> Option<Lend<'a>> {
+        let len = bytes.len();
+        let mut words = [0; PAYLOAD_WORDS];
+        words[..SIGNATURE_WORDS].copy_from_slice(&signature);
+        if len <= INLINE_MAX {
+            bytes.load_words(&mut words[SIGNATURE_WORDS..]);
+            self.peers.only()?.put_first(DATA, &words, len as u8);
+            return Some(None);
+        }
+        if lend.is_some() {
+            let offset = self.segment.map.offset_of(bytes.as_ptr(), len)?;
+            words[SIGNATURE_WORDS..][..2].copy_from_slice(&[offset as u64, len as u64]);
+            let peer = self.peers.only()?;
+            peer.chunks_put += 1;
+            peer.put_first(CHUNK, &words, 0);
+            return Some(lend);
+        }
+        if len > EXCHANGE_MAX {
+            return None;
+        }
+        let board = self.put_on_board(&mut words, &[bytes])?;
+        let peer = self.peers.only()?;
+        peer.put_first(BOARD, &words, 0);
+        peer.note_board(board);
+        self.fetch_board(len);
+        Some(None)
+    }
+
+    /// The peer has not come, or not as it should: notes what the ordinary way needs, and goes it.
+    #[cold]
+    fn come_back(
+        &mut self,
+        call: &Signature,
+        len: usize,
+        lend: Lend<'_>,
+        work: &mut dyn FnMut(&[View<'_>]),
+    ) -> Met {
+        self.begin_two(call, len);
+        if let Some(lend) = lend {
+            self.book_two(Some(lend()), None);
+        }
+        self.meet_all(len, 0, work)
+    }
+
+    /// Notes that the call has begun, and that its first line with all of its bytes is out.
+    fn begin_two(&mut self, call: &Signature, len: usize) {
+        self.call = Call { signature: *call, words: call.to_words() };
+        self.open = 1;
+        self.awaited = Few::ALL;
+        self.peers.iter_mut().for_each(Peer::reset);
+        self.offered(len);
+    }
+
+    /// Notes what is lent, and posted, and still out.
+    #[cold]
+    fn book_two(&mut self, lent: Option<ReadSpan>, answer: Option<(u64, WriteSpan)>) {
+        let Ok(loan) = self.shared.loans.book(lent, 1) else {
+            unreachable!("nothing is out at the beginning of a call");
+        };
+        self.shared.loans.answer = answer;
+        self.peers.iter_mut().for_each(|peer| peer.flights.push_back(Flight::Lent(loan)));
+    }
+}
+
+impl Peer {
+    /// Whether the last call is over in every respect, and a line can go out now.
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        self.may_offer() && self.owed.is_empty() && self.flights.is_empty()
+    }
+
+    /// What the line in front says of the `len` bytes of the call with this signature; nothing if it says anything else,
+    /// or there is none.
+    #[inline]
+    fn theirs(&mut self, len: usize, signature: [u64; SIGNATURE_WORDS]) -> Option<Theirs> {
+        let line = self.rx.head()?;
+        let (kind, inline, lines, chunks) = (line.kind, line.len, line.lines_ack, line.chunks_ack);
+        let is_same = [self.rx.word(0), self.rx.word(1)] == signature;
+        if !is_same || chunks != self.chunks_back as u16 {
+            return None;
+        }
+        let start = SIGNATURE_WORDS;
+        let theirs = if kind == FIRST | DATA {
+            (usize::from(inline) == len && len <= INLINE_MAX).then_some(Theirs::Inline)?
+        } else {
+            let (at, length) = (self.rx.word(start), self.rx.word(start + 1));
+            let lies = match kind {
+                _ if length != len as u64 => return None,
+                CHUNK_FIRST => self.chunk(at, length),
+                BOARD_FIRST => self.board(at, length),
+                _ => return None,
+            };
+            Theirs::At { offset: lies.ok()?.offset()?, lent: kind == CHUNK_FIRST }
+        };
+        self.tx.credit(lines).ok()?;
+        Some(theirs)
+    }
+
+    /// Where the line in front says that the `len` bytes of the other half are, and where the answer to them goes; nothing
+    /// if it says anything else, or there is none.
+    #[inline]
+    fn their_half(&mut self, len: usize, signature: [u64; SIGNATURE_WORDS]) -> Option<(usize, usize)> {
+        let line = self.rx.head()?;
+        let (kind, lines, chunks) = (line.kind, line.lines_ack, line.chunks_ack);
+        let is_same = [self.rx.word(0), self.rx.word(1)] == signature;
+        if kind != FIRST | SWAP || !is_same || chunks != self.chunks_back as u16 {
+            return None;
+        }
+        let word = |index| self.rx.word(SIGNATURE_WORDS + index);
+        let theirs = self.chunk(word(0), word(1)).ok().filter(|theirs| theirs.len() == len)?;
+        let (answer, _) = bounded(word(2), len as u64, &self.layout.heap())?;
+        self.tx.credit(lines).ok()?;
+        Some((theirs.offset()?, answer))
+    }
+
+    /// Looks `looks` times more than once whether the peer has returned everything that was lent.
+    #[inline]
+    fn is_returned(&mut self, looks: u32) -> bool {
+        let mut left = looks;
+        loop {
+            let (lines, chunks) = self.credit_rx.read();
+            if chunks == self.chunks_put as u16 && self.tx.credit(lines).is_ok() {
+                self.chunks_back = self.chunks_put;
+                return true;
+            }
+            if left == 0 {
+                return false;
+            }
+            left -= 1;
+        }
+    }
+}
