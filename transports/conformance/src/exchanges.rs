@@ -10,7 +10,7 @@ use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::region::{Loan, scope};
-use sohu_coll_mem::{Ledger, Regions, View, ViewMut};
+use sohu_coll_mem::{Ledger, ReadSpan, Regions, View, ViewMut};
 
 /// How often something that must not happen is given the chance to.
 const TRIES: u32 = 200;
@@ -41,9 +41,26 @@ fn finish(links: &mut [Box<dyn Links>], sides: &mut [Side]) {
 pub fn an_exchange_gives_every_rank_the_bytes_of_all_others<H: Harness>() {
     for size in [2, 3, 5] {
         let mut links = H::links(size);
-        for (sequence, len) in (0..).zip(SIZES.into_iter().chain(SIZES)) {
+        for (sequence, len) in (0..).zip(SIZES.repeat(3)) {
             let mut sides = sides(&links, Way::All, sequence, len);
-            let all_first = (sequence as usize) < SIZES.len();
+            let way = sequence as usize / SIZES.len();
+            let all_first = way == 0;
+            if way == 2 {
+                // In one go: the first comes too early, and the last finds it there.
+                let last = size as usize - 1;
+                for (link, side) in links.iter_mut().zip(&mut sides).take(last) {
+                    if side.make(link.as_mut(), None, LOOKS) {
+                        assert!(!side.done, "{side} ended without its peers");
+                    } else {
+                        side.offer(link.as_mut(), None);
+                    }
+                }
+                if !sides[last].make(links[last].as_mut(), None, LOOKS) {
+                    sides[last].offer(links[last].as_mut(), None);
+                }
+                finish(&mut links, &mut sides);
+                continue;
+            }
             if all_first {
                 links.iter_mut().zip(&mut sides).for_each(|(link, side)| side.offer(link.as_mut(), None));
             }
@@ -86,7 +103,10 @@ impl Player {
         let Some(side) = &mut self.side else {
             let (exchanged, way, len) = shape(self.sequence, link.size(), most);
             let side = self.side.insert(Side::new(link, way, self.sequence, len));
-            if exchanged {
+            let looks = self.random.below(LOOKS as usize) as u32;
+            if exchanged && self.random.below(2) == 0 && side.make(link, None, looks) {
+                // It may be over with that.
+            } else if exchanged {
                 side.offer(link, None);
             } else {
                 link.begin(&call(self.sequence)).expect("begin");
@@ -224,7 +244,9 @@ pub fn a_rank_may_offer_while_its_peers_are_in_the_last_call<H: Harness>() {
         let begin = |link: &mut dyn Links, sequence: u32| {
             let (exchanged, way, len) = shape(sequence, link.size(), FITS_MAX);
             let mut side = Side::new(link, way, sequence, len);
-            if exchanged {
+            if exchanged && sequence.is_multiple_of(2) && side.make(link, None, 3) {
+                // It may be over with that, if the rank that is ahead has come.
+            } else if exchanged {
                 side.offer(link, None);
             } else {
                 link.begin(&call(sequence)).expect("begin");
@@ -312,6 +334,10 @@ pub fn failed_links_neither_offer_nor_meet<H: Harness>() {
             assert_eq!(ledger.out(), 0, "the span is out with links that failed");
             let met = link.meet(&[peer], LEND_MIN, LOOKS, &mut |_| panic!("work was called on failed links"));
             assert_eq!(met, Met::Otherwise);
+            let lend = || -> ReadSpan { panic!("a span was asked for by links that failed") };
+            let bytes = regions.input.read(0..LEND_MIN);
+            let met = link.exchange(&call(2), bytes, Some(&lend), LOOKS, &mut |_| panic!("work was called"));
+            assert_eq!(met, None);
             assert!(matches!(link.verify(), Err(LinkError::Mismatch { .. })));
         });
     }
@@ -321,6 +347,41 @@ pub fn failed_links_neither_offer_nor_meet<H: Harness>() {
 fn lent(memory: &[u8], work: &mut dyn FnMut(&Regions<'_>, &Ledger)) {
     let ledger = Ledger::new();
     scope(&ledger, Loan::Apart { input: memory, output: &mut [] }, &mut [], |regions| work(regions, &ledger));
+}
+
+/// Two ranks make a call in one go, and rank 0 lends its bytes in it. A span is asked for when rank 1 is late, and out until
+/// that has read the bytes.
+///
+/// # Panics
+/// When the contract is broken.
+pub fn a_span_is_made_of_bytes_that_are_still_out_at_the_end_of_an_exchange<H: Harness>() {
+    for len in [LEND_MIN, LEND_MIN + 1, EXCHANGE_MAX, EXCHANGE_MAX + 1, EXCHANGE_LENT_MAX] {
+        for late_by_a_look in [false, true] {
+            let (mut links, mut memory) = H::lending(2, len);
+            let mut sides = sides(&links, Way::All, 0, len);
+            memory[0].copy_from_slice(&said(Way::All, Rank(0), Rank(1), 0, len));
+            lent(&memory[0], &mut |regions, ledger| {
+                let lend = || regions.input.lend(0..len).expect("nothing else is out");
+                let lent = (regions.input.read(0..len), &lend as &dyn Fn() -> ReadSpan);
+                if late_by_a_look {
+                    sides[1].offer(links[1].as_mut(), None);
+                }
+                if !sides[0].make(links[0].as_mut(), Some(lent), LOOKS) {
+                    return; // such links have no shorter way
+                }
+                assert!(!sides[0].done && ledger.out() == 1, "rank 1 has yet to read");
+                for _ in 0..TRIES {
+                    sides[0].step(links[0].as_mut());
+                    assert!(!sides[0].done && ledger.out() == 1, "rank 1 has yet to read");
+                }
+                if !late_by_a_look && !sides[1].make(links[1].as_mut(), None, LOOKS) {
+                    sides[1].offer(links[1].as_mut(), None);
+                }
+                finish(&mut links, &mut sides);
+                assert_eq!(ledger.out(), 0, "spans are out after the call");
+            });
+        }
+    }
 }
 
 /// Rank 0 lends what it offers: the span is back when its exchange is settled, and not while a peer, which looks

@@ -102,6 +102,7 @@ macro_rules! conformance {
             exchanges::a_rank_may_offer_while_its_peers_are_in_the_last_call,
             exchanges::an_offer_of_another_call_is_told_and_not_handed_over,
             exchanges::failed_links_neither_offer_nor_meet,
+            exchanges::a_span_is_made_of_bytes_that_are_still_out_at_the_end_of_an_exchange,
             exchanges::a_span_that_was_offered_is_back_when_its_last_reader_is_done,
             leaving::ranks_get_ahead_of_one_that_is_late_but_only_so_far,
             leaving::another_call_is_told_to_ranks_that_have_left,

@@ -35,6 +35,9 @@ struct Gift {
     sent: usize,
 }
 
+/// Bytes in memory that can be lent, and what makes a span of them.
+pub(crate) type Lent<'a> = (View<'a>, &'a dyn Fn() -> ReadSpan);
+
 /// One rank in one call in which all that give any give the same number of bytes.
 pub(crate) struct Side {
     rank: Rank,
@@ -108,6 +111,25 @@ impl Side {
         }
     }
 
+    /// Makes the call in one go, if links can: it is an exchange of two ranks then. `lent` are its bytes, and what makes a
+    /// span of them. Returns whether that went.
+    pub(crate) fn make(&mut self, link: &mut dyn Links, lent: Option<Lent<'_>>, looks: u32) -> bool {
+        if self.way != Way::All || link.size() != 2 {
+            return false;
+        }
+        let own = self.gifts[0].bytes.clone();
+        let (bytes, lend) = lent.map_or((View::from(&own[..]), None), |(bytes, lend)| (bytes, Some(lend)));
+        let mut seen: Option<Vec<Vec<u8>>> = None;
+        let met = link.exchange(&call(self.sequence), bytes, lend, looks, &mut |views| {
+            assert!(seen.is_none(), "work was called twice");
+            seen = Some(views.iter().map(|view| bytes_of(*view)).collect());
+        });
+        let Some(met) = met else { return false };
+        self.gifts[0].sent = self.len;
+        self.came_to(link, met, seen);
+        true
+    }
+
     /// Meets the peers, if they may be met. Returns whether they were.
     pub(crate) fn meet(&mut self, link: &mut dyn Links, looks: u32) -> bool {
         if !self.meeting {
@@ -118,6 +140,11 @@ impl Side {
             assert!(seen.is_none(), "work was called twice");
             seen = Some(views.iter().map(|view| bytes_of(*view)).collect());
         });
+        self.came_to(link, met, seen)
+    }
+
+    /// Checks what a look for the peers came to. Returns whether they were there.
+    fn came_to(&mut self, link: &mut dyn Links, met: Met, seen: Option<Vec<Vec<u8>>>) -> bool {
         self.meeting = met == Met::NotYet;
         let came = matches!(met, Met::Everybody | Met::Settled);
         assert_eq!(seen.is_some(), came, "{self}: {met:?}");

@@ -91,20 +91,30 @@ fn memory_that_was_posted_too_late_does_not_keep_ranks_from_meeting() {
     }
 }
 
-/// What the victim of `attack`, in an exchange of `len` bytes, is told by the ordinary methods; it met nobody.
-fn told(len: usize, attack: impl FnOnce(&mut Villain)) -> (Result<usize, LinkError>, ShmLinks) {
-    let (mut villain, mut victim) = Villain::idle();
-    attack(&mut villain);
-    offer(&mut victim, 0, &vec![1; len]);
-    let met = victim.meet(&[PEER], len, 3, &mut |_| panic!("work saw bytes of an exchange that is none"));
-    assert_eq!(met, Met::Otherwise);
-    let mut bytes = vec![0; EXCHANGE_MAX];
-    let told = victim.recv(PEER, ViewMut::from(&mut bytes[..]));
+/// What the victim of `attack`, in an exchange of `len` bytes, is told by the ordinary methods; it met nobody. So it is where
+/// it makes the exchange in one go.
+fn told(len: usize, attack: impl Fn(&mut Villain)) -> (Result<usize, LinkError>, ShmLinks) {
+    let attacked = |begin: &dyn Fn(&mut ShmLinks, &[u8]) -> Met| {
+        let (mut villain, mut victim) = Villain::idle();
+        attack(&mut villain);
+        assert_eq!(begin(&mut victim, &vec![1; len]), Met::Otherwise);
+        let mut bytes = vec![0; EXCHANGE_MAX];
+        (victim.recv(PEER, ViewMut::from(&mut bytes[..])), victim)
+    };
+    let (told, victim) = attacked(&|victim, bytes| {
+        offer(victim, 0, bytes);
+        victim.meet(&[PEER], len, 3, &mut |_| panic!("work saw bytes of an exchange that is none"))
+    });
+    let (again, _) = attacked(&|victim, bytes| {
+        let work = &mut |_: &[View<'_>]| panic!("work saw bytes of an exchange that is none");
+        victim.exchange(&call(0), View::from(bytes), None, 3, work).expect("the links are at rest")
+    });
+    assert_eq!(told, again, "in two steps, and in one go");
     (told, victim)
 }
 
 /// The victim of what `attack` wrote says that rank 1 is corrupt, and goes on saying so.
-fn corrupt(what: &str, len: usize, attack: impl FnOnce(&mut Villain)) {
+fn corrupt(what: &str, len: usize, attack: impl Fn(&mut Villain)) {
     let (told, mut victim) = told(len, attack);
     let Err(LinkError::Corrupt { peer: PEER, .. }) = told else { panic!("{what}: {told:?}") };
     assert_eq!(victim.verify().map(|_| 0), told, "{what}");
@@ -285,9 +295,18 @@ fn exchange(
     sequence: u32,
     len: usize,
 ) -> Result<bool, LinkError> {
-    let sent = victim.offer(&call(sequence), &[PEER], View::from(&vec![1u8; len][..]), None);
+    let (call, bytes) = (call(sequence), vec![1u8; len]);
+    let mut said = Vec::new();
+    let in_one_go = match random.below(2) {
+        0 => victim.exchange(&call, View::from(&bytes[..]), None, 3, &mut |views| {
+            said = views.iter().map(bytes_of).collect();
+        }),
+        _ => None,
+    };
+    let sent =
+        if in_one_go.is_some() { len } else { victim.offer(&call, &[PEER], View::from(&bytes[..]), None) };
     if sent == len {
-        let (met, said) = meet(victim, len);
+        let (met, said) = in_one_go.map_or_else(|| meet(victim, len), |met| (met, said));
         if met == Met::Settled {
             assert_eq!(said[0].len(), len, "bytes that were not asked for");
             return Ok(true);

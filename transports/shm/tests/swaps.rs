@@ -14,7 +14,7 @@ use sohu_coll_algorithms::by_name;
 use sohu_coll_conformance::Seeded;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::kernel::Store;
-use sohu_coll_core::link::{LinkCaps, Links, Met, Refused, Window};
+use sohu_coll_core::link::{Half, LinkCaps, Links, Met, Refused, Window};
 use sohu_coll_core::plan::{Job, Room};
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::{Loan, scope};
@@ -37,6 +37,8 @@ struct Shy {
     links: ShmLinks,
     random: Seeded,
     shy_percent: usize,
+    /// Of those that are not turned down, how many are made in one go.
+    go_percent: usize,
 }
 
 impl Links for Shy {
@@ -71,6 +73,25 @@ impl Links for Shy {
         }
         note(0);
         self.links.swap(call, peer, lent, at, answer)
+    }
+    fn exchange_halves(
+        &mut self,
+        call: &Signature,
+        half: Half<'_>,
+        looks: u32,
+        work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
+    ) -> Option<Met> {
+        if self.random.below(100) >= self.go_percent {
+            return None;
+        }
+        let met = self.links.exchange_halves(call, half, looks, work)?;
+        note(0);
+        match met {
+            Met::NotYet => {}
+            Met::Everybody | Met::Settled => note(2),
+            Met::Otherwise => note(3),
+        }
+        Some(met)
     }
     fn meet_swap(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(View<'_>, ViewMut<'_>)) -> Met {
         let met = self.links.meet_swap(len, looks, work);
@@ -130,7 +151,7 @@ impl Links for Shy {
 }
 
 /// Runs rows of swaps, of every length about a limit, in place and not; `[begun, turned down, met, otherwise]`.
-fn swaps(shy_percent: usize) -> [u32; 4] {
+fn swaps(shy_percent: usize, go_percent: usize) -> [u32; 4] {
     SWAPS.with(|swaps| swaps.iter().for_each(|count| count.set(0)));
     for seed in 0..80 {
         let mut random = Seeded::new(seed);
@@ -153,8 +174,8 @@ fn swaps(shy_percent: usize) -> [u32; 4] {
             .collect();
         // Staging that holds less than a half, for who has to copy.
         let links = join::links(2, 4096, 8 << 20).into_iter();
-        let links =
-            links.map(|links| Shy { links, random: Seeded::new(random.next()), shy_percent }).collect();
+        let shy = |links| Shy { links, random: Seeded::new(random.next()), shy_percent, go_percent };
+        let links = links.map(shy).collect();
         let alloc = |shy: &Shy, len| -> HeapBytes { shy.links.alloc(len).expect("the heap has room") };
         for ending in run(seed, links, &calls, alloc).iter().flatten() {
             assert_eq!(ending.result, Some(Ok(())), "seed {seed}");
@@ -165,40 +186,61 @@ fn swaps(shy_percent: usize) -> [u32; 4] {
 
 #[test]
 fn calls_end_right_where_both_ranks_swap() {
-    let [begun, shy, met, otherwise] = swaps(0);
-    assert!(begun > 300, "{begun} swaps");
-    assert_eq!((shy, met, otherwise), (0, begun, 0));
+    for go_percent in [0, 50, 100] {
+        let [begun, shy, met, otherwise] = swaps(0, go_percent);
+        assert!(begun > 300, "{begun} swaps");
+        assert_eq!((shy, met, otherwise), (0, begun, 0), "{go_percent}% in one go");
+    }
 }
 
 #[test]
 fn calls_end_right_where_one_rank_swaps_and_the_other_does_not() {
-    let [begun, shy, met, otherwise] = swaps(50);
-    assert!(
-        shy > 100 && met > 50 && otherwise > 50,
-        "{begun} begun, {shy} not, {met} met, {otherwise} did not"
-    );
+    for go_percent in [0, 50] {
+        let [begun, shy, met, otherwise] = swaps(50, go_percent);
+        assert!(
+            shy > 60 && met > 50 && otherwise > 50,
+            "{begun} begun, {shy} not, {met} met, {otherwise} did not"
+        );
+    }
 }
 
 #[test]
 fn calls_end_right_where_no_rank_swaps() {
-    let [begun, shy, ..] = swaps(100);
+    let [begun, shy, ..] = swaps(100, 0);
     assert!(begun == 0 && shy > 300, "{begun} begun, {shy} not");
 }
 
 const LEN: usize = 5000;
 
-/// The victim of `attack` swaps, meets nobody, and is told of rank 1 by the ordinary methods.
-fn told(attack: impl FnOnce(&mut Villain)) -> Result<usize, LinkError> {
-    let (mut villain, mut victim) = Villain::idle();
-    attack(&mut villain);
+/// The victim of `attack` swaps, meets nobody, and is told of rank 1 by the ordinary methods. So it is where it swaps in one
+/// go.
+fn told(attack: impl Fn(&mut Villain)) -> Result<usize, LinkError> {
+    let [told, again] = [false, true].map(|in_one_go| {
+        let (mut villain, mut victim) = Villain::idle();
+        attack(&mut villain);
+        swapped(&mut victim, in_one_go)
+    });
+    assert_eq!(told, again, "in two steps, and in one go");
+    told
+}
+
+fn swapped(victim: &mut ShmLinks, in_one_go: bool) -> Result<usize, LinkError> {
     let mut told = Ok(0);
     // The buffers outlive the links' use of them, not the other way round.
     let (input, mut output) = (victim.alloc(LEN).expect("empty"), victim.alloc(LEN).expect("there is room"));
     let ledger = Ledger::new();
     scope(&ledger, Loan::Apart { input: &input, output: &mut output }, &mut [], |regions| {
-        let (lent, answer) = (regions.input.lend(0..LEN), regions.output.post(0..LEN).expect("free"));
-        assert!(victim.swap(&villain::call(0), Rank(1), lent, LEN as u64, answer), "there is room");
-        let met = victim.meet_swap(LEN, 3, &mut |_, _| panic!("work saw bytes of a swap that is none"));
+        let spans = || (regions.input.lend(0..LEN), regions.output.post(0..LEN).expect("free"));
+        let work = &mut |_: View<'_>, _: ViewMut<'_>| panic!("work saw bytes of a swap that is none");
+        let met = if in_one_go {
+            let (bytes, answer) = (regions.input.read(0..LEN), regions.output.write(0..LEN));
+            let half = Half { bytes, answer, at: LEN as u64, theirs: LEN, spans: &spans };
+            victim.exchange_halves(&villain::call(0), half, 3, work).expect("the links are at rest")
+        } else {
+            let (lent, answer) = spans();
+            assert!(victim.swap(&villain::call(0), Rank(1), lent, LEN as u64, answer), "there is room");
+            victim.meet_swap(LEN, 3, work)
+        };
         assert_eq!(met, Met::Otherwise);
         assert_eq!(ledger.out(), 2, "what was lent and posted is still out");
         let mut bytes = vec![0; LEN];
