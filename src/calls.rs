@@ -5,7 +5,7 @@ use crate::operation::Operation;
 use crate::request::{Buffers, Request};
 #[cfg(doc)]
 use sohu_coll_core::Misuse;
-use sohu_coll_core::{Collective, DType, Element, Error, ReduceOp, Signature};
+use sohu_coll_core::{Collective, DType, Element, Error, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::Loan;
 
 impl Communicator {
@@ -248,13 +248,14 @@ impl<'a> Buffers<'a> {
         Self::InPlace(bytemuck::cast_slice_mut(data))
     }
 
-    /// Both as they are, of a call that has them apart.
-    pub(crate) fn apart_loan(self) -> Loan<'a> {
+    /// What ranks tell each other before a call, as `rank`, one of `size`, lends it: apart; or this rank's part among those of all.
+    pub(crate) fn told_loan(self, rank: Rank, size: u32) -> Loan<'a> {
         match self {
             Self::Apart { input, output } => Loan::Apart { input, output },
             Self::InPlace(buffer) => {
-                let all = 0..buffer.len();
-                Loan::Shared { buffer, input: all.clone(), output: all }
+                let (own, all) = (buffer.len() / size as usize, 0..buffer.len());
+                let input = own * rank.index()..own * (rank.index() + 1);
+                Loan::Shared { buffer, input, output: all }
             }
         }
     }

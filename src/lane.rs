@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::mail::Mail;
 use crate::owned::Owner;
 use crate::plans::{Asked, Plans};
-use crate::ragged::{self, Words};
+use crate::ragged::{self, Cut, Words};
 use crate::request::{Buffers, Request};
 use crate::terms::Terms;
 use sohu_coll_core::exec::Executor;
@@ -40,11 +40,11 @@ pub(crate) struct Pinned {
     pub(crate) executor: Executor,
     /// The call's signature, but for its sequence.
     pub(crate) signature: Signature,
-    /// How ranks tell each other their lengths first, where they do.
+    /// How ranks tell each other their lengths first, where they do so without memos.
     pub(crate) comparison: Option<Box<Comparison>>,
 }
 
-/// The two calls before one whose lengths no rank knows all of: see [`Words`].
+/// The two calls before one whose lengths no rank knows all of, where there are no memos: see [`Words`].
 #[derive(Debug)]
 pub(crate) struct Comparison {
     /// Out, as one of the plans is, while one of the two is made.
@@ -146,10 +146,12 @@ impl Lane {
         &mut self,
         terms: &Terms,
         pinned: &mut Pinned,
-        buffers: Buffers<'_>,
+        mut buffers: Buffers<'_>,
     ) -> Result<(), Error> {
-        if let (Some(cut), Some(_)) = (terms.cut(), &pinned.comparison) {
-            self.compare(&cut)?;
+        if let Some(cut) = terms.cut().filter(Cut::is_compared)
+            && self.agree(&cut, &mut buffers)?
+        {
+            return Ok(());
         }
         let loan = terms.loan(self.rank, self.size, buffers)?;
         self.make(&mut pinned.executor, pinned.signature, loan)

@@ -1,19 +1,20 @@
 //! Calls whose blocks are not equally long: the collectives that MPI names with a v.
 //!
-//! Invariant: no byte of a call moves before all ranks agree on all lengths. Where every rank is told all of them, the
-//! signature carries a hash; an all-to-all compares what each pair says in two small calls before.
+//! Invariant: no byte of an output is written before all ranks agree on all lengths. Where every rank is told all of them,
+//! the signature carries a hash. Before an all-to-all ranks tell each other what they give and expect in one small call, in
+//! which short blocks go along: in [memos](Memos), or, where there are too many ranks for that, in [words](Words).
 
+mod agree;
 mod cut;
+mod memos;
 pub(crate) mod plans;
 mod words;
 
 use crate::communicator::Communicator;
-use crate::lane::{Comparison, Lane, Pinned};
 use crate::operation::Operation;
-use crate::plans::Forced;
 use crate::request::Buffers;
 pub(crate) use cut::Cut;
-use plans::Key;
+pub(crate) use memos::{Memos, Said};
 use sohu_coll_core::operation::Operand;
 use sohu_coll_core::{Collective, Element, Error, Misuse, Signature};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -263,104 +264,6 @@ impl Communicator {
     ) -> Result<(), Error> {
         let cut = Cut::new(Collective::AllToAll, T::DTYPE, 0, blocks);
         self.lane().run_ragged(&cut, Buffers::in_place(data), Operand::None)
-    }
-}
-
-impl Lane {
-    /// Makes a call, planned now if it is a new one.
-    ///
-    /// # Errors
-    /// As described at [`Communicator`].
-    pub(crate) fn run_ragged(
-        &mut self,
-        cut: &Cut<'_>,
-        buffers: Buffers<'_>,
-        operand: Operand,
-    ) -> Result<(), Error> {
-        let key = cut.key(&buffers, &self.engine.fabric);
-        let place = self.place_of(cut, &key, &buffers)?;
-        if cut.is_compared() {
-            // Each rank knows its own lengths alone, so those of others may have changed where these have not.
-            self.compare(cut)?;
-        }
-        let mut executor = self.ragged.take(place);
-        executor.fold_with(operand);
-        let made = self.make(&mut executor, key.call, cut.loan(self.rank, buffers));
-        executor.fold_with(Operand::None);
-        self.ragged.put_back(place, executor);
-        made
-    }
-
-    /// The place of the plan for a call, which is made now if there is none.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] when the call makes no sense.
-    fn place_of(&mut self, cut: &Cut<'_>, key: &Key<'_>, buffers: &Buffers<'_>) -> Result<usize, Error> {
-        if let Some(place) = self.ragged.find(key) {
-            return Ok(place);
-        }
-        let layout = cut.lay(self.rank, self.size, buffers).map_err(|error| self.named(error))?;
-        Ok(self.ragged.add(self.rank, self.size, key, &layout))
-    }
-
-    /// A plan for such calls that is nobody else's.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] when the call makes no sense.
-    pub(crate) fn pin_ragged(
-        &mut self,
-        cut: &Cut<'_>,
-        operand: &Operand,
-        buffers: Buffers<'_>,
-    ) -> Result<Box<Pinned>, Error> {
-        let key = cut.key(&buffers, &self.engine.fabric);
-        let place = self.place_of(cut, &key, &buffers)?;
-        let mut executor = self.ragged.at(place).twin();
-        executor.fold_with(operand.clone());
-        let comparison = if cut.is_compared() { Some(self.pin_comparison(cut)?) } else { None };
-        Ok(Box::new(Pinned { executor, signature: key.call, comparison }))
-    }
-
-    /// Plans the two calls in which ranks tell each other their lengths.
-    fn pin_comparison(&mut self, cut: &Cut<'_>) -> Result<Box<Comparison>, Error> {
-        self.unsteered(|lane| {
-            let mut words = Box::<Words>::default();
-            words.tell(cut);
-            let tells = lane.pin(&words.terms(), &mut *words)?;
-            words.judge(lane.rank, cut);
-            let judges = lane.pin(&words.terms(), &mut *words)?;
-            Ok(Box::new(Comparison { words: Some(words), pins: [Some(tells), Some(judges)] }))
-        })
-    }
-
-    /// Makes calls of the library's own directly where the caller has chosen an algorithm for its calls: that may do no such ones.
-    fn unsteered<R>(&mut self, calls: impl FnOnce(&mut Self) -> R) -> R {
-        if !self.plans.is_steered() {
-            return calls(self);
-        }
-        let before = self.plans.force(Forced::named("one_shot"));
-        let result = calls(self);
-        self.plans.force(before);
-        result
-    }
-
-    /// Has all ranks tell each other the lengths of the blocks that they have for each other.
-    ///
-    /// # Errors
-    /// [`Misuse::Disagree`], on all ranks, when two disagree; else as described at [`Communicator`].
-    pub(crate) fn compare(&mut self, cut: &Cut<'_>) -> Result<(), Error> {
-        let mut words = std::mem::take(&mut self.ragged.words);
-        let compared = self.unsteered(|lane| lane.tell_and_judge(cut, &mut words));
-        self.ragged.words = words;
-        compared
-    }
-
-    fn tell_and_judge(&mut self, cut: &Cut<'_>, words: &mut Words) -> Result<(), Error> {
-        words.tell(cut);
-        self.run(words.request(), 0)?;
-        words.judge(self.rank, cut);
-        self.run(words.request(), 0)?;
-        words.verdict().map_err(|error| self.named(error))
     }
 }
 

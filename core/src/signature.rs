@@ -137,7 +137,7 @@ impl Signature {
     pub const REGISTERED: u8 = 0x80;
 
     /// Set in [`algorithm`](Self::algorithm) where blocks have lengths of their own; `count` is then a hash of the lengths, or
-    /// 0 where they were compared before.
+    /// 0 where they were compared before; of the call that compares them in memos, how many bytes a memo has.
     pub const RAGGED: u8 = 0x40;
 
     /// Set in [`algorithm`](Self::algorithm) of a barrier, which is planned as an all-reduce of one byte and is none to the
@@ -200,7 +200,10 @@ impl fmt::Display for Signature {
         }
         let is_user = self.op == ReduceOp::User;
         let count = if is_user { self.count & Self::USER_COUNT_MAX } else { self.count };
-        if self.algorithm & Self::RAGGED != 0 {
+        let is_ragged = self.algorithm & Self::RAGGED != 0;
+        if is_ragged && collective == Collective::AllToAll && count > 0 {
+            write!(f, "call {sequence} {collective}_v {dtype}[lengths in memos of {count} bytes]")?;
+        } else if is_ragged {
             write!(f, "call {sequence} {collective}_v {dtype}[lengths #{count:x}]")?;
         } else {
             write!(f, "call {sequence} {collective} {dtype}[{count}]")?;

@@ -5,7 +5,7 @@ use super::{Finished, Job, LANE};
 use crate::drive::{Until, Wait};
 use crate::lane::{Comparison, Lane, Pinned};
 use crate::owned::Owner;
-use crate::ragged::Words;
+use crate::ragged::{Cut, Memos, Said, Words};
 use crate::terms::{Task, Terms};
 use crate::ticket::{Outcome, Ticket};
 use sohu_coll_core::{Error, Signature};
@@ -43,7 +43,7 @@ struct Running {
 enum Errand {
     /// Its caller gets it.
     Own(Terms, Arc<Ticket>),
-    /// It is the first or the second of two calls before one.
+    /// It is a call before one.
     Before(Awaiting),
 }
 
@@ -53,8 +53,27 @@ struct Awaiting {
     pinned: Box<Pinned>,
     terms: Terms,
     ticket: Arc<Ticket>,
-    /// Whether the second of the two calls before it has begun.
-    is_judging: bool,
+    /// Which call before it has begun.
+    before: Before,
+}
+
+/// How ranks tell each other their lengths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// In [`Memos`], with which all may be done.
+    Memos,
+    /// In [`Words`], each rank to each: the first of two calls.
+    Telling,
+    /// The second one, in which all hear what came of it.
+    Judging,
+}
+
+/// What follows a call before a call.
+enum Next {
+    /// The call is made with that.
+    Nothing,
+    Call,
+    Before(Before),
 }
 
 impl Awaiting {
@@ -119,52 +138,110 @@ impl Seat {
                 });
             }
         };
-        if pinned.comparison.is_none() {
+        if !terms.cut().as_ref().is_some_and(Cut::is_compared) {
             return self.enter(owner, pinned, Errand::Own(terms, ticket));
         }
-        self.compare(Awaiting { owner, pinned, terms, ticket, is_judging: false })
+        let before = if Memos::are_for(lane.size) { Before::Memos } else { Before::Telling };
+        self.compare(Awaiting { owner, pinned, terms, ticket, before })
     }
 
-    /// Begins one of the two calls before a call.
+    /// Begins a call before a call.
     fn compare(&mut self, mut awaiting: Awaiting) -> Option<Finished> {
         let lane = self.lane.as_mut().expect(LANE);
         let cut = awaiting.terms.cut().expect("lengths are compared of calls that have them");
+        if awaiting.before == Before::Memos {
+            let mut memos = lane.ragged.take_memos(lane.rank, lane.size).expect(ONE_AT_A_TIME);
+            let pinned = memos.write(&cut, &awaiting.owner.buffers());
+            return self.enter(memos, pinned, Errand::Before(awaiting));
+        }
+        if awaiting.pinned.comparison.is_none() {
+            match lane.pin_comparison(&cut) {
+                Ok(comparison) => awaiting.pinned.comparison = Some(comparison),
+                Err(error) => return Some(awaiting.over(Some(error))),
+            }
+        }
         let Some(comparison) = awaiting.pinned.comparison.as_deref_mut() else {
-            unreachable!("it was planned with the call")
+            unreachable!("it is planned by now")
         };
         let Comparison { words, pins } = comparison;
         let mut words = words.take().expect(ONE_AT_A_TIME);
-        match awaiting.is_judging {
+        let is_judging = awaiting.before == Before::Judging;
+        match is_judging {
             false => words.tell(&cut),
             true => words.judge(lane.rank, &cut),
         }
-        let pinned = pins[usize::from(awaiting.is_judging)].take().expect(ONE_AT_A_TIME);
+        let pinned = pins[usize::from(is_judging)].take().expect(ONE_AT_A_TIME);
         self.enter(words, pinned, Errand::Before(awaiting))
     }
 
-    /// One of the two calls before a call is over: the other one follows, or the call itself.
+    /// A call before a call is over: another one follows, or the call itself, if it is not made with that.
     fn compared(
         &mut self,
         mut awaiting: Awaiting,
-        (words, pinned): (Box<dyn Owner>, Box<Pinned>),
+        (told, pinned): (Box<dyn Owner>, Box<Pinned>),
         error: Option<Error>,
     ) -> Option<Finished> {
-        let lane = self.lane.as_ref().expect(LANE);
-        let words: Box<dyn Any> = words;
-        let words = words.downcast::<Words>().expect("what is told before a call are words");
-        let verdict = if awaiting.is_judging { words.verdict() } else { Ok(()) };
-        if let Some(comparison) = awaiting.pinned.comparison.as_deref_mut() {
-            comparison.words = Some(words);
-            comparison.pins[usize::from(awaiting.is_judging)] = Some(pinned);
-        }
-        match (error, verdict) {
-            (Some(error), _) => Some(awaiting.over(Some(error))),
-            (None, Err(misuse)) => Some(awaiting.over(Some(lane.named(misuse)))),
-            (None, Ok(())) if awaiting.is_judging => {
+        let told: Box<dyn Any> = told;
+        let next = match awaiting.before {
+            Before::Memos => self.heard_memos(&mut awaiting, told, pinned, error),
+            Before::Telling | Before::Judging => self.heard_words(&mut awaiting, told, pinned, error),
+        };
+        match next {
+            Err(error) => Some(awaiting.over(Some(error))),
+            Ok(Next::Nothing) => Some(awaiting.over(None)),
+            Ok(Next::Call) => {
                 let Awaiting { owner, pinned, terms, ticket, .. } = awaiting;
                 self.enter(owner, pinned, Errand::Own(terms, ticket))
             }
-            (None, Ok(())) => self.compare(Awaiting { is_judging: true, ..awaiting }),
+            Ok(Next::Before(before)) => self.compare(Awaiting { before, ..awaiting }),
+        }
+    }
+
+    /// Memos were told.
+    fn heard_memos(
+        &mut self,
+        awaiting: &mut Awaiting,
+        memos: Box<dyn Any>,
+        pinned: Box<Pinned>,
+        error: Option<Error>,
+    ) -> Result<Next, Error> {
+        let lane = self.lane.as_mut().expect(LANE);
+        let mut memos = memos.downcast::<Memos>().expect("what was told were memos");
+        memos.put_back(pinned);
+        let cut = awaiting.terms.cut().expect("lengths are compared of calls that have them");
+        let said = match error {
+            Some(error) => Err(error),
+            None => memos.read(&cut, &mut awaiting.owner.buffers()).map_err(|misuse| lane.named(misuse)),
+        };
+        lane.ragged.memos = Some(memos);
+        Ok(match said? {
+            Said::Everything => Next::Nothing,
+            Said::Agreed => Next::Call,
+            Said::Unclear => Next::Before(Before::Telling),
+        })
+    }
+
+    /// Words were told.
+    fn heard_words(
+        &mut self,
+        awaiting: &mut Awaiting,
+        words: Box<dyn Any>,
+        pinned: Box<Pinned>,
+        error: Option<Error>,
+    ) -> Result<Next, Error> {
+        let lane = self.lane.as_ref().expect(LANE);
+        let is_judging = awaiting.before == Before::Judging;
+        let words = words.downcast::<Words>().expect("what was told were words");
+        let verdict = if is_judging { words.verdict() } else { Ok(()) };
+        if let Some(comparison) = awaiting.pinned.comparison.as_deref_mut() {
+            comparison.words = Some(words);
+            comparison.pins[usize::from(is_judging)] = Some(pinned);
+        }
+        match (error, verdict) {
+            (Some(error), _) => Err(error),
+            (None, Err(misuse)) => Err(lane.named(misuse)),
+            (None, Ok(())) if is_judging => Ok(Next::Call),
+            (None, Ok(())) => Ok(Next::Before(Before::Judging)),
         }
     }
 
@@ -184,7 +261,7 @@ impl Seat {
         let custody = Custody::new(owner, ledger, scratch, |owner| {
             let loan = match &errand {
                 Errand::Own(terms, _) => terms.loan(rank, size, owner.buffers()),
-                Errand::Before(_) => Ok(owner.buffers().apart_loan()),
+                Errand::Before(_) => Ok(owner.buffers().told_loan(rank, size)),
             };
             loan.expect("a call is checked before it is queued")
         });

@@ -3,7 +3,7 @@
 //! Invariant: a plan is found only for a call that is the same in everything that was checked before it was planned, so a
 //! call whose plan is found need not be checked again.
 
-use super::{Blocks, Words};
+use super::{Blocks, Memos, Words};
 use crate::plans::scale_alone;
 use sohu_coll_algorithms::{self as algorithms, pairwise::OUTSTANDING_MAX};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
@@ -94,7 +94,9 @@ pub(crate) struct Plans {
     latest: usize,
     oldest: usize,
     written: Vec<Written>,
-    /// Words that ranks tell each other before a call; kept, so that they are allocated once.
+    /// What ranks tell each other before a call; kept, so that it is allocated once. Out while they do.
+    pub(crate) memos: Option<Box<Memos>>,
+    /// The same without memos.
     pub(crate) words: Words,
 }
 
@@ -105,6 +107,12 @@ impl Plans {
         let place = Some(self.latest).filter(is_at).or_else(|| (0..self.plans.len()).find(is_at))?;
         self.latest = place;
         Some(place)
+    }
+
+    /// The memos, for one call, where so many ranks use them.
+    pub(crate) fn take_memos(&mut self, rank: Rank, size: u32) -> Option<Box<Memos>> {
+        let is_first = self.memos.is_none() && Memos::are_for(size);
+        if is_first { Some(Box::new(Memos::new(rank, size))) } else { self.memos.take() }
     }
 
     /// Plans such a call; gives the plan's place.

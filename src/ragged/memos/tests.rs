@@ -1,0 +1,214 @@
+//! Memos among ranks that are all here.
+
+use super::*;
+
+/// Whether a call is made in place.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Apart,
+    InPlace,
+}
+
+/// What came of a call on one rank.
+type Found = Result<Said, String>;
+
+fn memos(size: usize) -> Vec<Memos> {
+    (0..size).map(|rank| Memos::new(Rank(rank as u32), size as u32)).collect()
+}
+
+/// What `from` has for `to`.
+fn content(from: usize, to: usize, count: usize) -> Vec<u8> {
+    (0..count).map(|at| (from * 31 + to * 7 + at) as u8).collect()
+}
+
+/// Makes a call in which rank r gives rank s `counts[r][s]` bytes; `spoil` may change what a rank expects. Looks at all output.
+fn call_with(
+    memos: &mut [Memos],
+    counts: &[Vec<usize>],
+    form: Form,
+    spoil: impl Fn(usize, &mut Vec<usize>),
+) -> Vec<Found> {
+    let size = counts.len();
+    let column = |rank: usize| counts.iter().map(|row| row[rank]).collect::<Vec<_>>();
+    let expected: Vec<Vec<usize>> = (0..size)
+        .map(|rank| {
+            let mut gets = column(rank);
+            spoil(rank, &mut gets);
+            gets
+        })
+        .collect();
+    let input = |rank: usize| -> Vec<u8> {
+        (0..size).flat_map(|to| content(rank, to, counts[rank][to].min(1 << 17))).collect()
+    };
+    let cut = |rank: usize| {
+        let [gives, gets] = [&counts[rank], &expected[rank]].map(|list| Blocks::packed(list));
+        Cut { blocks: [gives, gets], ..Cut::new(Collective::AllToAll, DType::U8, 0, gives) }
+    };
+    let mut told = Vec::new();
+    for (rank, memos) in memos.iter_mut().enumerate() {
+        let mut input = input(rank);
+        let buffers = match form {
+            Form::Apart => Buffers::apart(&input[..], &mut [0u8; 0][..]),
+            Form::InPlace => Buffers::InPlace(&mut input),
+        };
+        let pinned = memos.write(&cut(rank), &buffers);
+        assert_eq!(pinned.signature.count, memos.len as u64);
+        memos.put_back(pinned);
+        told.extend_from_slice(memos.memo(rank));
+    }
+    let mut found = Vec::new();
+    for (rank, memos) in memos.iter_mut().enumerate() {
+        memos.all[..told.len()].copy_from_slice(&told);
+        let input = input(rank);
+        let blank = vec![0xa5; expected[rank].iter().map(|count| count.min(&(1 << 17))).sum()];
+        let mut output = match form {
+            Form::Apart => blank.clone(),
+            Form::InPlace => input.clone(),
+        };
+        let before = output.clone();
+        let mut buffers = match form {
+            Form::Apart => Buffers::apart(&input[..], &mut output[..]),
+            Form::InPlace => Buffers::InPlace(&mut output),
+        };
+        let said = memos.read(&cut(rank), &mut buffers).map_err(|error| error.to_string());
+        let right: Vec<u8> = match said {
+            Ok(Said::Everything) => {
+                (0..size).flat_map(|from| content(from, rank, expected[rank][from])).collect()
+            }
+            _ => before,
+        };
+        assert!(output == right, "rank {rank}, {form:?}: {said:?}");
+        found.push(said);
+    }
+    found
+}
+
+fn call(memos: &mut [Memos], counts: &[Vec<usize>], form: Form) -> Vec<Found> {
+    call_with(memos, counts, form, |_, _| {})
+}
+
+fn all(said: Said, size: usize) -> Vec<Found> {
+    vec![Ok(said); size]
+}
+
+/// Where every rank gives every other one so many bytes.
+fn even(size: usize, count: usize) -> Vec<Vec<usize>> {
+    vec![vec![count; size]; size]
+}
+
+#[test]
+fn blocks_go_along_at_once_or_from_the_second_call_on() {
+    for form in [Form::Apart, Form::InPlace] {
+        for size in [2, 3, 5, 17, 64] {
+            let mut memos = memos(size);
+            let short: Vec<Vec<usize>> =
+                (0..size).map(|r| (0..size).map(|s| (r + s) % 3).collect()).collect();
+            for counts in [short, even(size, 400 / size + 1), even(size, 0)] {
+                call(&mut memos, &counts, form);
+                assert_eq!(call(&mut memos, &counts, form), all(Said::Everything, size), "{size} ranks");
+            }
+            for _ in 0..2 {
+                let found = call(&mut memos, &even(size, 4096), form);
+                assert_eq!(found, all(Said::Agreed, size), "{size} ranks");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_byte_more_than_there_is_room_for_goes_apart() {
+    for form in [Form::Apart, Form::InPlace] {
+        let mut two = memos(2);
+        for (count, said) in [
+            (32, Said::Everything),
+            (33, Said::Agreed),
+            (248, Said::Everything),
+            (249, Said::Agreed),
+            (1016, Said::Everything),
+            (1017, Said::Agreed),
+            (4088, Said::Everything),
+            (4089, Said::Agreed),
+            (4089, Said::Agreed),
+            (4088, Said::Everything),
+        ] {
+            assert_eq!(call(&mut two, &even(2, count), form), all(said, 2), "{count} bytes");
+        }
+    }
+}
+
+#[test]
+fn one_long_block_keeps_all_others_back() {
+    let mut three = memos(3);
+    let short = even(3, 4);
+    let mut counts = short.clone();
+    counts[1][2] = 5000;
+    for _ in 0..3 {
+        assert_eq!(call(&mut three, &counts, Form::Apart), all(Said::Agreed, 3));
+        assert_eq!(call(&mut three, &short, Form::Apart), all(Said::Everything, 3));
+    }
+    // What a rank gives itself is not told.
+    counts[1] = vec![4, 70_000, 4];
+    assert_eq!(call(&mut three, &counts, Form::Apart), all(Said::Everything, 3));
+}
+
+#[test]
+fn all_name_the_same_two_that_disagree() {
+    let counts = vec![vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9]];
+    for (rank, from, told) in [
+        (0, 1, "rank 1 gives rank 0 4 elements, but rank 0 expects 5"),
+        (2, 0, "rank 0 gives rank 2 3 elements, but rank 2 expects 4"),
+    ] {
+        let mut three = memos(3);
+        let found = call_with(&mut three, &counts, Form::Apart, |who, gets| {
+            gets[from] += usize::from(who == rank);
+            // Of two the first is named.
+            gets[1] += usize::from(who == 2 && rank == 0);
+        });
+        for found in found {
+            let text = found.expect_err("they disagree");
+            assert!(text.contains(told), "{text}");
+        }
+        assert_eq!(call(&mut three, &counts, Form::Apart), all(Said::Everything, 3));
+    }
+}
+
+#[test]
+fn what_a_memo_can_not_tell_is_unclear_to_all() {
+    for (wide, said) in [(1 << 32, Said::Unclear), (u32::MAX as usize, Said::Unclear)] {
+        let mut counts = even(3, 2);
+        counts[1][2] = wide;
+        assert_eq!(call(&mut memos(3), &counts, Form::Apart), all(said, 3), "{wide} elements");
+    }
+    let mut counts = even(3, 2);
+    counts[1][2] = u32::MAX as usize - 1;
+    assert_eq!(call(&mut memos(3), &counts, Form::Apart), all(Said::Agreed, 3));
+    // Of what a rank gives itself it knows alone that it is wrong.
+    let found = call_with(&mut memos(3), &even(3, 2), Form::Apart, |who, gets| {
+        gets[who] += usize::from(who == 1);
+    });
+    assert_eq!(found, all(Said::Unclear, 3));
+}
+
+#[test]
+fn memos_are_as_long_as_they_need_be() {
+    assert_eq!((length(2, 32), length(2, 33)), (40, 256));
+    assert_eq!((length(2, 4088), length(2, 4089)), (4096, 40));
+    assert_eq!((length(6, 0), length(7, 0)), (40, 256));
+    assert_eq!(length(64, 1), 1024);
+    assert_eq!(length(64, 4000), 1024, "64 long memos are more than the call saves");
+    assert!(!Memos::are_for(1) && Memos::are_for(2) && Memos::are_for(64) && !Memos::are_for(65));
+    for size in 2..=64 {
+        assert!(LENGTHS.into_iter().any(|len| may_be(len, size)), "{size} ranks");
+    }
+}
+
+#[test]
+fn room_grows_at_once_and_shrinks_slowly() {
+    assert_eq!((room(2, 0, 500), room(2, 500, 0)), (500, 437));
+    assert_eq!((room(2, 500, 4089), room(2, 0, usize::MAX)), (437, 0));
+    let calls = (0..).scan(4088, |left, _| {
+        *left = room(2, *left, 8);
+        Some(*left)
+    });
+    assert!((20..60).contains(&calls.take_while(|left| *left > 32).count()));
+}
