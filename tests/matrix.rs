@@ -7,6 +7,8 @@ mod groups;
 mod letters;
 #[path = "matrix/lives.rs"]
 mod lives;
+#[path = "matrix/memos.rs"]
+mod memos;
 #[path = "matrix/messages.rs"]
 mod messages;
 #[path = "matrix/names.rs"]
@@ -69,6 +71,8 @@ const TESTS: &[Test] = &[
     ("blocks_of_any_length_end_where_they_should", ragged::ragged_calls),
     ("all_to_alls_of_more_ranks_than_may_be_sent_to_at_once_are_right", ragged::many_ranks),
     ("blocks_of_any_length_end_where_they_should_in_place", ragged::in_place_calls),
+    ("short_blocks_that_go_along_with_their_lengths_end_where_they_should", memos::memos),
+    ("more_ranks_than_tell_each_other_memos_agree_all_the_same", memos::too_many_for_memos),
     ("messages_reach_their_rank_in_any_order", messages::messages),
     ("splits_and_copies_have_the_ranks_they_should", groups::splits),
     ("threads_of_one_process_can_be_ranks", groups::threads),
@@ -105,6 +109,8 @@ const ROLES: &[Role] = &[
     ("ragged", ragged::play_ragged),
     ("many", ragged::play_many),
     ("ragged_in_place", ragged::play_ragged_in_place),
+    ("memos", memos::play_memos),
+    ("too_many", memos::play_too_many),
     ("messages", messages::play_messages),
     ("mirrored", letters::play_mirrored),
     ("beside", letters::play_beside),

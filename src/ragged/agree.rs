@@ -4,7 +4,7 @@
 //! many ranks there are, and all memos of this call and of those before.
 
 use super::memos::{Memos, Said};
-use super::plans::Key;
+use super::plans::{Key, Layout};
 use super::{Cut, Words};
 use crate::lane::{Comparison, Lane, Pinned};
 use crate::plans::Forced;
@@ -12,6 +12,7 @@ use crate::request::Buffers;
 #[cfg(doc)]
 use crate::{Communicator, Misuse};
 use sohu_coll_core::Error;
+use sohu_coll_core::exec::Executor;
 use sohu_coll_core::operation::Operand;
 
 impl Lane {
@@ -26,12 +27,12 @@ impl Lane {
         operand: Operand,
     ) -> Result<(), Error> {
         let key = cut.key(&buffers, &self.engine.fabric);
-        let place = self.place_of(cut, &key, &buffers)?;
+        let (place, layout) = self.place_of(cut, &key, &buffers)?;
         // Each rank knows its own lengths alone, so those of others may have changed where these have not.
         if cut.is_compared() && self.agree(cut, &mut buffers)? {
             return Ok(());
         }
-        let mut executor = self.ragged.take(place);
+        let mut executor = self.executor_at(place, layout, (cut, &key, &buffers))?;
         executor.fold_with(operand);
         let made = self.make(&mut executor, key.call, cut.loan(self.rank, buffers));
         executor.fold_with(Operand::None);
@@ -39,16 +40,41 @@ impl Lane {
         made
     }
 
-    /// The place of the plan for a call, which is made now if there is none.
+    /// The place of the plan for a call, and, of a new one, where its blocks lie.
     ///
     /// # Errors
     /// [`Error::Misuse`] when the call makes no sense.
-    fn place_of(&mut self, cut: &Cut<'_>, key: &Key<'_>, buffers: &Buffers<'_>) -> Result<usize, Error> {
+    fn place_of(
+        &mut self,
+        cut: &Cut<'_>,
+        key: &Key<'_>,
+        buffers: &Buffers<'_>,
+    ) -> Result<(usize, Option<Layout>), Error> {
         if let Some(place) = self.ragged.find(key) {
-            return Ok(place);
+            return Ok((place, None));
         }
         let layout = cut.lay(self.rank, self.size, buffers).map_err(|error| self.named(error))?;
-        Ok(self.ragged.add(self.rank, self.size, key, &layout))
+        Ok((self.ragged.add(key), Some(layout)))
+    }
+
+    /// The executor of the plan at a place, bound now if it was not.
+    ///
+    /// # Errors
+    /// As for [`place_of`](Self::place_of).
+    fn executor_at(
+        &mut self,
+        place: usize,
+        layout: Option<Layout>,
+        (cut, key, buffers): (&Cut<'_>, &Key<'_>, &Buffers<'_>),
+    ) -> Result<Executor, Error> {
+        if let Some(executor) = self.ragged.take(place) {
+            return Ok(executor);
+        }
+        let layout = match layout {
+            Some(layout) => layout,
+            None => cut.lay(self.rank, self.size, buffers).map_err(|error| self.named(error))?,
+        };
+        Ok(self.ragged.bind(self.rank, self.size, key, &layout))
     }
 
     /// A plan for such calls that is nobody else's.
@@ -62,8 +88,10 @@ impl Lane {
         buffers: Buffers<'_>,
     ) -> Result<Box<Pinned>, Error> {
         let key = cut.key(&buffers, &self.engine.fabric);
-        let place = self.place_of(cut, &key, &buffers)?;
-        let mut executor = self.ragged.at(place).twin();
+        let (place, layout) = self.place_of(cut, &key, &buffers)?;
+        let kept = self.executor_at(place, layout, (cut, &key, &buffers))?;
+        let mut executor = kept.twin();
+        self.ragged.put_back(place, kept);
         executor.fold_with(operand.clone());
         let is_told = cut.is_compared() && !Memos::are_for(self.size);
         let comparison = if is_told { Some(self.pin_comparison(cut)?) } else { None };

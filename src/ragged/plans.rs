@@ -61,7 +61,7 @@ struct Plan {
     lengths: [usize; 2],
     registered: [bool; 2],
     lists: [Box<[usize]>; 4],
-    /// Out while its call is made.
+    /// Out while its call is made; none before it is first needed.
     executor: Option<Executor>,
 }
 
@@ -115,8 +115,31 @@ impl Plans {
         if is_first { Some(Box::new(Memos::new(rank, size))) } else { self.memos.take() }
     }
 
-    /// Plans such a call; gives the plan's place.
-    pub(crate) fn add(&mut self, rank: Rank, size: u32, key: &Key<'_>, layout: &Layout) -> usize {
+    /// Keeps such a call, which was found to make sense; gives the place of its plan, which is bound when it is first needed:
+    /// where lengths differ from call to call, and all blocks go along in memos, it never is.
+    pub(crate) fn add(&mut self, key: &Key<'_>) -> usize {
+        let plan = Plan {
+            call: key.call,
+            in_place: key.in_place,
+            lengths: key.lengths,
+            registered: key.registered,
+            lists: key.lists().map(Box::from),
+            executor: None,
+        };
+        self.latest = if self.plans.len() < PLANS_MAX {
+            self.plans.push(plan);
+            self.plans.len() - 1
+        } else {
+            let place = self.oldest;
+            self.oldest = (self.oldest + 1) % PLANS_MAX;
+            self.plans[place] = plan;
+            place
+        };
+        self.latest
+    }
+
+    /// Binds the program of such a call.
+    pub(crate) fn bind(&mut self, rank: Rank, size: u32, key: &Key<'_>, layout: &Layout) -> Executor {
         let written = self.written(rank, size, key);
         let Written { program, passes, .. } = &self.written[written];
         let held = [&*layout.held[0], &*layout.held[1]];
@@ -129,25 +152,7 @@ impl Plans {
             input_registered: key.registered[0],
             output_registered: key.registered[1],
         };
-        let bound = Bound::new(program, passes, &extents, &binding);
-        let plan = Plan {
-            call: key.call,
-            in_place: key.in_place,
-            lengths: key.lengths,
-            registered: key.registered,
-            lists: key.lists().map(Box::from),
-            executor: Some(Executor::new(Arc::new(bound))),
-        };
-        self.latest = if self.plans.len() < PLANS_MAX {
-            self.plans.push(plan);
-            self.plans.len() - 1
-        } else {
-            let place = self.oldest;
-            self.oldest = (self.oldest + 1) % PLANS_MAX;
-            self.plans[place] = plan;
-            place
-        };
-        self.latest
+        Executor::new(Arc::new(Bound::new(program, passes, &extents, &binding)))
     }
 
     /// Where the program of the call's job is, written now if it was not.
@@ -171,20 +176,9 @@ impl Plans {
         self.written.len() - 1
     }
 
-    /// The executor of the plan at a place, while it is here.
-    ///
-    /// # Panics
-    /// When it is out.
-    pub(crate) fn at(&self, place: usize) -> &Executor {
-        self.plans[place].executor.as_ref().expect("no call is being made while one is planned")
-    }
-
-    /// The executor of the plan at a place, for one call.
-    ///
-    /// # Panics
-    /// When it is out.
-    pub(crate) fn take(&mut self, place: usize) -> Executor {
-        self.plans[place].executor.take().expect("a communicator is in one blocking call at a time")
+    /// The executor of the plan at a place, for one call; none if the plan is not bound.
+    pub(crate) fn take(&mut self, place: usize) -> Option<Executor> {
+        self.plans[place].executor.take()
     }
 
     /// The call is over.
@@ -230,6 +224,8 @@ mod tests {
     }
 
     fn added(plans: &mut Plans, key: &Key<'_>) -> usize {
+        let place = plans.add(key);
+        assert!(plans.take(place).is_none(), "it is bound before it is needed");
         let ranges = |blocks: Blocks<'_>| {
             let mut next = 0;
             let range = |count: &usize| {
@@ -239,7 +235,9 @@ mod tests {
             blocks.counts.iter().map(range).collect::<Vec<_>>()
         };
         let held = key.blocks.map(ranges);
-        plans.add(Rank(0), 2, key, &Layout { held, blocks: Vec::new() })
+        let executor = plans.bind(Rank(0), 2, key, &Layout { held, blocks: Vec::new() });
+        plans.put_back(place, executor);
+        place
     }
 
     #[test]
@@ -264,8 +262,7 @@ mod tests {
         ] {
             assert_eq!(plans.find(&other), None, "{other:?}");
         }
-        let executor = plans.take(place);
-        plans.put_back(place, executor);
+        assert!(plans.take(place).is_some());
     }
 
     #[test]
