@@ -235,6 +235,9 @@ impl Communicator {
     /// empty. Bytes of the output outside of all blocks stay as they are. However many ranks there are, at most 16 sends of each are
     /// outstanding at once.
     ///
+    /// Where no rank gives others more than some 4 KiB in all, blocks go along when ranks tell each other their lengths: from the second
+    /// such call on, or, of some bytes, at once.
+    ///
     /// # Errors
     /// [`Misuse::Length`] when a block lies outside its buffer, [`Misuse::Overlap`] when two blocks of the output share an
     /// element, [`Misuse::Disagree`], on all ranks, when two ranks disagree on a block (the communicator stays usable);

@@ -179,7 +179,7 @@ fn play(member: &mut Member) {
     let post = Post::read(&member.hear());
     let mut comm = post.join();
     let mut complaints = Vec::new();
-    for count in [2, 3_000, 200_000] {
+    for count in [2, 100, 3_000, 200_000] {
         let elements = count * comm.size() as usize;
         let (input, mut output) = (vec![0.0; elements], vec![0.0; elements]);
         let registered_input = comm.alloc(elements).expect("the heap is large");
@@ -209,7 +209,7 @@ fn play(member: &mut Member) {
 fn play_persistent(member: &mut Member) {
     let mut comm = Post::read(&member.hear()).join();
     let mut complaints = Vec::new();
-    for count in [0, 2, 3_000, 200_000] {
+    for count in [0, 2, 100, 3_000, 200_000] {
         let elements = count * comm.size() as usize;
         let mut reduces =
             comm.plan_all_reduce_in_place(vec![1f32; count], ReduceOp::Max).expect("a good call");

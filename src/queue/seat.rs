@@ -68,7 +68,7 @@ enum Before {
     Judging,
 }
 
-/// What follows a call before a call.
+/// What follows a call that was made before another one.
 enum Next {
     /// The call is made with that.
     Nothing,
@@ -145,7 +145,7 @@ impl Seat {
         self.compare(Awaiting { owner, pinned, terms, ticket, before })
     }
 
-    /// Begins a call before a call.
+    /// Begins a call that is made before another one.
     fn compare(&mut self, mut awaiting: Awaiting) -> Option<Finished> {
         let lane = self.lane.as_mut().expect(LANE);
         let cut = awaiting.terms.cut().expect("lengths are compared of calls that have them");
@@ -174,7 +174,7 @@ impl Seat {
         self.enter(words, pinned, Errand::Before(awaiting))
     }
 
-    /// A call before a call is over: another one follows, or the call itself, if it is not made with that.
+    /// What was made before a call is over: another one follows, or the call itself, if it is not made with that.
     fn compared(
         &mut self,
         mut awaiting: Awaiting,

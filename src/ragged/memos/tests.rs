@@ -212,3 +212,50 @@ fn room_grows_at_once_and_shrinks_slowly() {
     });
     assert!((20..60).contains(&calls.take_while(|left| *left > 32).count()));
 }
+
+#[test]
+fn memos_of_garbage_are_bounded() {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut draw = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let (mut wrong, mut right) = (0, 0);
+    for turn in 0..6000 {
+        let size = [2, 3, 5][turn % 3];
+        let (counts, starts): (Vec<usize>, Vec<usize>) = ((0..size).map(|at| (draw(5), 6 * at)).unzip());
+        let gives = Blocks { counts: &counts, displacements: Some(&starts) };
+        let cut = Cut::new(Collective::AllToAll, DType::U8, 0, gives);
+        let mut memos = Memos::new(Rank(0), size as u32);
+        let mut data = vec![0xa5u8; 6 * size];
+        let pinned = memos.write(&cut, &Buffers::in_place(&mut data[..]));
+        memos.put_back(pinned);
+        // What the others should say, if it were not for a few words.
+        let len = memos.len;
+        for from in 1..size {
+            for to in others(from, size) {
+                let count = if to == 0 { counts[from] as u32 } else { 1 };
+                let at = from * len + pair_at(from, to);
+                memos.all[at..at + 4].copy_from_slice(&count.to_le_bytes());
+                memos.all[at + 4..at + 8].copy_from_slice(&count.to_le_bytes());
+            }
+        }
+        for _ in 0..draw(3) {
+            let at = len + 4 * draw((size - 1) * header(size) / 4);
+            let word = [u32::MAX, u32::MAX - 1, 1 << 31, 33, 0][draw(5)];
+            memos.all[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        match memos.read(&cut, &mut Buffers::in_place(&mut data[..])) {
+            Ok(Said::Everything) => right += 1,
+            _ => {
+                wrong += 1;
+                assert!(data.iter().all(|byte| *byte == 0xa5), "the output was written");
+            }
+        }
+        let outside = |at: &usize| at % 6 >= counts[at / 6];
+        assert!((0..data.len()).filter(outside).all(|at| data[at] == 0xa5), "a gap was written");
+    }
+    assert!(wrong > 1000 && right > 1000, "{wrong} {right}");
+}
