@@ -21,12 +21,14 @@ use std::sync::Arc;
 /// The most ranks that use memos. With more of them, what all ranks have to say of each other is too much for each to hear.
 const RANKS_MAX: u32 = 64;
 
-/// How long memos may be, in bytes: what goes along with a signature in a line of shared memory, and some lengths up to what
-/// an exchange takes.
-const LENGTHS: [usize; 4] = [40, 256, 1024, EXCHANGE_MAX];
+/// How long memos may be, in bytes: what goes along with a signature in a line of shared memory, and whole lines up to what an
+/// exchange takes. Far, each line takes some 25 ns, so there are many lengths, and a block of two ranks that is as long as a power
+/// of two finds room in a memo that is a line longer.
+const LENGTHS: [usize; 12] = [40, 128, 192, 320, 448, 576, 832, 1088, 1536, 2112, 3072, EXCHANGE_MAX];
 
-/// The most bytes of all memos together: up to there it is cheaper to hear what concerns others than to make another call.
-const ALL_MAX: usize = 64 << 10;
+/// The most bytes of all memos together, where they hold blocks: up to there it is cheaper to hear what concerns others than to
+/// make another call.
+const ALL_MAX: usize = 8 << 10;
 
 /// Bytes of the two counts of one pair of ranks.
 const PAIR: usize = 8;
@@ -205,9 +207,10 @@ impl Owner for Memos {
     }
 }
 
-/// Whether the memos of so many ranks may be so long.
+/// Whether the memos of so many ranks may be so long: so that they hold the counts, and longer if they are not too much.
 fn may_be(len: usize, size: usize) -> bool {
-    header(size) <= len && len * size <= ALL_MAX
+    let is_enough = |len: &usize| header(size) <= *len;
+    is_enough(&len) && (len * size <= ALL_MAX || LENGTHS.into_iter().find(is_enough) == Some(len))
 }
 
 /// How long the memos of a call are that should have room for so many bytes of blocks: long enough, or else not longer than

@@ -7,8 +7,8 @@ use sohu_coll::{Blocks, Communicator, Error, Failed, Misuse, Pending};
 
 const BLANK: u8 = 0xa5;
 
-/// How long a memo may be, in bytes.
-const LENGTHS: [usize; 4] = [40, 256, 1024, 4096];
+/// How long a memo may be, in bytes: the shortest, some others, and the longest.
+const LENGTHS: [usize; 5] = [40, 128, 576, 1536, 4096];
 
 /// More ranks than tell each other memos. Over shared memory there are never so many.
 const MANY: u32 = 65;

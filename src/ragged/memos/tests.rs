@@ -99,16 +99,15 @@ fn even(size: usize, count: usize) -> Vec<Vec<usize>> {
 #[test]
 fn blocks_go_along_at_once_or_from_the_second_call_on() {
     for form in [Form::Apart, Form::InPlace] {
-        for size in [2, 3, 5, 17, 64] {
+        for (size, most) in [(2, 4088), (3, 1048), (5, 376), (17, 20), (64, 1)] {
             let mut memos = memos(size);
-            let short: Vec<Vec<usize>> =
-                (0..size).map(|r| (0..size).map(|s| (r + s) % 3).collect()).collect();
-            for counts in [short, even(size, 400 / size + 1), even(size, 0)] {
+            let few: Vec<Vec<usize>> = (0..size).map(|r| (0..size).map(|s| (r + s) % 2).collect()).collect();
+            for counts in [few, even(size, most), even(size, 0)] {
                 call(&mut memos, &counts, form);
                 assert_eq!(call(&mut memos, &counts, form), all(Said::Everything, size), "{size} ranks");
             }
             for _ in 0..2 {
-                let found = call(&mut memos, &even(size, 4096), form);
+                let found = call(&mut memos, &even(size, most + 1), form);
                 assert_eq!(found, all(Said::Agreed, size), "{size} ranks");
             }
         }
@@ -119,20 +118,12 @@ fn blocks_go_along_at_once_or_from_the_second_call_on() {
 fn a_byte_more_than_there_is_room_for_goes_apart() {
     for form in [Form::Apart, Form::InPlace] {
         let mut two = memos(2);
-        for (count, said) in [
-            (32, Said::Everything),
-            (33, Said::Agreed),
-            (248, Said::Everything),
-            (249, Said::Agreed),
-            (1016, Said::Everything),
-            (1017, Said::Agreed),
-            (4088, Said::Everything),
-            (4089, Said::Agreed),
-            (4089, Said::Agreed),
-            (4088, Said::Everything),
-        ] {
-            assert_eq!(call(&mut two, &even(2, count), form), all(said, 2), "{count} bytes");
+        for len in LENGTHS {
+            assert_eq!(call(&mut two, &even(2, len - 8), form), all(Said::Everything, 2), "{len}");
+            assert_eq!(call(&mut two, &even(2, len - 7), form), all(Said::Agreed, 2), "{len}");
         }
+        assert_eq!(call(&mut two, &even(2, 4089), form), all(Said::Agreed, 2));
+        assert_eq!(call(&mut two, &even(2, 3000), form), all(Said::Everything, 2));
     }
 }
 
@@ -191,11 +182,15 @@ fn what_a_memo_can_not_tell_is_unclear_to_all() {
 
 #[test]
 fn memos_are_as_long_as_they_need_be() {
-    assert_eq!((length(2, 32), length(2, 33)), (40, 256));
+    assert_eq!((length(2, 32), length(2, 33)), (40, 128));
     assert_eq!((length(2, 4088), length(2, 4089)), (4096, 40));
-    assert_eq!((length(6, 0), length(7, 0)), (40, 256));
-    assert_eq!(length(64, 1), 1024);
-    assert_eq!(length(64, 4000), 1024, "64 long memos are more than the call saves");
+    assert_eq!((length(6, 0), length(7, 0)), (40, 128));
+    for block in [64, 128, 256, 512, 1024, 2048] {
+        assert!(length(2, block) <= block + 64, "{block} bytes");
+    }
+    assert_eq!(length(4, 1536 - 24), 1536);
+    assert_eq!(length(4, 2112 - 24), 40, "4 such memos are more than the call saves");
+    assert_eq!((length(64, 1), length(64, 100)), (576, 576));
     assert!(!Memos::are_for(1) && Memos::are_for(2) && Memos::are_for(64) && !Memos::are_for(65));
     for size in 2..=64 {
         assert!(LENGTHS.into_iter().any(|len| may_be(len, size)), "{size} ranks");
