@@ -220,7 +220,7 @@ fn memos_of_garbage_are_bounded() {
     let (mut wrong, mut right) = (0, 0);
     for turn in 0..6000 {
         let size = [2, 3, 5][turn % 3];
-        let (counts, starts): (Vec<usize>, Vec<usize>) = ((0..size).map(|at| (draw(5), 6 * at)).unzip());
+        let (counts, starts): (Vec<usize>, Vec<usize>) = (0..size).map(|at| (draw(5), 6 * at)).unzip();
         let gives = Blocks { counts: &counts, displacements: Some(&starts) };
         let cut = Cut::new(Collective::AllToAll, DType::U8, 0, gives);
         let mut memos = Memos::new(Rank(0), size as u32);
@@ -229,9 +229,9 @@ fn memos_of_garbage_are_bounded() {
         memos.put_back(pinned);
         // What the others should say, if it were not for a few words.
         let len = memos.len;
-        for from in 1..size {
+        for (from, count) in counts.iter().enumerate().skip(1) {
             for to in others(from, size) {
-                let count = if to == 0 { counts[from] as u32 } else { 1 };
+                let count = if to == 0 { *count as u32 } else { 1 };
                 let at = from * len + pair_at(from, to);
                 memos.all[at..at + 4].copy_from_slice(&count.to_le_bytes());
                 memos.all[at + 4..at + 8].copy_from_slice(&count.to_le_bytes());
