@@ -1,7 +1,7 @@
 //! The memory that the communicators of this process take: itemised, summed up, and bounded.
 //!
 //! Counted is what a rank makes itself: its shared segment with the registered memory in use, or its queues, and scratch. Not
-//! counted are plans (some kilobytes each), what ranks tell each other before an all-to-all-v (64 KiB at most), the buffers of the
+//! counted are plans (some kilobytes each), what ranks tell each other before an all-to-all-v (10 KiB at most), the buffers of the
 //! caller, and the segments of peers, which those count.
 //!
 //! Invariant: whatever takes memory is entered in the book before it is taken, and the book is locked until it is entered. So

@@ -235,8 +235,8 @@ impl Communicator {
     /// empty. Bytes of the output outside of all blocks stay as they are. However many ranks there are, at most 16 sends of each are
     /// outstanding at once.
     ///
-    /// Where no rank gives others more than some 4 KiB in all, blocks go along when ranks tell each other their lengths: from the second
-    /// such call on, or, of some bytes, at once.
+    /// Short blocks go along when ranks tell each other their lengths: from the second such call on, or, of some bytes, at once. Short
+    /// is what each rank has for all others together where it is at most 4088 bytes, of two ranks, 1512 of four, or 776 of eight.
     ///
     /// # Errors
     /// [`Misuse::Length`] when a block lies outside its buffer, [`Misuse::Overlap`] when two blocks of the output share an

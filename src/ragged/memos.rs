@@ -19,7 +19,7 @@ use sohu_coll_mem::region::Loan;
 use std::sync::Arc;
 
 /// The most ranks that use memos. With more of them, what all ranks have to say of each other is too much for each to hear.
-const RANKS_MAX: u32 = 64;
+const RANKS_MAX: u32 = 32;
 
 /// How long memos may be, in bytes: what goes along with a signature in a line of shared memory, and whole lines up to what an
 /// exchange takes. Far, each line takes some 25 ns, so there are many lengths, and a block of two ranks that is as long as a power

@@ -10,8 +10,8 @@ const BLANK: u8 = 0xa5;
 /// How long a memo may be, in bytes: the shortest, some others, and the longest.
 const LENGTHS: [usize; 5] = [40, 128, 576, 1536, 4096];
 
-/// More ranks than tell each other memos. Over shared memory there are never so many.
-const MANY: u32 = 65;
+/// More ranks than tell each other memos.
+const MANY: u32 = 33;
 
 pub(crate) fn memos() {
     for transport in TRANSPORTS {
@@ -22,7 +22,7 @@ pub(crate) fn memos() {
 }
 
 pub(crate) fn too_many_for_memos() {
-    on("too_many", MANY, "tcp", "caller");
+    on("too_many", MANY, "shm", "caller");
 }
 
 fn on(role: &str, size: u32, transport: &str, driver: &str) {

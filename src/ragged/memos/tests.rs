@@ -99,7 +99,7 @@ fn even(size: usize, count: usize) -> Vec<Vec<usize>> {
 #[test]
 fn blocks_go_along_at_once_or_from_the_second_call_on() {
     for form in [Form::Apart, Form::InPlace] {
-        for (size, most) in [(2, 4088), (3, 1048), (5, 376), (17, 20), (64, 1)] {
+        for (size, most) in [(2, 4088), (3, 1048), (5, 376), (17, 20), (32, 2)] {
             let mut memos = memos(size);
             let few: Vec<Vec<usize>> = (0..size).map(|r| (0..size).map(|s| (r + s) % 2).collect()).collect();
             for counts in [few, even(size, most), even(size, 0)] {
@@ -189,10 +189,11 @@ fn memos_are_as_long_as_they_need_be() {
         assert!(length(2, block) <= block + 64, "{block} bytes");
     }
     assert_eq!(length(4, 1536 - 24), 1536);
+    assert_eq!((length(8, 776), length(8, 777)), (832, 128));
     assert_eq!(length(4, 2112 - 24), 40, "4 such memos are more than the call saves");
-    assert_eq!((length(64, 1), length(64, 100)), (576, 576));
-    assert!(!Memos::are_for(1) && Memos::are_for(2) && Memos::are_for(64) && !Memos::are_for(65));
-    for size in 2..=64 {
+    assert_eq!((length(32, 1), length(32, 100)), (320, 320));
+    assert!(!Memos::are_for(1) && Memos::are_for(2) && Memos::are_for(32) && !Memos::are_for(33));
+    for size in 2..=32 {
         assert!(LENGTHS.into_iter().any(|len| may_be(len, size)), "{size} ranks");
     }
 }
