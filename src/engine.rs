@@ -6,6 +6,7 @@ use crate::drive::{Driver, Manners, Until, Wait};
 use crate::mail::Letters;
 use crate::memory::Account;
 use sohu_coll_core::exec::{Executor, Progress};
+use sohu_coll_core::transfer::{Courier, Item, Muddle};
 use sohu_coll_core::{Error, Signature};
 use sohu_coll_mem::doorbell::Patience;
 use sohu_coll_mem::region::{Ledger, Loan, scope};
@@ -59,6 +60,20 @@ impl Engine {
         });
         links.ring();
         result
+    }
+
+    /// Begins a call of messages, and does of it what can be done at once. Says whether it is over with that.
+    ///
+    /// # Errors
+    /// When what the rank sends to itself makes no sense.
+    #[inline]
+    pub(crate) fn open(&mut self, courier: &mut Courier, items: &mut [Item<'_>]) -> Result<bool, Muddle> {
+        let (links, looks) = (self.fabric.links(), self.manners.patience.spins());
+        let over = courier.open(items, looks, links.pipes())?;
+        if over {
+            links.ring();
+        }
+        Ok(over)
     }
 
     /// Carries messages that have begun, as far as their courier is concerned, to their end.

@@ -57,7 +57,10 @@ impl Lane {
         }
         self.ready()?;
         let (all, courier) = (0..items.len(), &mut self.mail.courier);
-        courier.begin(items).map_err(|muddle| refused(self.rank, muddle))?;
+        let over = self.engine.open(courier, items).map_err(|muddle| refused(self.rank, muddle))?;
+        if over {
+            return Ok(());
+        }
         let (of, sequence) = (all.clone(), self.sequence);
         let letters = Letters { courier, items, of, group, sequence, news: None, done: false };
         if let Err(error) = self.engine.carry(letters) {

@@ -25,6 +25,12 @@ pub const WHOLE_BYTES: usize = 56;
 /// As many bytes a strand takes, in pieces of 16 or more, while nobody takes any out.
 pub const STRAND_BYTES_MIN: usize = 256;
 
+/// What an [offer](Pipes::offer) puts into each strand before the bytes, as little-endian words.
+pub type Note = [u64; 2];
+
+/// Offers whose answers may be out: as many answers as are ever given ahead.
+pub const OFFERS_MAX: usize = STRAND_BYTES_MIN / (2 * size_of::<Note>());
+
 /// The pipes of one rank, to and from every other.
 ///
 /// What a rank puts into [`Strand::Bytes`] goes into its pipe to the peer; what it puts into [`Strand::Answers`] goes back
@@ -84,6 +90,40 @@ pub trait Pipes: Send {
     fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
         let _ = (to, bytes);
         Ok(false)
+    }
+
+    /// Puts `head` and some of `bytes` into [`Strand::Bytes`], and `answer` into [`Strand::Answers`], in one go; or lends
+    /// the bytes, as [`lend`](Pipes::lend) does. `copy` moves them where they are staged. Returns how many of them went;
+    /// `None` if nothing was put.
+    ///
+    /// The other methods can do this, and `take` takes what was put. It is a method because a short message takes as long as
+    /// the lines that it is made of. The answer may lie behind what was put into [`Strand::Bytes`] before: this is only for
+    /// who knows that the peer takes all of that. An error is kept, and told by the method that is called next. No more than
+    /// [`OFFERS_MAX`] answers may be out.
+    fn offer(
+        &mut self,
+        to: Rank,
+        head: Note,
+        answer: Note,
+        bytes: View<'_>,
+        copy: fn(View<'_>, ViewMut<'_>),
+    ) -> Option<usize> {
+        let _ = (to, head, answer, bytes, copy);
+        None
+    }
+
+    /// Looks up to `looks` times more than once for what `from` has [offered](Pipes::offer), if it is next in both strands.
+    /// Hands head, answer and the bytes that came with them, at most `limit`, to `work`; where that says so, they are consumed.
+    /// Returns whether they were; if not, everything is as it was, for the other methods.
+    fn meet(
+        &mut self,
+        from: Rank,
+        limit: usize,
+        looks: u32,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+    ) -> bool {
+        let _ = (from, limit, looks, work);
+        false
     }
 
     /// Pushes on what is under way between this rank and `peer`: flushes buffers, gives back room. Returns whether anything

@@ -141,7 +141,7 @@ impl<'a> Player<'a> {
     /// Does something. Says whether anything moved.
     fn step(&mut self, random: &mut Seeded, courier: &mut Courier, links: &mut LoopLinks) -> bool {
         if !self.joins {
-            return self.one_by_one(courier, links);
+            return self.one_by_one(random, courier, links);
         }
         if self.at < self.calls.len() && random.below(4) == 0 {
             self.join(courier);
@@ -185,10 +185,15 @@ impl<'a> Player<'a> {
         self.begun = true;
     }
 
-    fn one_by_one(&mut self, courier: &mut Courier, links: &mut LoopLinks) -> bool {
+    fn one_by_one(&mut self, random: &mut Seeded, courier: &mut Courier, links: &mut LoopLinks) -> bool {
         let Some(items) = self.calls.get_mut(self.at) else { return false };
         if !self.begun {
-            courier.begin(items).expect("what a rank sends to itself fits");
+            let looks = random.below(3) as u32;
+            if courier.open(items, looks, links.pipes()).expect("what a rank sends to itself fits") {
+                self.told.insert(self.at, None);
+                self.at += 1;
+                return true;
+            }
             self.begun = true;
             return true;
         }

@@ -5,6 +5,8 @@
 //! call that is no larger than one before. Whoever polls keeps each item at its index until its call is over, with the same
 //! bytes.
 
+mod trade;
+
 use super::route::Route;
 use super::{Bytes, Item, State, Transfer, Verdict, Way};
 use crate::error::LinkError;

@@ -3,6 +3,7 @@
 use super::Transfer;
 use crate::element::DType;
 use crate::error::LinkError;
+use crate::pipe::Note;
 use crate::rank::Rank;
 use sohu_coll_mem::{View, ViewMut};
 
@@ -30,13 +31,24 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// What a rank says of the message with this number, of which it makes a half.
+    #[inline]
+    pub(super) fn of(kind: Kind, transfer: &Transfer, sequence: u32) -> Self {
+        Self { kind, dtype: transfer.dtype, count: transfer.count, sequence }
+    }
+
+    #[inline]
+    pub(super) fn to_words(self) -> Note {
+        let kinds = u64::from(self.kind as u8) | u64::from(self.dtype as u8) << 8;
+        [kinds | u64::from(self.sequence) << 32, self.count]
+    }
+
     #[inline]
     pub(super) fn to_bytes(self) -> [u8; RECORD_BYTES] {
-        let kinds =
-            u64::from(self.kind as u8) | u64::from(self.dtype as u8) << 8 | u64::from(self.sequence) << 32;
+        let [kinds, count] = self.to_words();
         let mut bytes = [0; RECORD_BYTES];
         bytes[..8].copy_from_slice(&kinds.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.count.to_le_bytes());
+        bytes[8..].copy_from_slice(&count.to_le_bytes());
         bytes
     }
 

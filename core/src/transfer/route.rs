@@ -95,6 +95,25 @@ impl Route {
         self.clear = false;
     }
 
+    /// Goes on with its one item, which has begun before it was added: the answer to it was given, or its head put with `moved`
+    /// bytes; of a receive, `moved` is what came if the head did; and of both whether the ranks are known to agree.
+    pub(super) fn resume(&mut self, state: &mut State, moved: Option<usize>, agreed: bool) {
+        state.begun = moved.is_some();
+        state.at = moved.unwrap_or(0);
+        if agreed {
+            state.verdict = Some(Verdict::Accepted);
+        }
+        match self.way {
+            Way::Send if !agreed => self.ahead = 1,
+            Way::Send => {}
+            Way::Recv => state.clear = true,
+        }
+        if agreed || self.way == Way::Recv {
+            self.unanswered = None;
+            self.answered = self.answered.wrapping_add(1);
+        }
+    }
+
     /// Whether all its items are through and known to both ranks.
     #[inline]
     pub(super) fn is_done(&self) -> bool {
@@ -241,9 +260,7 @@ impl Route {
 
     /// Puts the head of a message, and of its first bytes what fits with it.
     fn open(&self, item: &Item<'_>, first: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, LinkError> {
-        let transfer = &item.transfer;
-        let (dtype, count) = (transfer.dtype, transfer.count);
-        let head = Record { kind: Kind::Head, dtype, count, sequence: self.sequence }.to_bytes();
+        let head = Record::of(Kind::Head, &item.transfer, self.sequence).to_bytes();
         // Bytes that are lent go alone.
         let alone = first.len() >= LEND_MIN && pipes.lends(first);
         let limit = RECORD_BYTES + if alone { 0 } else { first.len() };
@@ -322,8 +339,7 @@ impl Route {
             if self.answered.wrapping_sub(self.sequence).cast_signed() >= AHEAD_MAX as i32 {
                 break;
             }
-            let Transfer { dtype, count, .. } = items[index].transfer;
-            let answer = Record { kind: Kind::Answer, dtype, count, sequence: self.answered }.to_bytes();
+            let answer = Record::of(Kind::Answer, &items[index].transfer, self.answered).to_bytes();
             let put = pipes.put(self.peer, Strand::Answers, RECORD_BYTES, &mut |room| {
                 View::from(&answer[..]).copy_to(room);
             })?;

@@ -33,7 +33,7 @@ pub struct LoopLinks {
     met: bool,
     sent_bytes: u64,
     scratch: Vec<u8>,
-    failed: Option<LinkError>,
+    pub(crate) failed: Option<LinkError>,
 }
 
 impl LoopLinks {

@@ -3,7 +3,7 @@
 use crate::LoopLinks;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::pipe::{Pipes, STRAND_BYTES_MIN, Strand, WHOLE_BYTES};
+use sohu_coll_core::pipe::{Note, Pipes, STRAND_BYTES_MIN, Strand, WHOLE_BYTES};
 use sohu_coll_mem::{View, ViewMut};
 
 impl Pipes for LoopLinks {
@@ -61,6 +61,58 @@ impl Pipes for LoopLinks {
         })
     }
 
+    fn offer(
+        &mut self,
+        to: Rank,
+        head: Note,
+        answer: Note,
+        bytes: View<'_>,
+        copy: fn(View<'_>, ViewMut<'_>),
+    ) -> Option<usize> {
+        if !self.offers(to) {
+            return None;
+        }
+        let count = bytes.len().min(self.fabric.faults.max_piece);
+        let mut piece = vec![0; count];
+        copy(bytes.first(count), ViewMut::from(&mut piece[..]));
+        let mut queue = self.fabric.strand(self.rank, to, Strand::Bytes);
+        queue.bytes.extend(head.iter().flat_map(|word| word.to_le_bytes()));
+        queue.bytes.extend(piece);
+        drop(queue);
+        let mut queue = self.fabric.strand(to, self.rank, Strand::Answers);
+        queue.bytes.extend(answer.iter().flat_map(|word| word.to_le_bytes()));
+        Some(count)
+    }
+
+    fn meet(
+        &mut self,
+        from: Rank,
+        limit: usize,
+        looks: u32,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+    ) -> bool {
+        let _ = looks;
+        const NOTE: usize = size_of::<Note>();
+        if self.failed.is_some() || self.refuses() {
+            return false;
+        }
+        let mut bytes = self.fabric.strand(from, self.rank, Strand::Bytes);
+        let mut answers = self.fabric.strand(self.rank, from, Strand::Answers);
+        if bytes.bytes.len() < NOTE || answers.bytes.len() < NOTE {
+            return false;
+        }
+        let mut said = vec![0; bytes.bytes.len().min(NOTE + limit)];
+        let mut answer = [0; NOTE];
+        bytes.peek(&mut said);
+        answers.peek(&mut answer);
+        let met = work(note(&said[..NOTE]), note(&answer), View::from(&said[NOTE..]));
+        if met {
+            bytes.bytes.drain(..said.len());
+            answers.bytes.drain(..NOTE);
+        }
+        met
+    }
+
     fn flush(&mut self, peer: Rank) -> Result<bool, LinkError> {
         let _ = peer;
         self.run(|_| Ok(false))
@@ -71,4 +123,23 @@ impl Pipes for LoopLinks {
         let _ = peer;
         self.run(|links| Ok(!links.refuses()))
     }
+}
+
+impl LoopLinks {
+    /// Whether there is room for an offer, and nothing is broken.
+    fn offers(&mut self, to: Rank) -> bool {
+        let window = self.fabric.faults.window_bytes.max(STRAND_BYTES_MIN);
+        let most = window - WHOLE_BYTES;
+        let has_room = |from, to, strand| {
+            let queue = self.fabric.strand(from, to, strand);
+            !queue.closed && queue.bytes.len() <= most
+        };
+        let room = has_room(self.rank, to, Strand::Bytes) && has_room(to, self.rank, Strand::Answers);
+        room && self.failed.is_none() && !self.refuses()
+    }
+}
+
+fn note(bytes: &[u8]) -> Note {
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    [word(0), word(8)]
 }

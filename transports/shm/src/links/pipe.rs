@@ -4,6 +4,8 @@
 //! its own: nobody else's bytes are in its lines, and its ring has one reader. What fits a line travels in it. More
 //! lies in the ring, or stays where it is in registered memory, and a line tells where.
 
+mod trade;
+
 use super::peer::Peer;
 use super::protocol::{CHUNK, DATA, bounded};
 use super::words_view;
@@ -13,6 +15,7 @@ use crate::segment::Segment;
 use core::ops::Range;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
+use sohu_coll_core::pipe::{Note, OFFERS_MAX};
 use sohu_coll_mem::byte_ring::{ByteRing, SegmentId};
 use sohu_coll_mem::credit::{CreditRx, CreditTx};
 use sohu_coll_mem::line::{Corrupt, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
@@ -38,11 +41,19 @@ const LARGE_WITHIN: usize = 1 << 20;
 /// The least piece worth a line of its own.
 const PIECE_MIN: usize = 64;
 
+/// Answers that came with offers and may be kept: more than a peer may have given ahead.
+const EARLY_MAX: usize = OFFERS_MAX + 2;
+
+/// In the kind of a line of answers: how many offers went before it, modulo 16.
+const MARK: u8 = 0x78;
+const MARK_SHIFT: u32 = 3;
+const _: () = assert!(EARLY_MAX < 16);
+
 /// What the next bytes are.
 #[derive(Clone, Copy)]
 enum Front {
-    /// In the current line.
-    Line(usize),
+    /// In the current line, from this byte of its payload on.
+    Line { start: usize, len: usize },
     /// In the peer's segment.
     Chunk { offset: usize, len: usize },
 }
@@ -50,7 +61,7 @@ enum Front {
 impl Front {
     fn len(self) -> usize {
         match self {
-            Self::Line(len) | Self::Chunk { len, .. } => len,
+            Self::Line { len, .. } | Self::Chunk { len, .. } => len,
         }
     }
 }
@@ -88,7 +99,11 @@ pub(super) struct End {
     outgoing: Option<Outgoing>,
     chunks_put: u64,
     chunks_back: u64,
+    /// Set in the kind of lines that carry answers: how many offers went before them.
+    mark: u8,
     front: Option<Front>,
+    /// What the same line tells of besides.
+    behind: Option<Front>,
     /// Bytes of the front that were consumed.
     at: usize,
     chunks_taken: u64,
@@ -103,6 +118,12 @@ pub(super) struct PipePair {
     pub(super) source: End,
     /// This rank's end of the pipe from the peer.
     pub(super) drain: End,
+    /// How many answers went with offers, and how many that came so were taken.
+    offered: u64,
+    heard: u64,
+    /// Answers that came with offers and were not taken, and how many bytes of the first were.
+    early: VecDeque<Note>,
+    early_at: usize,
 }
 
 impl PipePair {
@@ -129,7 +150,9 @@ impl PipePair {
                 outgoing,
                 chunks_put: 0,
                 chunks_back: 0,
+                mark: 0,
                 front: None,
+                behind: None,
                 at: 0,
                 chunks_taken: 0,
                 lines_told: 0,
@@ -147,6 +170,10 @@ impl PipePair {
         Self {
             source: end([PIPE_LINES, ANSWER_LINES], true, [0..0, 0..0], Some(outgoing)),
             drain: end([ANSWER_LINES, PIPE_LINES], false, [layout.pipe_ring(mine), layout.heap()], None),
+            offered: 0,
+            heard: 0,
+            early: VecDeque::with_capacity(EARLY_MAX),
+            early_at: 0,
         }
     }
 
@@ -203,10 +230,22 @@ impl End {
         if limit <= PAYLOAD_BYTES {
             let mut words = [0; PAYLOAD_WORDS];
             work(words_view(&mut words).first(limit));
-            self.line(DATA, limit, &words[..limit.div_ceil(8)]);
+            self.line(DATA | self.mark, limit, &words[..limit.div_ceil(8)]);
             return Ok(limit);
         }
-        let Some(range) = self.room(own, limit)? else { return Ok(0) };
+        let Some((offset, len)) = self.stage(own, limit, work)? else { return Ok(0) };
+        self.line(CHUNK, 0, &[offset as u64, len as u64]);
+        Ok(len)
+    }
+
+    /// Has up to `limit` bytes written to the ring, if there is room. Says where they lie, and how many.
+    fn stage(
+        &mut self,
+        own: &Segment,
+        limit: usize,
+        work: &mut dyn FnMut(ViewMut<'_>),
+    ) -> Result<Option<(usize, usize)>, LinkError> {
+        let Some(range) = self.room(own, limit)? else { return Ok(None) };
         let out = self.outgoing.as_mut().expect("answers fit a line");
         let (offset, len) = (out.range.start + range.start, range.len());
         work(own.map.view_mut(offset, len));
@@ -214,8 +253,7 @@ impl End {
         out.flights.push_back(Flight::Ring(segment));
         out.in_parts = len < limit;
         self.chunks_put += 1;
-        self.line(CHUNK, 0, &[offset as u64, len as u64]);
-        Ok(len)
+        Ok(Some((offset, len)))
     }
 
     /// Room in the ring for some of `limit` bytes. Its memory is taken when it is first used.
@@ -252,20 +290,32 @@ impl End {
         if !self.has_line()? {
             return Ok(false);
         }
-        let out = self.outgoing.as_mut().expect("answers are not lent");
-        out.flights.push_back(Flight::Lent);
-        out.lent += 1;
-        self.chunks_put += 1;
+        self.fly_loan();
         self.line(CHUNK, 0, &[offset as u64, len as u64]);
         Ok(true)
     }
 
-    /// Puts a line; there must be room.
-    fn line(&mut self, kind: u8, len: usize, words: &[u64]) {
+    /// The next line tells of a loan.
+    fn fly_loan(&mut self) {
+        let out = self.outgoing.as_mut().expect("answers are not lent");
+        out.flights.push_back(Flight::Lent);
+        out.lent += 1;
+        self.chunks_put += 1;
+    }
+
+    /// What was consumed, for a line that is about to tell it.
+    #[inline]
+    fn acks(&mut self) -> (u16, u16) {
         self.lines_told = self.rx.consumed();
         self.chunks_told = self.chunks_taken;
         let (lines, chunks) = (self.lines_told as u16, self.chunks_told as u16);
         self.credit_tx.refresh(lines, chunks);
+        (lines, chunks)
+    }
+
+    /// Puts a line; there must be room.
+    fn line(&mut self, kind: u8, len: usize, words: &[u64]) {
+        let (lines, chunks) = self.acks();
         let put = self.tx.put_words(kind, len as u8, lines, chunks, words);
         assert!(put, "a line to {} without room", self.peer);
     }
@@ -282,15 +332,17 @@ impl End {
             return Ok(0);
         }
         let used = work(match front {
-            Front::Line(_) => self.rx.payload().slice(self.at..self.at + len),
+            Front::Line { start, .. } => self.rx.payload().slice(start + self.at..start + self.at + len),
             Front::Chunk { offset, .. } => self.map.view(offset + self.at, len),
         });
         assert!(used <= len, "{used} of {len} bytes");
         self.at += used;
         if self.at == front.len() {
-            self.front = None;
+            self.front = self.behind.take();
             self.at = 0;
-            self.rx.advance();
+            if self.front.is_none() {
+                self.rx.advance();
+            }
             if let Front::Chunk { .. } = front {
                 self.chunks_taken += 1;
                 // At once: the writer may wait for the room while this rank is busy with what comes behind.
@@ -319,19 +371,26 @@ impl End {
         let Some(line) = self.rx.head() else { return Ok(None) };
         let (kind, len, lines, chunks) = (line.kind, usize::from(line.len), line.lines_ack, line.chunks_ack);
         self.absorb(lines, chunks)?;
+        // Answers say behind which offers they come: see `PipePair::take_answer`.
+        let kind = if self.outgoing.is_some() { kind & !MARK } else { kind };
         let front = match kind {
-            DATA if (1..=PAYLOAD_BYTES).contains(&len) => Front::Line(len),
+            DATA if (1..=PAYLOAD_BYTES).contains(&len) => Front::Line { start: 0, len },
             DATA => return Err(self.corrupt("a line with more bytes than a line has")),
             CHUNK => {
-                let (offset, len) = (self.rx.word(0), self.rx.word(1));
-                let place = self.readable.iter().find_map(|within| bounded(offset, len, within));
-                let (offset, len) = place.ok_or(self.corrupt("a chunk that lies in no ring and no heap"))?;
-                Front::Chunk { offset, len }
+                let place = self.place(self.rx.word(0), self.rx.word(1));
+                place.ok_or(self.corrupt("a chunk that lies in no ring and no heap"))?
             }
             _ => return Err(self.corrupt("a line of unknown kind")),
         };
         self.front = Some(front);
         Ok(self.front)
+    }
+
+    /// The chunk that a line names, if it lies where the peer's chunks may.
+    #[inline]
+    fn place(&self, offset: u64, len: u64) -> Option<Front> {
+        let place = self.readable.iter().find_map(|within| bounded(offset, len, within));
+        place.map(|(offset, len)| Front::Chunk { offset, len })
     }
 
     /// Tells the peer what was consumed, where it may be waiting to hear it and no line has told it. Returns

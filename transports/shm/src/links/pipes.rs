@@ -1,11 +1,11 @@
 //! The pipes of one rank, as the engine sees them.
 
 use super::ShmLinks;
-use super::pipe::{End, PipePair};
+use super::pipe::PipePair;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::LEND_MIN;
-use sohu_coll_core::pipe::{Pipes, Strand, WHOLE_BYTES};
+use sohu_coll_core::pipe::{Note, Pipes, Strand, WHOLE_BYTES};
 use sohu_coll_mem::line::PAYLOAD_BYTES;
 use sohu_coll_mem::{View, ViewMut};
 
@@ -18,19 +18,23 @@ impl ShmLinks {
         peer.index() - usize::from(peer > self.rank)
     }
 
-    /// Lets `work` use an end of a pipe with `peer`: of the one that goes there, or comes from there. Sees to it that the peer is
-    /// rung if anything moved.
-    fn at_end<R: PartialEq + Default>(
+    /// Where bytes lie that can be lent.
+    #[inline]
+    fn loan(&self, bytes: View<'_>) -> Option<usize> {
+        let offset = self.segment.map.offset_of(bytes.as_ptr(), bytes.len())?;
+        self.layout().heap().contains(&offset).then_some(offset)
+    }
+
+    /// Lets `work` use the pipes with a peer. Sees to it that the peer is rung if anything moved.
+    #[inline]
+    fn at_pair<R: PartialEq + Default>(
         &mut self,
         peer: Rank,
-        source: bool,
-        work: impl FnOnce(&mut End, &crate::segment::Segment) -> Result<R, LinkError>,
+        work: impl FnOnce(&mut PipePair, &crate::segment::Segment) -> Result<R, LinkError>,
     ) -> Result<R, LinkError> {
         let pair = self.pair(peer);
         self.guard(|links| {
-            let pipes = &mut links.pipes[pair];
-            let end = if source { &mut pipes.source } else { &mut pipes.drain };
-            let moved = work(end, &links.segment)?;
+            let moved = work(&mut links.pipes[pair], &links.segment)?;
             if moved != R::default() {
                 links.peers.at_mut(peer).ring_due = true;
             }
@@ -47,7 +51,10 @@ impl Pipes for ShmLinks {
         limit: usize,
         work: &mut dyn FnMut(ViewMut<'_>),
     ) -> Result<usize, LinkError> {
-        self.at_end(to, strand == Strand::Bytes, |end, own| end.put(own, limit, work))
+        self.at_pair(to, |pair, own| match strand {
+            Strand::Bytes => pair.source.put(own, limit, work),
+            Strand::Answers => pair.drain.put(own, limit, work),
+        })
     }
 
     fn take(
@@ -57,28 +64,51 @@ impl Pipes for ShmLinks {
         limit: usize,
         work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
-        // Answers come back through the pipe to the peer.
         let pair = self.pair(from);
-        let pipes = &mut self.pipes[pair];
-        let end = if strand == Strand::Answers { &mut pipes.source } else { &mut pipes.drain };
+        let answers = strand == Strand::Answers;
         // The commonest of all, for who waits.
-        if !end.has_come() && self.failed.is_none() {
+        if !self.pipes[pair].has_come(answers) && self.failed.is_none() {
             return Ok(0);
         }
-        self.at_end(from, strand == Strand::Answers, |end, _| end.take(limit, work))
+        self.at_pair(
+            from,
+            |pair, _| if answers { pair.take_answer(limit, work) } else { pair.take_bytes(limit, work) },
+        )
+    }
+
+    fn offer(
+        &mut self,
+        to: Rank,
+        head: Note,
+        answer: Note,
+        bytes: View<'_>,
+        copy: fn(View<'_>, ViewMut<'_>),
+    ) -> Option<usize> {
+        let lent = if bytes.len() >= LEND_MIN { self.loan(bytes) } else { None };
+        self.at_pair(to, |pair, own| pair.offer(own, [head, answer], bytes, lent, copy)).unwrap_or(None)
+    }
+
+    fn meet(
+        &mut self,
+        from: Rank,
+        limit: usize,
+        looks: u32,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+    ) -> bool {
+        let pair = self.pair(from);
+        self.guard(|links| links.pipes[pair].meet(limit, looks, work)).unwrap_or(false)
     }
 
     fn lends(&self, bytes: View<'_>) -> bool {
-        let offset = self.segment.map.offset_of(bytes.as_ptr(), bytes.len());
-        bytes.len() >= LEND_MIN && offset.is_some_and(|offset| self.layout().heap().contains(&offset))
+        bytes.len() >= LEND_MIN && self.loan(bytes).is_some()
     }
 
     fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
-        if !self.lends(bytes) {
+        if bytes.len() < LEND_MIN {
             return Ok(false);
         }
-        let Some(offset) = self.segment.map.offset_of(bytes.as_ptr(), bytes.len()) else { return Ok(false) };
-        self.at_end(to, true, |end, _| end.lend(offset, bytes.len()))
+        let Some(offset) = self.loan(bytes) else { return Ok(false) };
+        self.at_pair(to, |pair, _| pair.source.lend(offset, bytes.len()))
     }
 
     fn flush(&mut self, peer: Rank) -> Result<bool, LinkError> {
@@ -86,7 +116,7 @@ impl Pipes for ShmLinks {
             return Err(error.clone());
         }
         let pair = self.pair(peer);
-        let PipePair { source, drain } = &mut self.pipes[pair];
+        let PipePair { source, drain, .. } = &mut self.pipes[pair];
         let moved = source.give_credit() | drain.give_credit();
         if moved {
             self.peers.at_mut(peer).ring_due = true;
@@ -97,7 +127,7 @@ impl Pipes for ShmLinks {
     fn is_clear(&mut self, peer: Rank) -> Result<bool, LinkError> {
         let pair = self.pair(peer);
         self.guard(|links| {
-            let PipePair { source, drain } = &mut links.pipes[pair];
+            let PipePair { source, drain, .. } = &mut links.pipes[pair];
             let clear = source.is_clear()?;
             if clear {
                 // Nothing else is to be done, and the next message is likely to come soon.

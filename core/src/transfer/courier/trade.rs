@@ -1,0 +1,118 @@
+//! A send to a rank and a receive from the same one, begun in one go.
+//!
+//! The commonest group of two: neighbours that swap, and every step of a ring of two. The head of the message that this rank
+//! sends, its first bytes, and the answer to the one that it receives go out together, and so do those of the peer, if it
+//! does the same. Then a short trade is over when they have met. What is not over with that goes on as if it had begun in
+//! parts: to the peer it is the same.
+
+use super::super::record::{Kind, Record};
+use super::super::route::EAGER_BYTES;
+use super::{Bytes, Courier, Item, Muddle, Way};
+use crate::kernel::{self, Store};
+use crate::pipe::Pipes;
+use sohu_coll_mem::{View, ViewMut};
+
+/// How far a trade has come.
+struct Trade {
+    /// The items: the send and the receive.
+    pair: [usize; 2],
+    /// Bytes that were put.
+    put: usize,
+    /// Bytes that came, if both halves of both messages were compared, and equal.
+    got: Option<usize>,
+}
+
+impl Courier {
+    /// As [`begin`](Self::begin), and does what can be done at once of a trade, looking up to `looks` times more than once for
+    /// what the peer has to say. Says whether the call is over with that.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    ///
+    /// # Panics
+    /// As for [`begin`](Self::begin).
+    #[inline]
+    pub fn open(
+        &mut self,
+        items: &mut [Item<'_>],
+        looks: u32,
+        pipes: &mut dyn Pipes,
+    ) -> Result<bool, Muddle> {
+        let Some(pair) = self.trade_of(items) else { return self.begin(items).map(|()| false) };
+        let Some(trade) = self.trade(pair, items, looks, pipes) else {
+            return self.begin(items).map(|()| false);
+        };
+        let [send, recv] = pair;
+        let whole = (trade.put, trade.got) == (items[send].len(), Some(items[recv].len()));
+        let peer = items[send].transfer.peer;
+        // An error is kept, and told by the method of the pipes that is called next.
+        if whole && (0..=looks).any(|_| pipes.is_clear(peer) != Ok(false)) {
+            self.counts[peer.index()].iter_mut().for_each(|count| *count = count.wrapping_add(1));
+            return Ok(true);
+        }
+        self.begin(items)?;
+        self.resume(&trade, items);
+        Ok(false)
+    }
+
+    /// The items of a trade, if the call is one: the send and the receive.
+    #[inline]
+    fn trade_of(&self, items: &[Item<'_>]) -> Option<[usize; 2]> {
+        let [one, two] = items else { return None };
+        let (one, two) = (&one.transfer, &two.transfer);
+        if one.peer != two.peer || one.way == two.way || one.peer == self.rank {
+            return None;
+        }
+        Some(if one.way == Way::Send { [0, 1] } else { [1, 0] })
+    }
+
+    /// Offers this rank's part and looks for the peer's. `None` if nothing was put.
+    #[inline]
+    fn trade(
+        &self,
+        pair: [usize; 2],
+        items: &mut [Item<'_>],
+        looks: u32,
+        pipes: &mut dyn Pipes,
+    ) -> Option<Trade> {
+        let [send, recv] = items.get_disjoint_mut(pair).ok()?;
+        let (Bytes::Out(from), Bytes::In(into)) = (&send.bytes, &mut recv.bytes) else { return None };
+        let peer = send.transfer.peer;
+        let numbers = self.counts[peer.index()];
+        let record = |kind, transfer, way: Way| Record::of(kind, transfer, numbers[way as usize]).to_words();
+        let head = record(Kind::Head, &send.transfer, Way::Send);
+        let answer = record(Kind::Answer, &recv.transfer, Way::Recv);
+        let first = View::from(&from[..from.len().min(EAGER_BYTES)]);
+        let put = pipes.offer(peer, head, answer, first, copy)?;
+        // While that is under way: what the peer must say.
+        let theirs =
+            [record(Kind::Head, &recv.transfer, Way::Recv), record(Kind::Answer, &send.transfer, Way::Send)];
+        let limit = into.len().min(EAGER_BYTES);
+        let mut got = None;
+        pipes.meet(peer, limit, looks, &mut |head, answer, bytes| {
+            if [head, answer] != theirs {
+                return false;
+            }
+            copy(bytes, ViewMut::from(&mut into[..bytes.len()]));
+            got = Some(bytes.len());
+            true
+        });
+        Some(Trade { pair, put, got })
+    }
+
+    /// The call has begun, and this much of it was done before.
+    fn resume(&mut self, trade: &Trade, items: &[Item<'_>]) {
+        let peer = items[trade.pair[0]].transfer.peer;
+        for way in [Way::Send, Way::Recv] {
+            let place = self.places[peer.index()][way as usize].expect("both ways are used");
+            let moved = if way == Way::Send { Some(trade.put) } else { trade.got };
+            let state = &mut self.states[trade.pair[way as usize]];
+            self.routes[place].resume(state, moved, trade.got.is_some());
+        }
+    }
+}
+
+#[inline]
+fn copy(from: View<'_>, into: ViewMut<'_>) {
+    kernel::copy(from, into, None, Store::Cached);
+}

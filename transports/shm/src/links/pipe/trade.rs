@@ -1,0 +1,218 @@
+//! Offers: a message's head and first bytes, and the answer to the message that goes the other way, in one line.
+//!
+//! The line is one of the pipe's, and what it says of lines and chunks that were consumed is of the pipe the other way, so
+//! that ranks which only trade tell each other everything with it. Invariant: answers are taken in the order in which they
+//! were given, whichever way they came. An answer in a line of its own says how many offers went before it; one that came
+//! with an offer is next when the answer line in front says a greater number, or there is none.
+
+use super::{DATA, EARLY_MAX, End, Front, MARK, MARK_SHIFT, PAYLOAD_WORDS, PipePair};
+use crate::segment::Segment;
+use sohu_coll_core::error::LinkError;
+use sohu_coll_core::pipe::Note;
+use sohu_coll_mem::{View, ViewMut};
+
+/// An offer whose bytes are in the line, behind the answer and the head; and one that tells where they lie.
+const OFFER: u8 = 8;
+const OFFER_CHUNK: u8 = 9;
+
+/// Where the words of an offer lie in its line.
+const ANSWER: usize = 0;
+const HEAD: usize = 2;
+const BYTES: usize = 4;
+const HEAD_BYTES: usize = (BYTES - HEAD) * 8;
+
+/// The most bytes that are in the line.
+const INLINE_MAX: usize = (PAYLOAD_WORDS - BYTES) * 8;
+
+/// An offer that has come.
+struct Offer {
+    answer: Note,
+    head: Note,
+    bytes: Option<Front>,
+    acks: (u16, u16),
+}
+
+impl PipePair {
+    /// As [`Pipes::offer`](sohu_coll_core::pipe::Pipes::offer). Bytes at `lent` of this rank's segment are lent.
+    #[inline]
+    pub(in super::super) fn offer(
+        &mut self,
+        own: &Segment,
+        [head, answer]: [Note; 2],
+        bytes: View<'_>,
+        lent: Option<usize>,
+        copy: fn(View<'_>, ViewMut<'_>),
+    ) -> Result<Option<usize>, LinkError> {
+        let Self { source, drain, .. } = self;
+        if !source.has_line()? {
+            return Ok(None);
+        }
+        let mut words = [0; PAYLOAD_WORDS];
+        words[ANSWER..HEAD].copy_from_slice(&answer);
+        words[HEAD..BYTES].copy_from_slice(&head);
+        let mut len = bytes.len();
+        let (kind, inline) = if len <= INLINE_MAX {
+            bytes.load_words(&mut words[BYTES..]);
+            (OFFER, len as u8)
+        } else {
+            let offset = match lent {
+                Some(offset) => {
+                    source.fly_loan();
+                    offset
+                }
+                None => {
+                    let staged = source.stage(own, len, &mut |room| copy(bytes.first(room.len()), room))?;
+                    let Some((offset, staged)) = staged else { return Ok(None) };
+                    len = staged;
+                    offset
+                }
+            };
+            words[BYTES..BYTES + 2].copy_from_slice(&[offset as u64, len as u64]);
+            (OFFER_CHUNK, 0)
+        };
+        let (lines, chunks) = drain.acks();
+        let put = source.tx.put_whole(kind, inline, lines, chunks, &words);
+        assert!(put, "a line to {} without room", source.peer);
+        self.offered += 1;
+        drain.mark = (self.offered as u8) << MARK_SHIFT & MARK;
+        Ok(Some(len))
+    }
+
+    /// As [`Pipes::meet`](sohu_coll_core::pipe::Pipes::meet).
+    #[inline]
+    pub(in super::super) fn meet(
+        &mut self,
+        limit: usize,
+        looks: u32,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+    ) -> Result<bool, LinkError> {
+        let Self { source, drain, .. } = self;
+        let mut left = looks;
+        while left > 0 && drain.rx.head().is_none() && source.rx.head().is_none() {
+            left -= 1;
+        }
+        // An answer that came apart is for the ordinary way.
+        if drain.front.is_some() || !self.early.is_empty() {
+            return Ok(false);
+        }
+        let Some(offer) = drain.offered()? else { return Ok(false) };
+        // Only now: answers that were given before the offer are there if that is.
+        if source.has_come() {
+            return Ok(false);
+        }
+        let bytes = match offer.bytes {
+            None => View::EMPTY,
+            Some(Front::Line { start, len }) => drain.rx.payload().slice(start..start + len),
+            Some(Front::Chunk { offset, len }) => drain.map.view(offset, len),
+        };
+        if bytes.len() > limit || !work(offer.head, offer.answer, bytes) {
+            return Ok(false);
+        }
+        self.heard += 1;
+        drain.rx.advance();
+        if let Some(Front::Chunk { offset, .. }) = offer.bytes {
+            drain.chunks_taken += 1;
+            // The owner of a loan waits for it. Room in the ring comes back with the next line.
+            if !drain.readable[0].contains(&offset) {
+                drain.publish();
+            }
+        }
+        source.absorb(offer.acks.0, offer.acks.1)?;
+        Ok(true)
+    }
+
+    /// Whether there may be something to take.
+    #[inline]
+    pub(in super::super) fn has_come(&mut self, answers: bool) -> bool {
+        self.drain.has_come() || answers && (self.source.has_come() || !self.early.is_empty())
+    }
+
+    /// Sees to an offer that is in front.
+    #[inline]
+    fn open(&mut self) -> Result<(), LinkError> {
+        if self.drain.front.is_some() {
+            return Ok(());
+        }
+        let Some(Offer { answer, bytes, acks, .. }) = self.drain.offered()? else { return Ok(()) };
+        if self.early.len() == EARLY_MAX {
+            return Err(self.drain.corrupt("more answers than there can be"));
+        }
+        self.source.absorb(acks.0, acks.1)?;
+        self.early.push_back(answer);
+        let inline = if let Some(Front::Line { len, .. }) = bytes { len } else { 0 };
+        self.drain.front = Some(Front::Line { start: HEAD * 8, len: HEAD_BYTES + inline });
+        self.drain.behind = bytes.filter(|bytes| matches!(bytes, Front::Chunk { .. }));
+        Ok(())
+    }
+
+    /// Takes what came forward.
+    #[inline]
+    pub(in super::super) fn take_bytes(
+        &mut self,
+        limit: usize,
+        work: &mut dyn FnMut(View<'_>) -> usize,
+    ) -> Result<usize, LinkError> {
+        self.open()?;
+        self.drain.take(limit, work)
+    }
+
+    /// Takes what came back: the answers.
+    #[inline]
+    pub(in super::super) fn take_answer(
+        &mut self,
+        limit: usize,
+        work: &mut dyn FnMut(View<'_>) -> usize,
+    ) -> Result<usize, LinkError> {
+        self.open()?;
+        // In this order: what was given before an offer is there if the offer is.
+        if self.early_at == 0 && self.is_line_next() {
+            return self.source.take(limit, work);
+        }
+        let Some(answer) = self.early.front() else { return Ok(0) };
+        let answer: [[u8; 8]; 2] = answer.map(u64::to_le_bytes);
+        let answer = answer.as_flattened();
+        let len = limit.min(answer.len() - self.early_at);
+        let used = if len == 0 { 0 } else { work(View::from(&answer[self.early_at..self.early_at + len])) };
+        assert!(used <= len, "{used} of {len} bytes");
+        self.early_at += used;
+        if self.early_at == answer.len() {
+            self.early_at = 0;
+            self.early.pop_front();
+            self.heard += 1;
+        }
+        Ok(used)
+    }
+
+    /// Whether the answer line in front comes before all answers that came with offers and were not taken; or is none.
+    #[inline]
+    fn is_line_next(&mut self) -> bool {
+        let heard = (self.heard as u8) << MARK_SHIFT & MARK;
+        self.source.front.is_some()
+            || self
+                .source
+                .rx
+                .head()
+                .is_some_and(|line| line.kind & !MARK != DATA || line.kind & MARK == heard)
+    }
+}
+
+impl End {
+    /// The offer that the next line is, if it is one.
+    #[inline]
+    fn offered(&mut self) -> Result<Option<Offer>, LinkError> {
+        let Some(line) = self.rx.head() else { return Ok(None) };
+        let (kind, inline, acks) = (line.kind, usize::from(line.len), (line.lines_ack, line.chunks_ack));
+        let bytes = match kind {
+            OFFER if inline == 0 => None,
+            OFFER if inline <= INLINE_MAX => Some(Front::Line { start: BYTES * 8, len: inline }),
+            OFFER => return Err(self.corrupt("a line with more bytes than a line has")),
+            OFFER_CHUNK => {
+                let place = self.place(self.rx.word(BYTES), self.rx.word(BYTES + 1));
+                Some(place.ok_or(self.corrupt("a chunk that lies in no ring and no heap"))?)
+            }
+            _ => return Ok(None),
+        };
+        let note = |at| [self.rx.word(at), self.rx.word(at + 1)];
+        Ok(Some(Offer { answer: note(ANSWER), head: note(HEAD), bytes, acks }))
+    }
+}
