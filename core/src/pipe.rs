@@ -25,11 +25,11 @@ pub const WHOLE_BYTES: usize = 56;
 /// As many bytes a strand takes, in pieces of 16 or more, while nobody takes any out.
 pub const STRAND_BYTES_MIN: usize = 256;
 
-/// What an [offer](Pipes::offer) puts into each strand before the bytes, as little-endian words.
+/// What a [bid](Pipes::bid) puts into each strand before the bytes, as little-endian words.
 pub type Note = [u64; 2];
 
-/// Offers whose answers may be out: as many answers as are ever given ahead.
-pub const OFFERS_MAX: usize = STRAND_BYTES_MIN / (2 * size_of::<Note>());
+/// Bids whose answers may be out: as many answers as are ever given ahead.
+pub const BIDS_MAX: usize = STRAND_BYTES_MIN / (2 * size_of::<Note>());
 
 /// The pipes of one rank, to and from every other.
 ///
@@ -75,6 +75,13 @@ pub trait Pipes: Send {
         work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError>;
 
+    /// Whether the reader of what is put towards `to` shares no cache with this rank, so that it is best written past
+    /// the caches.
+    fn is_far(&self, to: Rank) -> bool {
+        let _ = to;
+        false
+    }
+
     /// Whether [`lend`](Pipes::lend) can do anything for these bytes.
     fn lends(&self, bytes: View<'_>) -> bool {
         let _ = bytes;
@@ -99,8 +106,8 @@ pub trait Pipes: Send {
     /// The other methods can do this, and `take` takes what was put. It is a method because a short message takes as long as
     /// the lines that it is made of. The answer may lie behind what was put into [`Strand::Bytes`] before: this is only for
     /// who knows that the peer takes all of that. An error is kept, and told by the method that is called next. No more than
-    /// [`OFFERS_MAX`] answers may be out.
-    fn offer(
+    /// [`BIDS_MAX`] answers may be out.
+    fn bid(
         &mut self,
         to: Rank,
         head: Note,
@@ -112,15 +119,19 @@ pub trait Pipes: Send {
         None
     }
 
-    /// Looks up to `looks` times more than once for what `from` has [offered](Pipes::offer), if it is next in both strands.
-    /// Hands head, answer and the bytes that came with them, at most `limit`, to `work`; where that says so, they are consumed.
-    /// Returns whether they were; if not, everything is as it was, for the other methods.
-    fn meet(
+    /// Looks up to `looks` times more than once for what `from` has [bid](Pipes::bid), if it is next in both strands.
+    /// Hands head, answer and the bytes that came with them, at most `limit`, to `work`. That says how many of the bytes are
+    /// consumed, with head and answer; or that nothing is. Returns whether something was; if not, everything is as it was, for
+    /// the other methods.
+    ///
+    /// # Panics
+    /// When `work` says that it used more than there was.
+    fn deal(
         &mut self,
         from: Rank,
         limit: usize,
         looks: u32,
-        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> Option<usize>,
     ) -> bool {
         let _ = (from, limit, looks, work);
         false

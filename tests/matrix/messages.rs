@@ -9,7 +9,7 @@ const BLANK: u8 = 0xa5;
 
 /// Bytes from which a message uses all of a pipe's ring, and that go ahead of the receiver's answer.
 pub(crate) const RING: usize = 128 << 10;
-pub(crate) const EAGER: usize = 16 << 10;
+pub(crate) const EAGER: usize = 64 << 10;
 
 pub(crate) fn messages() {
     for transport in TRANSPORTS {

@@ -21,7 +21,7 @@ use core::ops::Range;
 use sohu_coll_mem::{View, ViewMut};
 
 /// Bytes of a message that go ahead of the receiver's answer: enough that moving them takes longer than an answer does.
-pub(super) const EAGER_BYTES: usize = 16 << 10;
+pub(super) const EAGER_BYTES: usize = 64 << 10;
 
 /// Messages of one pipe that may be without an answer: their answers fit the strand whatever the sender does meanwhile.
 const AHEAD_MAX: usize = STRAND_BYTES_MIN / RECORD_BYTES / 2;
@@ -32,7 +32,7 @@ const TURN: usize = 8;
 
 /// The most bytes that are taken at once, and end a turn. What is lent has no end of its own: of two ranks that lend each other
 /// long messages, one would wait while the other one copies, and then change places with it.
-const TAKE_MAX: usize = 64 << 10;
+const TAKE_MAX: usize = 96 << 10;
 
 /// One pipe's part of the calls that are going on.
 #[derive(Debug)]
@@ -264,10 +264,11 @@ impl Route {
         // Bytes that are lent go alone.
         let alone = first.len() >= LEND_MIN && pipes.lends(first);
         let limit = RECORD_BYTES + if alone { 0 } else { first.len() };
+        let store = store(self.peer, pipes);
         pipes.put(self.peer, Strand::Bytes, limit, &mut |room| {
             View::from(&head[..]).copy_to(room.first(RECORD_BYTES));
             let room = room.slice(RECORD_BYTES..room.len());
-            kernel::copy(first.first(room.len()), room, None, Store::Cached);
+            kernel::copy(first.first(room.len()), room, None, store);
         })
     }
 
@@ -392,7 +393,14 @@ fn put(peer: Rank, bytes: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, Link
     if bytes.len() >= LEND_MIN && pipes.lends(bytes) {
         return Ok(if pipes.lend(peer, bytes)? { bytes.len() } else { 0 });
     }
+    let store = store(peer, pipes);
     pipes.put(peer, Strand::Bytes, bytes.len(), &mut |room| {
-        kernel::copy(bytes.first(room.len()), room, None, Store::Cached);
+        kernel::copy(bytes.first(room.len()), room, None, store);
     })
+}
+
+/// How bytes are stored that are put towards `peer`.
+#[inline]
+pub(super) fn store(peer: Rank, pipes: &dyn Pipes) -> Store {
+    if pipes.is_far(peer) { Store::Streaming } else { Store::Cached }
 }

@@ -61,7 +61,7 @@ impl Pipes for LoopLinks {
         })
     }
 
-    fn offer(
+    fn bid(
         &mut self,
         to: Rank,
         head: Note,
@@ -69,7 +69,7 @@ impl Pipes for LoopLinks {
         bytes: View<'_>,
         copy: fn(View<'_>, ViewMut<'_>),
     ) -> Option<usize> {
-        if !self.offers(to) {
+        if !self.bids(to) {
             return None;
         }
         let count = bytes.len().min(self.fabric.faults.max_piece);
@@ -84,12 +84,12 @@ impl Pipes for LoopLinks {
         Some(count)
     }
 
-    fn meet(
+    fn deal(
         &mut self,
         from: Rank,
         limit: usize,
         looks: u32,
-        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> Option<usize>,
     ) -> bool {
         let _ = looks;
         const NOTE: usize = size_of::<Note>();
@@ -105,12 +105,12 @@ impl Pipes for LoopLinks {
         let mut answer = [0; NOTE];
         bytes.peek(&mut said);
         answers.peek(&mut answer);
-        let met = work(note(&said[..NOTE]), note(&answer), View::from(&said[NOTE..]));
-        if met {
-            bytes.bytes.drain(..said.len());
+        let used = work(note(&said[..NOTE]), note(&answer), View::from(&said[NOTE..]));
+        if let Some(used) = used {
+            bytes.bytes.drain(..NOTE + used);
             answers.bytes.drain(..NOTE);
         }
-        met
+        used.is_some()
     }
 
     fn flush(&mut self, peer: Rank) -> Result<bool, LinkError> {
@@ -126,8 +126,8 @@ impl Pipes for LoopLinks {
 }
 
 impl LoopLinks {
-    /// Whether there is room for an offer, and nothing is broken.
-    fn offers(&mut self, to: Rank) -> bool {
+    /// Whether there is room for a bid, and nothing is broken.
+    fn bids(&mut self, to: Rank) -> bool {
         let window = self.fabric.faults.window_bytes.max(STRAND_BYTES_MIN);
         let most = window - WHOLE_BYTES;
         let has_room = |from, to, strand| {

@@ -6,7 +6,7 @@
 //! parts: to the peer it is the same.
 
 use super::super::record::{Kind, Record};
-use super::super::route::EAGER_BYTES;
+use super::super::route::{self, EAGER_BYTES};
 use super::{Bytes, Courier, Item, Muddle, Way};
 use crate::kernel::{self, Store};
 use crate::pipe::Pipes;
@@ -66,7 +66,7 @@ impl Courier {
         Some(if one.way == Way::Send { [0, 1] } else { [1, 0] })
     }
 
-    /// Offers this rank's part and looks for the peer's. `None` if nothing was put.
+    /// Bids this rank's part and looks for the peer's. `None` if nothing was put.
     #[inline]
     fn trade(
         &self,
@@ -83,19 +83,26 @@ impl Courier {
         let head = record(Kind::Head, &send.transfer, Way::Send);
         let answer = record(Kind::Answer, &recv.transfer, Way::Recv);
         let first = View::from(&from[..from.len().min(EAGER_BYTES)]);
-        let put = pipes.offer(peer, head, answer, first, copy)?;
+        let copies: fn(View<'_>, ViewMut<'_>) = match route::store(peer, pipes) {
+            Store::Cached => copy,
+            _ => copy_past,
+        };
+        let put = pipes.bid(peer, head, answer, first, copies)?;
         // While that is under way: what the peer must say.
         let theirs =
             [record(Kind::Head, &recv.transfer, Way::Recv), record(Kind::Answer, &send.transfer, Way::Send)];
         let limit = into.len().min(EAGER_BYTES);
         let mut got = None;
-        pipes.meet(peer, limit, looks, &mut |head, answer, bytes| {
+        pipes.deal(peer, limit, looks, &mut |head, answer, bytes| {
             if [head, answer] != theirs {
-                return false;
+                return None;
             }
-            copy(bytes, ViewMut::from(&mut into[..bytes.len()]));
-            got = Some(bytes.len());
-            true
+            // Of a long message the rest is put first, for the peer to go on with. To put and take in turn, a little each, takes
+            // longer than much of each.
+            let used = if into.len() > EAGER_BYTES { 0 } else { bytes.len() };
+            copy(bytes.first(used), ViewMut::from(&mut into[..used]));
+            got = Some(used);
+            got
         });
         Some(Trade { pair, put, got })
     }
@@ -115,4 +122,9 @@ impl Courier {
 #[inline]
 fn copy(from: View<'_>, into: ViewMut<'_>) {
     kernel::copy(from, into, None, Store::Cached);
+}
+
+/// As [`copy`], past the caches.
+fn copy_past(from: View<'_>, into: ViewMut<'_>) {
+    kernel::copy(from, into, None, Store::Streaming);
 }

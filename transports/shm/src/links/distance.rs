@@ -46,8 +46,22 @@ pub(super) struct Distance {
 pub(super) const FAR_NOTE: u16 = 1;
 
 impl Distance {
+    /// Looks at the beacon with the chunk of that number and length, if it is lit for it. Says what to note then: for the
+    /// writer, who may receive nothing itself.
+    #[inline]
+    pub(super) fn look(&mut self, beacon: &Mapped, chunk: u64, len: usize) -> Option<u16> {
+        if !is_lit(chunk) || len < PAST_FROM {
+            return None;
+        }
+        let far = hop_ns(beacon) > FAR_NS;
+        if chunk > 0 {
+            self.looked(far);
+        }
+        Some(if self.far { FAR_NOTE } else { 0 })
+    }
+
     /// Whether what this rank stages for the peer travels far.
-    fn is_far(&self) -> bool {
+    pub(super) fn is_far(&self) -> bool {
         self.far || self.told
     }
 
@@ -91,13 +105,13 @@ impl ShmLinks {
 
 /// Whether the beacon is lit for the chunk with this number.
 #[inline]
-fn is_lit(chunk: u64) -> bool {
+pub(super) fn is_lit(chunk: u64) -> bool {
     chunk < LIT_FIRST || chunk.is_multiple_of(LIT_EVERY)
 }
 
 /// Stores to the lines, so that they lie in this core's cache and in no other one.
 #[cold]
-fn light(beacon: &Mapped) {
+pub(super) fn light(beacon: &Mapped) {
     for line in LINES {
         let word = beacon.word(line * 8);
         // What is stored does not matter, and it is read for nothing else.
@@ -109,12 +123,8 @@ impl Peer {
     /// Looks how far away the peer is, if its beacon is lit for the staged chunk of `len` bytes that has come.
     #[inline]
     pub(super) fn look_out(&mut self, len: usize) {
-        if is_lit(self.chunks_taken) && len >= PAST_FROM {
-            let far = hop_ns(&self.beacon) > FAR_NS;
-            if self.chunks_taken > 0 {
-                self.distance.looked(far);
-            }
-            self.credit_tx.leave_note(if self.distance.far { FAR_NOTE } else { 0 });
+        if let Some(note) = self.distance.look(&self.beacon, self.chunks_taken, len) {
+            self.credit_tx.leave_note(note);
         }
     }
 }

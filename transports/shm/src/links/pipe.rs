@@ -4,8 +4,10 @@
 //! its own: nobody else's bytes are in its lines, and its ring has one reader. What fits a line travels in it. More
 //! lies in the ring, or stays where it is in registered memory, and a line tells where.
 
+mod far;
 mod trade;
 
+use super::distance::Distance;
 use super::peer::Peer;
 use super::protocol::{CHUNK, DATA, bounded};
 use super::words_view;
@@ -15,7 +17,7 @@ use crate::segment::Segment;
 use core::ops::Range;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::pipe::{Note, OFFERS_MAX};
+use sohu_coll_core::pipe::{BIDS_MAX, Note};
 use sohu_coll_mem::byte_ring::{ByteRing, SegmentId};
 use sohu_coll_mem::credit::{CreditRx, CreditTx};
 use sohu_coll_mem::line::{Corrupt, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
@@ -25,7 +27,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bytes that go into the ring at once: while the reader copies one piece, the writer copies the next.
-const PIECE: usize = 32 << 10;
+const PIECE: usize = 64 << 10;
 
 /// Up to this a message stays in the first [`NARROW`] bytes of the ring: few lines are fetched soonest from where the last ones
 /// were, in the writer's cache. Longer ones go round the whole ring: taking a line back that the peer has in its own cache costs
@@ -35,16 +37,16 @@ const NARROW: usize = 8 << 10;
 
 /// While this much of a message is left, it keeps to so much of the ring: it leaves the rest of the cache that both cores share to
 /// the buffers.
-const LARGE: usize = 512 << 10;
+const LARGE: usize = 1 << 20;
 const LARGE_WITHIN: usize = 1 << 20;
 
 /// The least piece worth a line of its own.
 const PIECE_MIN: usize = 64;
 
-/// Answers that came with offers and may be kept: more than a peer may have given ahead.
-const EARLY_MAX: usize = OFFERS_MAX + 2;
+/// Answers that came with bids and may be kept: more than a peer may have given ahead.
+const EARLY_MAX: usize = BIDS_MAX + 2;
 
-/// In the kind of a line of answers: how many offers went before it, modulo 16.
+/// In the kind of a line of answers: how many bids went before it, modulo 16.
 const MARK: u8 = 0x78;
 const MARK_SHIFT: u32 = 3;
 const _: () = assert!(EARLY_MAX < 16);
@@ -99,7 +101,7 @@ pub(super) struct End {
     outgoing: Option<Outgoing>,
     chunks_put: u64,
     chunks_back: u64,
-    /// Set in the kind of lines that carry answers: how many offers went before them.
+    /// Set in the kind of lines that carry answers: how many bids went before them.
     mark: u8,
     front: Option<Front>,
     /// What the same line tells of besides.
@@ -118,10 +120,14 @@ pub(super) struct PipePair {
     pub(super) source: End,
     /// This rank's end of the pipe from the peer.
     pub(super) drain: End,
-    /// How many answers went with offers, and how many that came so were taken.
-    offered: u64,
+    /// How far away the peer seems to be, as messages show it, and the lines that tell, of the peer and of this rank.
+    distance: Distance,
+    beacon: Mapped,
+    own_beacon: Mapped,
+    /// How many answers went with bids, and how many that came so were taken.
+    bidden: u64,
     heard: u64,
-    /// Answers that came with offers and were not taken, and how many bytes of the first were.
+    /// Answers that came with bids and were not taken, and how many bytes of the first were.
     early: VecDeque<Note>,
     early_at: usize,
 }
@@ -133,6 +139,10 @@ impl PipePair {
         let words = |map: &Arc<Map>, at, lines| map.words(at, lines * Layout::LINE_PITCH / 8);
         let credit = |map: &Arc<Map>, at| map.words(at, LINE / 8);
         let (own, other) = (&segment.map, &peer.map);
+        let beacon = |map: &Arc<Map>, reader| {
+            let page = layout.beacon(reader);
+            map.words(page.start, page.len() / 8)
+        };
         let end = |lines: [usize; 2], source: bool, readable, outgoing| {
             let (out, back) = if source {
                 (layout.pipe_lines(theirs), layout.pipe_answers(mine))
@@ -170,7 +180,10 @@ impl PipePair {
         Self {
             source: end([PIPE_LINES, ANSWER_LINES], true, [0..0, 0..0], Some(outgoing)),
             drain: end([ANSWER_LINES, PIPE_LINES], false, [layout.pipe_ring(mine), layout.heap()], None),
-            offered: 0,
+            distance: Distance::default(),
+            beacon: beacon(other, mine),
+            own_beacon: beacon(own, theirs),
+            bidden: 0,
             heard: 0,
             early: VecDeque::with_capacity(EARLY_MAX),
             early_at: 0,
@@ -371,7 +384,7 @@ impl End {
         let Some(line) = self.rx.head() else { return Ok(None) };
         let (kind, len, lines, chunks) = (line.kind, usize::from(line.len), line.lines_ack, line.chunks_ack);
         self.absorb(lines, chunks)?;
-        // Answers say behind which offers they come: see `PipePair::take_answer`.
+        // Answers say behind which bids they come: see `PipePair::take_answer`.
         let kind = if self.outgoing.is_some() { kind & !MARK } else { kind };
         let front = match kind {
             DATA if (1..=PAYLOAD_BYTES).contains(&len) => Front::Line { start: 0, len },

@@ -52,7 +52,10 @@ impl Pipes for ShmLinks {
         work: &mut dyn FnMut(ViewMut<'_>),
     ) -> Result<usize, LinkError> {
         self.at_pair(to, |pair, own| match strand {
-            Strand::Bytes => pair.source.put(own, limit, work),
+            Strand::Bytes => {
+                pair.light(limit)?;
+                pair.source.put(own, limit, work)
+            }
             Strand::Answers => pair.drain.put(own, limit, work),
         })
     }
@@ -76,7 +79,7 @@ impl Pipes for ShmLinks {
         )
     }
 
-    fn offer(
+    fn bid(
         &mut self,
         to: Rank,
         head: Note,
@@ -85,18 +88,28 @@ impl Pipes for ShmLinks {
         copy: fn(View<'_>, ViewMut<'_>),
     ) -> Option<usize> {
         let lent = if bytes.len() >= LEND_MIN { self.loan(bytes) } else { None };
-        self.at_pair(to, |pair, own| pair.offer(own, [head, answer], bytes, lent, copy)).unwrap_or(None)
+        let put = self.at_pair(to, |pair, own| {
+            if lent.is_none() {
+                pair.light(bytes.len())?;
+            }
+            pair.bid(own, [head, answer], bytes, lent, copy)
+        });
+        put.unwrap_or(None)
     }
 
-    fn meet(
+    fn deal(
         &mut self,
         from: Rank,
         limit: usize,
         looks: u32,
-        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> Option<usize>,
     ) -> bool {
         let pair = self.pair(from);
-        self.guard(|links| links.pipes[pair].meet(limit, looks, work)).unwrap_or(false)
+        self.guard(|links| links.pipes[pair].deal(limit, looks, work)).unwrap_or(false)
+    }
+
+    fn is_far(&self, to: Rank) -> bool {
+        self.pipes[self.pair(to)].is_far() || self.peers.at(to).distance.is_far()
     }
 
     fn lends(&self, bytes: View<'_>) -> bool {

@@ -1,9 +1,9 @@
-//! Offers: a message's head and first bytes, and the answer to the message that goes the other way, in one line.
+//! Bids: a message's head and first bytes, and the answer to the message that goes the other way, in one line.
 //!
 //! The line is one of the pipe's, and what it says of lines and chunks that were consumed is of the pipe the other way, so
 //! that ranks which only trade tell each other everything with it. Invariant: answers are taken in the order in which they
-//! were given, whichever way they came. An answer in a line of its own says how many offers went before it; one that came
-//! with an offer is next when the answer line in front says a greater number, or there is none.
+//! were given, whichever way they came. An answer in a line of its own says how many bids went before it; one that came
+//! with a bid is next when the answer line in front says a greater number, or there is none.
 
 use super::{DATA, EARLY_MAX, End, Front, MARK, MARK_SHIFT, PAYLOAD_WORDS, PipePair};
 use crate::segment::Segment;
@@ -11,11 +11,11 @@ use sohu_coll_core::error::LinkError;
 use sohu_coll_core::pipe::Note;
 use sohu_coll_mem::{View, ViewMut};
 
-/// An offer whose bytes are in the line, behind the answer and the head; and one that tells where they lie.
-const OFFER: u8 = 8;
-const OFFER_CHUNK: u8 = 9;
+/// A bid whose bytes are in the line, behind the answer and the head; and one that tells where they lie.
+const BID: u8 = 8;
+const BID_CHUNK: u8 = 9;
 
-/// Where the words of an offer lie in its line.
+/// Where the words of a bid lie in its line.
 const ANSWER: usize = 0;
 const HEAD: usize = 2;
 const BYTES: usize = 4;
@@ -24,8 +24,8 @@ const HEAD_BYTES: usize = (BYTES - HEAD) * 8;
 /// The most bytes that are in the line.
 const INLINE_MAX: usize = (PAYLOAD_WORDS - BYTES) * 8;
 
-/// An offer that has come.
-struct Offer {
+/// A bid that has come.
+struct Bid {
     answer: Note,
     head: Note,
     bytes: Option<Front>,
@@ -33,9 +33,9 @@ struct Offer {
 }
 
 impl PipePair {
-    /// As [`Pipes::offer`](sohu_coll_core::pipe::Pipes::offer). Bytes at `lent` of this rank's segment are lent.
+    /// As [`Pipes::bid`](sohu_coll_core::pipe::Pipes::bid). Bytes at `lent` of this rank's segment are lent.
     #[inline]
-    pub(in super::super) fn offer(
+    pub(in super::super) fn bid(
         &mut self,
         own: &Segment,
         [head, answer]: [Note; 2],
@@ -53,7 +53,7 @@ impl PipePair {
         let mut len = bytes.len();
         let (kind, inline) = if len <= INLINE_MAX {
             bytes.load_words(&mut words[BYTES..]);
-            (OFFER, len as u8)
+            (BID, len as u8)
         } else {
             let offset = match lent {
                 Some(offset) => {
@@ -68,23 +68,23 @@ impl PipePair {
                 }
             };
             words[BYTES..BYTES + 2].copy_from_slice(&[offset as u64, len as u64]);
-            (OFFER_CHUNK, 0)
+            (BID_CHUNK, 0)
         };
         let (lines, chunks) = drain.acks();
         let put = source.tx.put_whole(kind, inline, lines, chunks, &words);
         assert!(put, "a line to {} without room", source.peer);
-        self.offered += 1;
-        drain.mark = (self.offered as u8) << MARK_SHIFT & MARK;
+        self.bidden += 1;
+        drain.mark = (self.bidden as u8) << MARK_SHIFT & MARK;
         Ok(Some(len))
     }
 
-    /// As [`Pipes::meet`](sohu_coll_core::pipe::Pipes::meet).
+    /// As [`Pipes::deal`](sohu_coll_core::pipe::Pipes::deal).
     #[inline]
-    pub(in super::super) fn meet(
+    pub(in super::super) fn deal(
         &mut self,
         limit: usize,
         looks: u32,
-        work: &mut dyn FnMut(Note, Note, View<'_>) -> bool,
+        work: &mut dyn FnMut(Note, Note, View<'_>) -> Option<usize>,
     ) -> Result<bool, LinkError> {
         let Self { source, drain, .. } = self;
         let mut left = looks;
@@ -95,29 +95,40 @@ impl PipePair {
         if drain.front.is_some() || !self.early.is_empty() {
             return Ok(false);
         }
-        let Some(offer) = drain.offered()? else { return Ok(false) };
-        // Only now: answers that were given before the offer are there if that is.
+        let Some(bid) = drain.bid_come()? else { return Ok(false) };
+        // Only now: answers that were given before the bid are there if that is.
         if source.has_come() {
             return Ok(false);
         }
-        let bytes = match offer.bytes {
+        if let Some(front) = bid.bytes {
+            self.look_out(front);
+        }
+        let Self { source, drain, .. } = self;
+        let bytes = match bid.bytes {
             None => View::EMPTY,
             Some(Front::Line { start, len }) => drain.rx.payload().slice(start..start + len),
             Some(Front::Chunk { offset, len }) => drain.map.view(offset, len),
         };
-        if bytes.len() > limit || !work(offer.head, offer.answer, bytes) {
+        if bytes.len() > limit {
             return Ok(false);
         }
+        let Some(used) = work(bid.head, bid.answer, bytes) else { return Ok(false) };
+        assert!(used <= bytes.len(), "{used} of {} bytes", bytes.len());
         self.heard += 1;
-        drain.rx.advance();
-        if let Some(Front::Chunk { offset, .. }) = offer.bytes {
-            drain.chunks_taken += 1;
-            // The owner of a loan waits for it. Room in the ring comes back with the next line.
-            if !drain.readable[0].contains(&offset) {
-                drain.publish();
+        if used < bytes.len() {
+            drain.front = bid.bytes;
+            drain.at = used;
+        } else {
+            drain.rx.advance();
+            if let Some(Front::Chunk { offset, .. }) = bid.bytes {
+                drain.chunks_taken += 1;
+                // The owner of a loan waits for it. Room in the ring comes back with the next line.
+                if !drain.readable[0].contains(&offset) {
+                    drain.publish();
+                }
             }
         }
-        source.absorb(offer.acks.0, offer.acks.1)?;
+        source.absorb(bid.acks.0, bid.acks.1)?;
         Ok(true)
     }
 
@@ -127,13 +138,13 @@ impl PipePair {
         self.drain.has_come() || answers && (self.source.has_come() || !self.early.is_empty())
     }
 
-    /// Sees to an offer that is in front.
+    /// Sees to a bid that is in front.
     #[inline]
     fn open(&mut self) -> Result<(), LinkError> {
         if self.drain.front.is_some() {
             return Ok(());
         }
-        let Some(Offer { answer, bytes, acks, .. }) = self.drain.offered()? else { return Ok(()) };
+        let Some(Bid { answer, bytes, acks, .. }) = self.drain.bid_come()? else { return Ok(()) };
         if self.early.len() == EARLY_MAX {
             return Err(self.drain.corrupt("more answers than there can be"));
         }
@@ -142,6 +153,9 @@ impl PipePair {
         let inline = if let Some(Front::Line { len, .. }) = bytes { len } else { 0 };
         self.drain.front = Some(Front::Line { start: HEAD * 8, len: HEAD_BYTES + inline });
         self.drain.behind = bytes.filter(|bytes| matches!(bytes, Front::Chunk { .. }));
+        if let Some(chunk) = self.drain.behind {
+            self.look_out(chunk);
+        }
         Ok(())
     }
 
@@ -153,6 +167,12 @@ impl PipePair {
         work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
         self.open()?;
+        // Once for each: a second look would find the lines that the first one fetched.
+        if self.drain.front.is_none()
+            && let Some(front) = self.drain.look()?
+        {
+            self.look_out(front);
+        }
         self.drain.take(limit, work)
     }
 
@@ -164,7 +184,7 @@ impl PipePair {
         work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
         self.open()?;
-        // In this order: what was given before an offer is there if the offer is.
+        // In this order: what was given before a bid is there if the bid is.
         if self.early_at == 0 && self.is_line_next() {
             return self.source.take(limit, work);
         }
@@ -183,7 +203,7 @@ impl PipePair {
         Ok(used)
     }
 
-    /// Whether the answer line in front comes before all answers that came with offers and were not taken; or is none.
+    /// Whether the answer line in front comes before all answers that came with bids and were not taken; or is none.
     #[inline]
     fn is_line_next(&mut self) -> bool {
         let heard = (self.heard as u8) << MARK_SHIFT & MARK;
@@ -197,22 +217,22 @@ impl PipePair {
 }
 
 impl End {
-    /// The offer that the next line is, if it is one.
+    /// The bid that the next line is, if it is one.
     #[inline]
-    fn offered(&mut self) -> Result<Option<Offer>, LinkError> {
+    fn bid_come(&mut self) -> Result<Option<Bid>, LinkError> {
         let Some(line) = self.rx.head() else { return Ok(None) };
         let (kind, inline, acks) = (line.kind, usize::from(line.len), (line.lines_ack, line.chunks_ack));
         let bytes = match kind {
-            OFFER if inline == 0 => None,
-            OFFER if inline <= INLINE_MAX => Some(Front::Line { start: BYTES * 8, len: inline }),
-            OFFER => return Err(self.corrupt("a line with more bytes than a line has")),
-            OFFER_CHUNK => {
+            BID if inline == 0 => None,
+            BID if inline <= INLINE_MAX => Some(Front::Line { start: BYTES * 8, len: inline }),
+            BID => return Err(self.corrupt("a line with more bytes than a line has")),
+            BID_CHUNK => {
                 let place = self.place(self.rx.word(BYTES), self.rx.word(BYTES + 1));
                 Some(place.ok_or(self.corrupt("a chunk that lies in no ring and no heap"))?)
             }
             _ => return Ok(None),
         };
         let note = |at| [self.rx.word(at), self.rx.word(at + 1)];
-        Ok(Some(Offer { answer: note(ANSWER), head: note(HEAD), bytes, acks }))
+        Ok(Some(Bid { answer: note(ANSWER), head: note(HEAD), bytes, acks }))
     }
 }
