@@ -18,7 +18,7 @@ use core::ops::Range;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::pipe::{BIDS_MAX, Note};
-use sohu_coll_mem::byte_ring::{ByteRing, SegmentId};
+use sohu_coll_mem::byte_ring::{ByteRing, SEGMENT_ALIGN, SegmentId};
 use sohu_coll_mem::credit::{CreditRx, CreditTx};
 use sohu_coll_mem::line::{Corrupt, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
 use sohu_coll_mem::words::Mapped;
@@ -80,6 +80,8 @@ struct Outgoing {
     range: Range<usize>,
     /// How many bytes of it have memory.
     taken: usize,
+    /// Whether it had no room for a piece of a long message, and not half of it was free since.
+    clogged: bool,
     /// Whether more of what was put last has yet to come.
     in_parts: bool,
     flights: VecDeque<Flight>,
@@ -173,6 +175,7 @@ impl PipePair {
             ring: ByteRing::new(layout.pipe_ring(theirs).len(), PIPE_LINES),
             range: layout.pipe_ring(theirs),
             taken: 0,
+            clogged: false,
             in_parts: false,
             flights: VecDeque::with_capacity(2 * PIPE_LINES),
             lent: 0,
@@ -290,12 +293,28 @@ impl End {
             })?;
             out.taken = within;
         }
-        if let Some(range) = out.ring.reserve_within(want, want.min(PIECE_MIN), within) {
+        let least = want.min(PIECE_MIN);
+        // Two ranks that trade use two places in turn.
+        if within == NARROW
+            && let Some(range) = out.ring.reserve_within(want, want, 2 * want.next_multiple_of(SEGMENT_ALIGN))
+        {
+            return Ok(Some(range));
+        }
+        if !out.clogged
+            && let Some(range) = out.ring.reserve_within(want, least, within)
+        {
             return Ok(Some(range));
         }
         self.collect()?;
-        let out = self.outgoing.as_mut();
-        Ok(out.and_then(|out| out.ring.reserve_within(want, want.min(PIECE_MIN), within)))
+        let out = self.outgoing.as_mut().expect("answers fit a line");
+        let is_half_free = out.ring.capacity() - out.ring.free() <= within / 2;
+        if out.clogged && limit >= PIECE && !is_half_free {
+            return Ok(None);
+        }
+        let range = out.ring.reserve_within(want, least, within);
+        // To put and to take a little each in turn takes longer than much of each.
+        out.clogged = range.is_none() && limit >= PIECE;
+        Ok(range)
     }
 
     /// Tells the peer of registered memory at `offset`, which it may read until it says that it has.
