@@ -11,6 +11,7 @@
 use core::ops::DerefMut;
 use sohu_coll_core::link::Links;
 
+pub mod bids;
 pub mod calls;
 pub mod exchanges;
 pub mod faults;
@@ -33,6 +34,9 @@ pub use seeded::Seeded;
 pub trait Harness {
     /// Bytes of a large message. Less for links that are slow on purpose.
     const LARGE_BYTES: usize = 8 << 20;
+
+    /// Whether its pipes take bids.
+    const BIDS: bool = true;
 
     /// How many small calls follow each other in the check of many.
     const CALLS: u32 = 10_000;
@@ -109,6 +113,7 @@ macro_rules! conformance {
             pipes::both_strands_of_all_pipes_deliver_once_and_in_order,
             pipes::pipes_work_across_threads,
             pipes::puts_are_whole_up_to_a_line,
+            bids::bids_and_puts_arrive_in_their_order,
             pipes::nothing_is_put_or_taken_where_nothing_can_be,
             pipes::full_bytes_hold_up_neither_answers_nor_others,
             pipes::full_answers_hold_up_no_bytes,

@@ -16,25 +16,25 @@ const STRANDS: [Strand; 2] = [Strand::Bytes, Strand::Answers];
 const REFUSALS: u32 = 2_000;
 
 /// One strand in use: who puts, who takes, and how far they are.
-struct Flow {
+pub(crate) struct Flow {
     from: u32,
-    to: u32,
+    pub(crate) to: u32,
     strand: Strand,
-    key: u64,
-    len: usize,
-    put: usize,
-    taken: usize,
+    pub(crate) key: u64,
+    pub(crate) len: usize,
+    pub(crate) put: usize,
+    pub(crate) taken: usize,
 }
 
 impl Flow {
     /// The strand that `from` puts into and `to` takes out of.
-    fn new(from: u32, to: u32, strand: Strand, len: usize) -> Self {
+    pub(crate) fn new(from: u32, to: u32, strand: Strand, len: usize) -> Self {
         let key = 1000 * u64::from(from) + 10 * u64::from(to) + strand as u64;
         Self { from, to, strand, key, len, put: 0, taken: 0 }
     }
 
     /// Puts up to `piece` bytes.
-    fn put(&mut self, links: &mut dyn Links, piece: usize) -> usize {
+    pub(crate) fn put(&mut self, links: &mut dyn Links, piece: usize) -> usize {
         let most = if self.strand == Strand::Answers { WHOLE_BYTES } else { usize::MAX };
         let limit = piece.min(most).min(self.len - self.put);
         let mut shown = 0;
@@ -52,7 +52,7 @@ impl Flow {
     }
 
     /// Takes up to `piece` bytes and looks at each.
-    fn take(&mut self, links: &mut dyn Links, piece: usize) -> usize {
+    pub(crate) fn take(&mut self, links: &mut dyn Links, piece: usize) -> usize {
         let mut seen = 0;
         let taken = links.pipes().take(Rank(self.from), self.strand, piece, &mut |view| {
             let mut bytes = vec![0; view.len()];

@@ -9,13 +9,18 @@ use sohu_coll_conformance::Seeded;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::Links;
-use sohu_coll_core::pipe::Strand;
+use sohu_coll_core::pipe::{BIDS_MAX, Strand};
 use sohu_coll_mem::line::Line;
 use sohu_coll_mem::{View, ViewMut};
 use sohu_coll_shm::{Layout, ShmLinks};
 use villain::{ANSWER_LINES, CHUNK, DATA, PIPE_LINES, Villain};
 
 const PEER: Rank = Rank(1);
+
+/// Kinds of lines: see `links/pipe/trade.rs`.
+const BID: u8 = 8;
+const BID_CHUNK: u8 = 9;
+
 const STRANDS: [Strand; 2] = [Strand::Bytes, Strand::Answers];
 
 /// Takes up to 256 bytes, and copies them as the engine would.
@@ -100,6 +105,43 @@ fn chunks_outside_the_ring_of_the_pipe_and_the_heap_are_corrupt() {
     }
 }
 
+fn bid(kind: u8, len: u8, place: [u64; 2]) -> Line {
+    Line { kind, len, words: [1, 2, 3, 4, place[0], place[1], 0], ..Line::default() }
+}
+
+#[test]
+fn bids_that_are_none_are_corrupt_in_both_strands() {
+    for strand in STRANDS {
+        for len in [25, 56, 57, 255] {
+            corrupt("a bid with more bytes than there is room for", strand, |villain| {
+                villain.pipe(Strand::Bytes, bid(BID, len, [0; 2]));
+            });
+        }
+        let ring = Villain::idle().0.layout.pipe_ring(0);
+        for place in [[ring.start as u64 - 1, 8], [ring.end as u64 - 1, 2], [ring.start as u64, 0]] {
+            corrupt("a bid whose bytes lie nowhere", strand, |villain| {
+                villain.pipe(Strand::Bytes, bid(BID_CHUNK, 0, place));
+            });
+        }
+    }
+    let told = |count| {
+        let (mut villain, mut victim) = Villain::idle();
+        (0..count).for_each(|_| _ = villain.pipe(Strand::Bytes, bid(BID, 8, [0; 2])));
+        (0..count).map(|_| take(&mut victim, Strand::Bytes)).last().expect("there are some")
+    };
+    // More answers than can be out, none of which is taken.
+    assert_eq!(told(BIDS_MAX), Ok(24));
+    assert!(matches!(told(BIDS_MAX + 3), Err(LinkError::Corrupt { peer: PEER, .. })));
+}
+
+#[test]
+fn a_bid_that_is_no_good_is_not_dealt_with_and_told_by_the_next_method() {
+    let (mut villain, mut victim) = Villain::idle();
+    villain.pipe(Strand::Bytes, bid(BID, 25, [0; 2]));
+    assert!(!victim.pipes().deal(PEER, 100, 5, &mut |_, _, _| panic!("it is no good")));
+    assert!(matches!(take(&mut victim, Strand::Answers), Err(LinkError::Corrupt { peer: PEER, .. })));
+}
+
 #[test]
 fn acknowledgements_of_what_was_never_sent_are_corrupt() {
     for (lines_ack, chunks_ack) in [(1, 0), (0, 1), (0x7fff, 0), (0, 0xffff), (0xc000, 0x4000)] {
@@ -153,9 +195,11 @@ fn random_lines_never_crash_the_victim() {
                 }
             };
             let len = [8, 56, 1, 0, 57][random.below(5)];
-            let kind = [DATA, DATA, CHUNK, CHUNK, 9][random.below(5)];
+            // Bids among them, and answers that say behind how many bids they come.
+            let kind = [DATA, CHUNK, BID, BID_CHUNK, DATA | 1 << 3, 15][random.below(6)];
             let (lines_ack, chunks_ack) = (random.below(4) as u16 / 3, random.below(4) as u16 / 3);
-            let words = [number(&mut random), random.below(300) as u64, 0, 0, 0, 0, 0];
+            let place = [number(&mut random), random.below(300) as u64];
+            let words = [place[0], place[1], 0, 0, place[0], place[1], 0];
             villain.pipe(STRANDS[random.below(2)], Line { kind, len, lines_ack, chunks_ack, words });
         }
         for source in [false, true] {
@@ -176,7 +220,14 @@ fn random_lines_never_crash_the_victim() {
 fn act(random: &mut Seeded, victim: &mut ShmLinks) -> Result<(), LinkError> {
     let memory = victim.alloc(4096).expect("the heap is empty");
     for _ in 0..60 {
-        match random.below(6) {
+        match random.below(8) {
+            6 => drop(victim.pipes().bid(PEER, [1, 2], [3, 4], View::from(&[5; 30][..]), |from, into| {
+                from.copy_to(into);
+            })),
+            7 => {
+                let used = random.below(20);
+                victim.pipes().deal(PEER, 100, 1, &mut |_, _, view| Some(used.min(view.len())));
+            }
             0 => drop(victim.pipes().flush(PEER)?),
             1 => drop(victim.pipes().is_clear(PEER)?),
             2 => victim.check()?,

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 struct Tcp;
 
 impl Harness for Tcp {
+    const BIDS: bool = false;
+
     fn links(size: u32) -> Vec<Box<dyn Links>> {
         let deadline = Instant::now() + Duration::from_secs(60);
         let links = TcpLinks::local(size, deadline).expect("loopback is there");

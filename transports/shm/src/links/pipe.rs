@@ -37,7 +37,7 @@ const NARROW: usize = 8 << 10;
 
 /// While this much of a message is left, it keeps to so much of the ring: it leaves the rest of the cache that both cores share to
 /// the buffers.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 512 << 10;
 const LARGE_WITHIN: usize = 1 << 20;
 
 /// The least piece worth a line of its own.
