@@ -101,7 +101,8 @@ pub trait Pipes: Send {
 
     /// Puts `head` and some of `bytes` into [`Strand::Bytes`], and `answer` into [`Strand::Answers`], in one go; or lends
     /// the bytes, as [`lend`](Pipes::lend) does. `copy` moves them where they are staged. Returns how many of them went;
-    /// `None` if nothing was put.
+    /// `None` if nothing was put. Fewer than [`LEND_MIN`](crate::link::LEND_MIN) bytes are not lent, and need no more help of
+    /// this rank.
     ///
     /// The other methods can do this, and `take` takes what was put. It is a method because a short message takes as long as
     /// the lines that it is made of. The answer may lie behind what was put into [`Strand::Bytes`] before: this is only for

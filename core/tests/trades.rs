@@ -107,6 +107,31 @@ fn content(from: usize, round: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| ((at + 7 * from + 31 * round) % 251) as u8).collect()
 }
 
+/// What the calls of a rank must tell: one tells the first of its messages that went wrong, in its order. `says` has, by sender, what
+/// sender and receiver say of its message.
+fn disagreements(side: &Side<'_>, says: &[[(DType, usize); 2]; 2]) -> Vec<Disagreement> {
+    let mut told = Vec::new();
+    let (Form::Trade(ways) | Form::Apart(ways)) = side.form;
+    let [own, peer] = [side.rank, 1 - side.rank].map(|rank| Rank(rank as u32));
+    for way in ways {
+        let (said, back) = match way {
+            Way::Send => (says[side.rank], Way::Recv),
+            Way::Recv => (says[1 - side.rank], Way::Send),
+        };
+        let transfer = |way, peer| {
+            let (dtype, len) = said[way as usize];
+            Transfer { way, dtype, count: len as u64, peer }
+        };
+        if said[0] != said[1] {
+            told.push(Disagreement { ours: transfer(way, peer), theirs: transfer(back, own) });
+        }
+    }
+    if let Form::Trade(_) = side.form {
+        told.truncate(1);
+    }
+    told
+}
+
 /// Plays one seed; says how often a trade was over at once.
 fn simulate(seed: u64) -> usize {
     let mut random = Seeded::new(seed);
@@ -154,29 +179,7 @@ fn simulate(seed: u64) -> usize {
         }
         for side in &sides {
             quick += usize::from(side.quick);
-            let wrong = |from: usize| says[from][0] != says[from][1];
-            // One call tells the first of its messages that went wrong, in its order.
-            let ways = match side.form {
-                Form::Trade(ways) | Form::Apart(ways) => ways,
-            };
-            let from = |way| if way == Way::Send { side.rank } else { 1 - side.rank };
-            let mut expected: Vec<Disagreement> = Vec::new();
-            for way in ways.into_iter().filter(|way| wrong(from(*way))) {
-                let said = says[from(way)];
-                let transfer = |way, at: usize| {
-                    let (dtype, len) = said[at];
-                    Transfer { way, dtype, count: len as u64, peer: Rank(0) }
-                };
-                let (own, other) = if way == Way::Send { (0, 1) } else { (1, 0) };
-                let back = if way == Way::Send { Way::Recv } else { Way::Send };
-                let ours = Transfer { peer: Rank(1 - side.rank as u32), ..transfer(way, own) };
-                let theirs = Transfer { peer: Rank(side.rank as u32), ..transfer(back, other) };
-                expected.push(Disagreement { ours, theirs });
-            }
-            if let Form::Trade(_) = side.form {
-                expected.truncate(1);
-            }
-            assert_eq!(side.told, expected, "{what}");
+            assert_eq!(side.told, disagreements(side, &says), "{what}");
         }
         for (into, from) in [(0, 1), (1, 0)] {
             let right = match says[from][0] == says[from][1] {

@@ -70,7 +70,9 @@ impl Courier {
     pub fn new(rank: Rank, size: u32) -> Self {
         let ranks = size as usize;
         let (counts, places) = (vec![[0; 2]; ranks].into(), vec![[None; 2]; ranks].into());
-        Self { rank, counts, places, routes: Vec::new(), states: Vec::new(), ended: false }
+        // For a trade, which may be over before it needs them, and the next one not.
+        let (routes, states) = (Vec::with_capacity(2), Vec::with_capacity(2));
+        Self { rank, counts, places, routes, states, ended: false }
     }
 
     /// Begins a call, when none is going on. What the rank sends to itself is received then; all else is for

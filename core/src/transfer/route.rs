@@ -34,6 +34,9 @@ const TURN: usize = 8;
 /// long messages, one would wait while the other one copies, and then change places with it.
 const TAKE_MAX: usize = 96 << 10;
 
+/// Fewer bytes go through the caches, however far.
+const FAR_MIN: usize = 4 << 10;
+
 /// One pipe's part of the calls that are going on.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -264,7 +267,7 @@ impl Route {
         // Bytes that are lent go alone.
         let alone = first.len() >= LEND_MIN && pipes.lends(first);
         let limit = RECORD_BYTES + if alone { 0 } else { first.len() };
-        let store = store(self.peer, pipes);
+        let store = store(self.peer, first.len(), pipes);
         pipes.put(self.peer, Strand::Bytes, limit, &mut |room| {
             View::from(&head[..]).copy_to(room.first(RECORD_BYTES));
             let room = room.slice(RECORD_BYTES..room.len());
@@ -393,7 +396,7 @@ fn put(peer: Rank, bytes: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, Link
     if bytes.len() >= LEND_MIN && pipes.lends(bytes) {
         return Ok(if pipes.lend(peer, bytes)? { bytes.len() } else { 0 });
     }
-    let store = store(peer, pipes);
+    let store = store(peer, bytes.len(), pipes);
     pipes.put(peer, Strand::Bytes, bytes.len(), &mut |room| {
         kernel::copy(bytes.first(room.len()), room, None, store);
     })
@@ -401,6 +404,6 @@ fn put(peer: Rank, bytes: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, Link
 
 /// How bytes are stored that are put towards `peer`.
 #[inline]
-pub(super) fn store(peer: Rank, pipes: &dyn Pipes) -> Store {
-    if pipes.is_far(peer) { Store::Streaming } else { Store::Cached }
+pub(super) fn store(peer: Rank, bytes: usize, pipes: &dyn Pipes) -> Store {
+    if bytes >= FAR_MIN && pipes.is_far(peer) { Store::Streaming } else { Store::Cached }
 }

@@ -9,7 +9,9 @@ use super::super::record::{Kind, Record};
 use super::super::route::{self, EAGER_BYTES};
 use super::{Bytes, Courier, Item, Muddle, Way};
 use crate::kernel::{self, Store};
+use crate::link::LEND_MIN;
 use crate::pipe::Pipes;
+use crate::rank::Rank;
 use sohu_coll_mem::{View, ViewMut};
 
 /// How far a trade has come.
@@ -45,8 +47,8 @@ impl Courier {
         let [send, recv] = pair;
         let whole = (trade.put, trade.got) == (items[send].len(), Some(items[recv].len()));
         let peer = items[send].transfer.peer;
-        // An error is kept, and told by the method of the pipes that is called next.
-        if whole && (0..=looks).any(|_| pipes.is_clear(peer) != Ok(false)) {
+        // What is too short to be lent needs no more help.
+        if whole && (trade.put < LEND_MIN || is_clear(peer, looks, pipes)) {
             self.counts[peer.index()].iter_mut().for_each(|count| *count = count.wrapping_add(1));
             return Ok(true);
         }
@@ -83,7 +85,7 @@ impl Courier {
         let head = record(Kind::Head, &send.transfer, Way::Send);
         let answer = record(Kind::Answer, &recv.transfer, Way::Recv);
         let first = View::from(&from[..from.len().min(EAGER_BYTES)]);
-        let copies: fn(View<'_>, ViewMut<'_>) = match route::store(peer, pipes) {
+        let copies: fn(View<'_>, ViewMut<'_>) = match route::store(peer, first.len(), pipes) {
             Store::Cached => copy,
             _ => copy_past,
         };
@@ -117,6 +119,15 @@ impl Courier {
             self.routes[place].resume(state, moved, trade.got.is_some());
         }
     }
+}
+
+/// Looks whether what was put needs no more help. An error is kept, and told by the method that is called next.
+fn is_clear(peer: Rank, looks: u32, pipes: &mut dyn Pipes) -> bool {
+    let look = |_| match pipes.is_clear(peer) {
+        Ok(false) => None,
+        told => Some(told == Ok(true)),
+    };
+    (0..=looks).find_map(look).unwrap_or(false)
 }
 
 #[inline]

@@ -128,6 +128,8 @@ impl PipePair {
                 }
             }
         }
+        // The next message is likely to be such a one, and to come soon.
+        source.tx.fetch_next();
         source.absorb(bid.acks.0, bid.acks.1)?;
         Ok(true)
     }
