@@ -9,8 +9,8 @@ mod rng;
 #[cfg(test)]
 mod tests;
 
-pub(super) use messages::{COUNT_MAX as MESSAGES_MAX, Message, Messages};
-pub(super) use ragged::Ragged;
+pub(super) use messages::{COUNT_MAX as MESSAGES_MAX, Message, Messages, Part};
+pub(super) use ragged::{Lay, Ragged};
 pub(super) use rng::{Rng, mix};
 
 use sohu_coll::{Collective, DType, ReduceOp};
@@ -293,6 +293,15 @@ impl Script {
             offset: self.offset(),
             spare: self.rng.one_of(&[0, 0, 1, 13, 4096]),
             late,
+        }
+    }
+
+    /// How a call is made of which no buffer is longer than so many bytes, and that is not planned.
+    fn fate(&mut self, longest: usize) -> How {
+        match self.rng.below(6) {
+            0 | 1 if longest <= STARTED_MAX => How::Started,
+            2 if longest <= STARTED_MAX => How::Forgotten,
+            _ => How::Blocking,
         }
     }
 

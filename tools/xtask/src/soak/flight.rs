@@ -6,13 +6,16 @@ use super::draw::{Call, Home, How, Rng};
 use super::sheet::{GUARD, Sheet, Sheets};
 use super::values::Values;
 use sohu_coll::{Communicator, Failed, Owned, Pending, Persistent, ReduceOp, Scalar, Untyped};
+use std::fmt::Debug;
 
 /// The input, where there is one apart, and the output of a call that is over.
-type Bytes = (Option<Vec<u8>>, Vec<u8>);
+pub(super) type Bytes = (Option<Vec<u8>>, Vec<u8>);
 
 /// A call that is pending, and what must come of it.
 pub(super) struct Flight {
-    call: Call,
+    /// What was called.
+    what: Box<dyn Debug>,
+    values: Values,
     sheets: Sheets,
     size: u32,
     wait: Box<dyn FnOnce() -> Result<Bytes, String>>,
@@ -25,8 +28,8 @@ pub(super) struct Flight {
 pub(super) fn make(comm: &mut Communicator, call: &Call) -> Result<(u64, Option<Flight>), String> {
     let (rank, size) = (comm.rank(), comm.size());
     let sheets = Sheets::of(call, rank, size);
-    let input = sheets.input.as_ref().map(|sheet| filled(sheet, call, size));
-    let output = filled(&sheets.before, call, size);
+    let input = sheets.input.as_ref().map(|sheet| filled(sheet, &values(call), size));
+    let output = filled(&sheets.before, &values(call), size);
     let bytes = (input.as_ref().map_or(0, Vec::len) + output.len()) as u64;
     let (homes, wants) = (call.shape.homes, call.how);
     let made = Made { call: *call, sheets, size };
@@ -75,7 +78,18 @@ impl Made {
     }
 
     fn fly(self, wait: impl FnOnce() -> Result<Bytes, String> + 'static) -> Flight {
-        Flight { call: self.call, sheets: self.sheets, size: self.size, wait: Box::new(wait) }
+        let Self { call, sheets, size } = self;
+        Flight::new(call, values(&call), (sheets, size), wait)
+    }
+
+    /// Puts into the output what is there before the call.
+    fn blank(&self, output: &mut [u8]) {
+        output.copy_from_slice(&filled(&self.sheets.before, &values(&self.call), self.size));
+    }
+
+    fn check(&self, bytes: (Option<&[u8]>, &[u8])) -> Result<(), String> {
+        let checked = check(&self.sheets, &values(&self.call), self.size, bytes);
+        checked.map_err(|why| format!("{:?}: {why}", self.call))
     }
 }
 
@@ -91,9 +105,9 @@ fn in_place<D: Owned<Element = u8>>(
         };
         let mut plan = planned.map_err(text)?;
         for run in 0..runs {
-            plan.data_mut().copy_from_slice(&filled(&made.sheets.before, &made.call, made.size));
+            made.blank(plan.data_mut());
             plan = one_run(comm, plan, &made.call, run)?;
-            check(&made.sheets, &made.call, made.size, (None, plan.data()))?;
+            made.check((None, plan.data()))?;
         }
         return Ok(None);
     }
@@ -119,9 +133,9 @@ fn apart<I: Owned<Element = u8>, O: Owned<Element = u8>>(
         };
         let mut plan = planned.map_err(text)?;
         for run in 0..runs {
-            plan.output_mut().copy_from_slice(&filled(&made.sheets.before, &made.call, made.size));
+            made.blank(plan.output_mut());
             plan = one_run(comm, plan, &made.call, run)?;
-            check(&made.sheets, &made.call, made.size, (Some(plan.input()), plan.output()))?;
+            made.check((Some(plan.input()), plan.output()))?;
         }
         return Ok(None);
     }
@@ -152,7 +166,7 @@ fn one_run<B>(
 }
 
 /// Waits for a call, by looking again and again or not.
-fn landed<B>(mut pending: Pending<B>, salt: u64) -> Result<B, String> {
+pub(super) fn landed<B>(mut pending: Pending<B>, salt: u64) -> Result<B, String> {
     if salt.is_multiple_of(4) {
         while !pending.test() {
             std::thread::yield_now();
@@ -161,7 +175,7 @@ fn landed<B>(mut pending: Pending<B>, salt: u64) -> Result<B, String> {
     pending.wait().map_err(text)
 }
 
-fn text<B>(failed: Failed<B>) -> String {
+pub(super) fn text<B>(failed: Failed<B>) -> String {
     failed.to_string()
 }
 
@@ -176,20 +190,20 @@ fn values(call: &Call) -> Values {
 }
 
 /// What is in a buffer. One that a call owns has no room for guards.
-fn filled(sheet: &Sheet, call: &Call, size: u32) -> Vec<u8> {
+pub(super) fn filled(sheet: &Sheet, values: &Values, size: u32) -> Vec<u8> {
     let mut room = vec![0; sheet.room()];
-    sheet.fill(&mut room, &values(call), size);
+    sheet.fill(&mut room, values, size);
     room[GUARD..GUARD + sheet.bytes()].to_vec()
 }
 
 /// Looks at every byte of what came back.
-fn check(sheets: &Sheets, call: &Call, size: u32, bytes: (Option<&[u8]>, &[u8])) -> Result<(), String> {
+fn check(sheets: &Sheets, values: &Values, size: u32, bytes: (Option<&[u8]>, &[u8])) -> Result<(), String> {
     let look = |name: &str, sheet: &Sheet, bytes: &[u8]| {
         let mut room = vec![0; sheet.room()];
         // The guards that the buffer did not have.
-        sheet.fill(&mut room, &values(call), size);
+        sheet.fill(&mut room, values, size);
         room[GUARD..GUARD + sheet.bytes()].copy_from_slice(bytes);
-        sheet.check(&room, &values(call), size).map_err(|why| format!("the {name} of {call:?}: {why}"))
+        sheet.check(&room, values, size).map_err(|why| format!("the {name}: {why}"))
     };
     if let (Some(sheet), Some(bytes)) = (&sheets.input, bytes.0) {
         look("input", sheet, bytes)?;
@@ -198,13 +212,24 @@ fn check(sheets: &Sheets, call: &Call, size: u32, bytes: (Option<&[u8]>, &[u8]))
 }
 
 impl Flight {
+    /// What was called is pending, and over when `wait` returns.
+    pub(super) fn new(
+        what: impl Debug + 'static,
+        values: Values,
+        (sheets, size): (Sheets, u32),
+        wait: impl FnOnce() -> Result<Bytes, String> + 'static,
+    ) -> Self {
+        Self { what: Box::new(what), values, sheets, size, wait: Box::new(wait) }
+    }
+
     /// Waits for the call and looks at every byte.
     ///
     /// # Errors
     /// Says what was wrong, and with which call.
     pub(super) fn land(self) -> Result<(), String> {
-        let Self { call, sheets, size, wait } = self;
-        let (input, output) = wait().map_err(|why| format!("{call:?}: {why}"))?;
-        check(&sheets, &call, size, (input.as_deref(), &output))
+        let Self { what, values, sheets, size, wait } = self;
+        let landed =
+            wait().and_then(|(input, output)| check(&sheets, &values, size, (input.as_deref(), &output)));
+        landed.map_err(|why| format!("{what:?}: {why}"))
     }
 }

@@ -140,8 +140,7 @@ impl Player {
         if call.how != How::Blocking {
             let (bytes, flight) = flight::make(comm, call)?;
             self.bytes += bytes;
-            flights.extend(flight);
-            return if flights.len() > FLIGHTS_MAX { flights.remove(0).land() } else { Ok(()) };
+            return flight.map_or(Ok(()), |flight| take_off(flights, flight));
         }
         let values = Values { dtype: shape.dtype, op: shape.op, salt: call.salt };
         // What is folded by a function has a type, and lies where elements of that type can.
@@ -191,6 +190,12 @@ impl Player {
         done.map_err(|error: Error| error.to_string())?;
         sheets.after.check(output, &values, size).map_err(|why| format!("the output: {why}"))
     }
+}
+
+/// Adds a flight, and waits for the first if they are too many.
+fn take_off(flights: &mut Vec<Flight>, flight: Flight) -> Result<(), String> {
+    flights.push(flight);
+    if flights.len() > FLIGHTS_MAX { flights.remove(0).land() } else { Ok(()) }
 }
 
 /// Does so much work first, on the rank that it is for.

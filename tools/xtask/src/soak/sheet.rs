@@ -72,6 +72,11 @@ impl Sheets {
         Self::apart(given, got, call.spare)
     }
 
+    /// Bytes of all buffers.
+    pub(super) fn bytes(&self) -> usize {
+        self.input.as_ref().map_or(0, Sheet::bytes) + self.before.bytes()
+    }
+
     /// Buffers apart; where there is none, so many bytes that nobody needs.
     fn apart(given: Option<Sheet>, got: Option<Sheet>, spare: usize) -> Self {
         let spare = |byte| Sheet::even(spare, [Content::Byte(byte)]);

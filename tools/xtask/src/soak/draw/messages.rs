@@ -3,7 +3,7 @@
 //! Invariant: each rank takes its parts of the messages in the order of the list, cut into groups as it likes. So the first message
 //! that is not over has both of its ranks at it, and no cut can deadlock.
 
-use super::{BYTES_MAX, Home, Rng, Script};
+use super::{BYTES_MAX, Home, How, Rng, Script};
 use sohu_coll::DType;
 
 /// The most messages of one step.
@@ -29,6 +29,8 @@ pub(in crate::soak) struct Messages {
     pub(in crate::soak) list: Vec<Message>,
     /// Of what is sent and of what is received.
     pub(in crate::soak) homes: [Home; 2],
+    /// Blocking, or started.
+    pub(in crate::soak) how: How,
     pub(in crate::soak) salt: u64,
     /// Bytes between the start of the memory and the first guard.
     pub(in crate::soak) offset: usize,
@@ -120,11 +122,13 @@ impl Script {
         }
         pairs.truncate(COUNT_MAX);
         let list = self.lengths(&pairs, size, dtype.size());
+        let how = self.fate(list.iter().map(|message| message.count).sum::<usize>() * dtype.size());
         Messages {
             group: group.name,
             dtype,
             list,
             homes: self.homes(),
+            how,
             salt: self.rng.next(),
             offset: self.offset(),
             late: self.late(size),

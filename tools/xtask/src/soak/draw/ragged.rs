@@ -1,6 +1,6 @@
 //! Calls whose blocks have lengths of their own.
 
-use super::{BYTES_MAX, Home, Rng, Script};
+use super::{BYTES_MAX, Home, How, Rng, Script};
 use sohu_coll::{Collective, DType, ReduceOp};
 use std::ops::Range;
 
@@ -38,6 +38,8 @@ pub(in crate::soak) struct Ragged {
     pub(in crate::soak) spare: usize,
     /// How often it is made: from the second time on it is planned already.
     pub(in crate::soak) times: u32,
+    /// Blocking, or started.
+    pub(in crate::soak) how: How,
     pub(in crate::soak) late: Option<(u32, u64)>,
 }
 
@@ -108,7 +110,8 @@ impl Script {
                 _ => share,
             }
         };
-        let counts = (0..rows).map(|_| (0..size).map(&mut count).collect()).collect();
+        let counts: Vec<Vec<usize>> = (0..rows).map(|_| (0..size).map(&mut count).collect()).collect();
+        let how = self.fate(counts.iter().flatten().sum::<usize>() * dtype.size());
         Ragged {
             group: group.name,
             collective,
@@ -122,6 +125,7 @@ impl Script {
             offset: self.offset(),
             spare: self.rng.one_of(&[0, 1, 13]),
             times: self.rng.one_of(&[1, 1, 2, 3]),
+            how,
             late: self.late(size),
         }
     }

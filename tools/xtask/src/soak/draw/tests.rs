@@ -84,7 +84,7 @@ fn calls_are_of_live_groups_and_name_their_ranks() {
 #[test]
 fn everything_that_can_be_drawn_is() {
     let (mut kinds, mut sizes, mut steps_seen) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let (mut ragged, mut messages) = (BTreeSet::new(), BTreeSet::new());
+    let (mut ragged, mut messages, mut hows) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (_, step) in steps(1, 3, 0, 20_000) {
         let name = match &step {
             Step::Call(Call { how: How::Blocking, .. }) => "blocking call",
@@ -108,6 +108,9 @@ fn everything_that_can_be_drawn_is() {
             kinds.insert((shape.collective, shape.dtype, shape.op));
             sizes.insert(shape.count * shape.dtype.size());
         }
+        if let Step::Ragged(Ragged { how, .. }) | Step::Messages(Messages { how, .. }) = &step {
+            hows.insert((name, format!("{how:?}")));
+        }
         match step {
             Step::Ragged(call) => drop(ragged.insert((call.collective, call.dtype))),
             Step::Messages(Messages { list, dtype, .. }) => {
@@ -118,6 +121,7 @@ fn everything_that_can_be_drawn_is() {
     }
     assert_eq!(kinds.len(), 8 * 12 * Op::ALL.len());
     assert_eq!(ragged.len(), 5 * 12);
+    assert_eq!(hows.len(), 3 * 3, "blocks in order, scattered, and messages: {hows:?}");
     let longest = messages.last().expect("messages are drawn");
     assert!(messages.contains(&0) && messages.contains(&1) && *longest > BYTES_MAX / 2, "{longest}");
     assert_eq!(steps_seen.len(), 13, "{steps_seen:?}");

@@ -1,8 +1,10 @@
 //! One rank's part in messages.
 
-use super::{GUARD, Held, Memory, Op, Player, Sheets, Values, be_late, turned};
-use crate::soak::draw::{Message, Messages};
-use sohu_coll::{Communicator, DType, ReduceOp};
+use super::{Flight, GUARD, Held, How, Memory, Op, Player, Sheets, Values, be_late, take_off, turned};
+use crate::soak::draw::{Message, Messages, Part};
+use crate::soak::flight::{filled, landed, text};
+use sohu_coll::{Communicator, DType, Letter, ReduceOp};
+use std::ops::Range;
 
 /// One half of a message: what is sent or where it is received, and the other rank.
 enum Half<'a> {
@@ -13,11 +15,16 @@ enum Half<'a> {
 impl Player {
     /// Makes this rank's halves of the messages, in calls of one or of several, and looks at every byte.
     pub(super) fn messages(&mut self, messages: &Messages) -> Result<(), String> {
-        let Some(Held { comm, kept, .. }) = self.groups.get_mut(&messages.group) else { return Ok(()) };
+        let Some(Held { comm, kept, flights }) = self.groups.get_mut(&messages.group) else { return Ok(()) };
         let (rank, size) = (comm.rank(), comm.size());
         be_late(messages.late, rank);
         let values = Values { dtype: messages.dtype, op: Op::Known(ReduceOp::Sum), salt: messages.salt };
         let sheets = Sheets::messages(messages, rank);
+        if messages.how != How::Blocking {
+            self.bytes += sheets.bytes() as u64;
+            let flight = start(comm, messages, values, sheets)?;
+            return if messages.how == How::Started { take_off(flights, flight) } else { Ok(()) };
+        }
         let sent = sheets.input.as_ref().expect("what is sent lies apart");
         let offset = turned(messages.offset, rank, 1);
         let [private_in, private_out] = &mut self.private;
@@ -93,4 +100,87 @@ fn made(
         }),
     };
     made.map_err(|error| error.to_string())
+}
+
+/// Letters that are pending, to be waited for.
+type Mail = Box<dyn FnOnce() -> Result<Vec<Vec<u8>>, String>>;
+
+/// Starts this rank's halves, part after part, each on a buffer of its own.
+fn start(
+    comm: &mut Communicator,
+    messages: &Messages,
+    values: Values,
+    sheets: Sheets,
+) -> Result<Flight, String> {
+    let (rank, size) = (comm.rank(), comm.size());
+    let sent = sheets.input.as_ref().expect("what is sent lies apart");
+    let mut sides = [&sheets.before, sent].map(|sheet| filled(sheet, &values, size));
+    let places = [false, true].map(|sends| places(messages, rank, sends));
+    let parts = messages.parts(rank);
+    let mut mails: Vec<Mail> = Vec::new();
+    for part in &parts {
+        let letter = |&(number, sends): &(usize, bool)| {
+            let (Message { from, to, .. }, side) = (messages.list[number], usize::from(sends));
+            let data = sides[side][places[side][number].clone()].to_vec();
+            match sends {
+                true => Letter::send_bytes(messages.dtype, data, to),
+                false => Letter::recv_bytes(messages.dtype, data, from),
+            }
+        };
+        let letters: Vec<Letter<Vec<u8>>> = part.halves.iter().map(letter).collect();
+        mails.push(post(comm, messages, part, letters).map_err(|why| format!("{part:?}: {why}"))?);
+    }
+    Ok(Flight::new(messages.clone(), values, (sheets, size), move || {
+        for (part, mail) in parts.iter().zip(mails) {
+            for (&(number, sends), data) in part.halves.iter().zip(mail()?) {
+                let side = usize::from(sends);
+                sides[side][places[side][number].clone()].copy_from_slice(&data);
+            }
+        }
+        let [received, sent] = sides;
+        Ok((Some(sent), received))
+    }))
+}
+
+/// Where the bytes of each message lie among those that this rank sends, or receives; nowhere, if it does not.
+fn places(messages: &Messages, rank: u32, sends: bool) -> Vec<Range<usize>> {
+    let mut next = 0;
+    let place = |message: &Message| {
+        let own = rank == if sends { message.from } else { message.to };
+        let at = next;
+        let bytes = if own { message.count * messages.dtype.size() } else { 0 };
+        next += if own { bytes + GUARD } else { 0 };
+        at..at + bytes
+    };
+    messages.list.iter().map(place).collect()
+}
+
+/// Starts one call.
+fn post(
+    comm: &mut Communicator,
+    messages: &Messages,
+    part: &Part,
+    mut letters: Vec<Letter<Vec<u8>>>,
+) -> Result<Mail, String> {
+    let (dtype, salt) = (messages.dtype, messages.salt);
+    let [(number, sends)] = part.halves[..] else { return group(comm, letters, salt) };
+    let Message { from, to, .. } = messages.list[number];
+    // A message to oneself is for groups.
+    if part.grouped || from == to {
+        return group(comm, letters, salt);
+    }
+    let data = letters.pop().expect("there is one").into_data();
+    let started = match sends {
+        true => comm.start_send_bytes(dtype, data, to),
+        false => comm.start_recv_bytes(dtype, data, from),
+    };
+    let pending = started.map_err(text)?;
+    Ok(Box::new(move || landed(pending, salt).map(|data| vec![data])))
+}
+
+fn group(comm: &mut Communicator, letters: Vec<Letter<Vec<u8>>>, salt: u64) -> Result<Mail, String> {
+    let pending = comm.start_group(letters).map_err(text)?;
+    Ok(Box::new(move || {
+        landed(pending, salt).map(|letters| letters.into_iter().map(Letter::into_data).collect())
+    }))
 }

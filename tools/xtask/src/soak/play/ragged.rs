@@ -1,18 +1,29 @@
 //! One rank's part in calls whose blocks have lengths of their own.
 
 use super::user::typed;
-use super::{GUARD, Held, Memory, Op, Player, Sheets, Values, be_late, turned};
-use crate::soak::draw::Ragged;
+use super::{Flight, GUARD, Held, How, Memory, Op, Player, Sheets, Values, be_late, take_off, turned};
+use crate::soak::draw::{Lay, Ragged};
+use crate::soak::flight::{filled, landed, text};
 use sohu_coll::{Blocks, Collective, Communicator, DType, E4m3, E5m2, Element, Error, bf16, f16};
 
 impl Player {
     /// Makes the call as often as it is to be made, and looks at every byte each time.
     pub(super) fn ragged(&mut self, call: &Ragged) -> Result<(), String> {
-        let Some(Held { comm, kept, .. }) = self.groups.get_mut(&call.group) else { return Ok(()) };
+        let Some(Held { comm, kept, flights }) = self.groups.get_mut(&call.group) else { return Ok(()) };
         let (rank, size) = (comm.rank(), comm.size());
         be_late(call.late, rank);
         let values = Values { dtype: call.dtype, op: Op::Known(call.op), salt: call.salt };
         let sheets = Sheets::ragged(call, rank);
+        if call.how != How::Blocking {
+            for _ in 0..call.times {
+                let flight = typed!(call.dtype, start(comm, call, values, sheets.clone()))?;
+                self.bytes += sheets.bytes() as u64;
+                if call.how == How::Started {
+                    take_off(flights, flight)?;
+                }
+            }
+            return Ok(());
+        }
         let given = sheets.input.as_ref().expect("such calls have two buffers");
         let offset = turned(call.offset, rank, call.dtype.size());
         let [private_in, private_out] = &mut self.private;
@@ -51,9 +62,45 @@ fn run<T: Element>(
         Collective::Scatter => comm.scatter_v(input, output, counts, call.root),
         _ => {
             let [gives, gets] = [true, false].map(|gives| call.lay(comm.rank(), gives));
-            let [gives, gets] = [&gives, &gets]
-                .map(|lay| Blocks { counts: &lay.counts, displacements: lay.displacements.as_deref() });
-            comm.all_to_all_v(input, gives, output, gets)
+            comm.all_to_all_v(input, blocks(&gives), output, blocks(&gets))
         }
     }
+}
+
+/// Starts the call on buffers of its own.
+fn start<T: Element>(
+    comm: &mut Communicator,
+    call: &Ragged,
+    values: Values,
+    sheets: Sheets,
+) -> Result<Flight, String> {
+    let size = comm.size();
+    let elements = |sheet| {
+        let bytes = filled(sheet, &values, size);
+        let mut elements = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+        bytemuck::cast_slice_mut(&mut elements).copy_from_slice(&bytes);
+        elements
+    };
+    let input = elements(sheets.input.as_ref().expect("such calls have two buffers"));
+    let output = elements(&sheets.before);
+    let (counts, salt) = (&call.counts[0][..], call.salt);
+    let started = match call.collective {
+        Collective::AllGather => comm.start_all_gather_v(input, output, counts),
+        Collective::ReduceScatter => comm.start_reduce_scatter_v(input, output, counts, call.op),
+        Collective::Gather => comm.start_gather_v(input, output, counts, call.root),
+        Collective::Scatter => comm.start_scatter_v(input, output, counts, call.root),
+        _ => {
+            let [gives, gets] = [true, false].map(|gives| call.lay(comm.rank(), gives));
+            comm.start_all_to_all_v(input, blocks(&gives), output, blocks(&gets))
+        }
+    };
+    let pending = started.map_err(text)?;
+    let bytes = |elements: Vec<T>| bytemuck::cast_slice(&elements).to_vec();
+    Ok(Flight::new(call.clone(), values, (sheets, size), move || {
+        landed(pending, salt).map(|(input, output)| (Some(bytes(input)), bytes(output)))
+    }))
+}
+
+fn blocks(lay: &Lay) -> Blocks<'_> {
+    Blocks { counts: &lay.counts, displacements: lay.displacements.as_deref() }
 }

@@ -81,6 +81,7 @@ fn ragged(collective: Collective, counts: Vec<Vec<usize>>) -> Ragged {
         offset: 0,
         spare: 2,
         times: 1,
+        how: How::Blocking,
         late: None,
     }
 }
