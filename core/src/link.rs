@@ -191,7 +191,7 @@ pub trait Links: Send {
         false
     }
 
-    /// Makes a swap from beginning to end, as [`exchange`](Links::exchange) does an exchange: gives the peer `its
+    /// Makes a swap from beginning to end, as [`exchange`](Links::exchange) does an exchange: gives the peer its
     /// `half`, and hands `work` the peer's bytes and the memory for the answer to them.
     ///
     /// Returns nothing, and has done nothing, where this is no faster, or not possible now.

@@ -22,14 +22,14 @@ pub enum Strand {
 /// Up to this much is put whole or not at all: what fits a line of shared memory.
 pub const WHOLE_BYTES: usize = 56;
 
-/// As many bytes a strand takes, in pieces of 16 or more, while nobody takes any out.
+/// As many bytes a strand takes, in pieces of 16 to [`WHOLE_BYTES`], while nobody takes any out.
 pub const STRAND_BYTES_MIN: usize = 256;
 
 /// What a [bid](Pipes::bid) puts into each strand before the bytes, as little-endian words.
 pub type Note = [u64; 2];
 
-/// Bids whose answers may be out: as many answers as are ever given ahead.
-pub const BIDS_MAX: usize = STRAND_BYTES_MIN / (2 * size_of::<Note>());
+/// Bids whose answers may be out: as many answers as are ever given ahead, and the one that is bid before the peer is heard.
+pub const BIDS_MAX: usize = STRAND_BYTES_MIN / (2 * size_of::<Note>()) + 1;
 
 /// The pipes of one rank, to and from every other.
 ///

@@ -116,7 +116,7 @@ impl Plans {
     }
 
     /// Keeps such a call, which was found to make sense; gives the place of its plan, which is bound when it is first needed:
-    /// where lengths differ from call to call, and all blocks go along in memos, it never is.
+    /// where lengths differ from call to call, and all blocks go along in memos, blocking calls never need it.
     pub(crate) fn add(&mut self, key: &Key<'_>) -> usize {
         let plan = Plan {
             call: key.call,

@@ -43,7 +43,7 @@ impl Talk {
         let [bytes, answers] = &mut self.flows;
         let left = [bytes.len - bytes.put, answers.len - answers.put];
         let out = answers.put - answers.taken;
-        if left.iter().any(|left| *left < NOTE_BYTES) || out >= (BIDS_MAX - 1) * NOTE_BYTES {
+        if left.iter().any(|left| *left < NOTE_BYTES) || out >= BIDS_MAX * NOTE_BYTES {
             return 0;
         }
         let mut said = vec![0; len.min(left[0] - NOTE_BYTES)];

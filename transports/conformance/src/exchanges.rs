@@ -49,7 +49,9 @@ pub fn an_exchange_gives_every_rank_the_bytes_of_all_others<H: Harness>() {
                 // In one go: the first comes too early, and the last finds it there.
                 let last = size as usize - 1;
                 for (link, side) in links.iter_mut().zip(&mut sides).take(last) {
-                    if side.make(link.as_mut(), None, LOOKS) {
+                    let made = side.make(link.as_mut(), None, LOOKS);
+                    assert_eq!(made, H::IN_ONE_GO && size == 2, "{side} in one go");
+                    if made {
                         assert!(!side.done, "{side} ended without its peers");
                     } else {
                         side.offer(link.as_mut(), None);
@@ -366,8 +368,10 @@ pub fn a_span_is_made_of_bytes_that_are_still_out_at_the_end_of_an_exchange<H: H
                 if late_by_a_look {
                     sides[1].offer(links[1].as_mut(), None);
                 }
-                if !sides[0].make(links[0].as_mut(), Some(lent), LOOKS) {
-                    return; // such links have no shorter way
+                let made = sides[0].make(links[0].as_mut(), Some(lent), LOOKS);
+                assert_eq!(made, H::IN_ONE_GO, "an exchange of two ranks in one go");
+                if !made {
+                    return;
                 }
                 assert!(!sides[0].done && ledger.out() == 1, "rank 1 has yet to read");
                 for _ in 0..TRIES {

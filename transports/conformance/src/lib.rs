@@ -38,6 +38,9 @@ pub trait Harness {
     /// Whether its pipes take bids.
     const BIDS: bool = true;
 
+    /// Whether its links make exchanges of two ranks in one go.
+    const IN_ONE_GO: bool = false;
+
     /// How many small calls follow each other in the check of many.
     const CALLS: u32 = 10_000;
 

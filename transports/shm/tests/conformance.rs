@@ -20,6 +20,8 @@ fn lending(size: u32, staging_bytes: usize, len: usize) -> (Boxed, Vec<Memory>) 
 struct Shm;
 
 impl Harness for Shm {
+    const IN_ONE_GO: bool = true;
+
     fn links(size: u32) -> Boxed {
         lending(size, 1 << 20, 1).0
     }
@@ -37,6 +39,7 @@ mod shm {
 struct Narrow;
 
 impl Harness for Narrow {
+    const IN_ONE_GO: bool = true;
     const LARGE_BYTES: usize = 1 << 20;
     const CALLS: u32 = 1_000;
 

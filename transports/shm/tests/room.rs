@@ -4,6 +4,7 @@ mod join;
 
 use sohu_coll_core::Rank;
 use sohu_coll_core::link::Links;
+use sohu_coll_core::pipe::Strand;
 use sohu_coll_mem::{View, ViewMut};
 use sohu_coll_shm::ShmLinks;
 
@@ -129,4 +130,25 @@ fn a_sender_hears_of_room_while_it_can_not_receive() {
         );
         assert!(back > 0);
     }
+}
+
+/// A pipe of which one piece has come back takes as many more as before: its ring is not gone round for the sake of a place that
+/// is free.
+#[test]
+fn a_pipe_whose_first_piece_was_taken_takes_many_more() {
+    const PIECE: usize = 100;
+    let mut links = join::links(2, STAGING, 4096);
+    let put = |link: &mut ShmLinks| {
+        link.pipes().put(Rank(1), Strand::Bytes, PIECE, &mut |room| {
+            View::from(&pattern(PIECE)[..room.len()]).copy_to(room);
+        })
+    };
+    for _ in 0..2 {
+        assert_eq!(put(&mut links[0]), Ok(PIECE));
+    }
+    let taken = links[1].pipes().take(Rank(0), Strand::Bytes, PIECE, &mut |bytes| bytes.len());
+    assert_eq!(taken, Ok(PIECE));
+    links[1].pipes().flush(Rank(0)).expect("flush");
+    let more = (0..40).take_while(|_| put(&mut links[0]) == Ok(PIECE)).count();
+    assert_eq!(more, 40, "pieces of {PIECE} bytes");
 }

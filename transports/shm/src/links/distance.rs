@@ -20,13 +20,17 @@ const LIT_EVERY: u64 = 32;
 
 /// And it is lit for the first few, so that a link whose ends are far apart is known early. The first look of all does not
 /// count: it meets a page that was never touched.
-const LIT_FIRST: u64 = 4;
+pub(super) const LIT_FIRST: u64 = 4;
 
 /// Shorter chunks are staged in the cache, near and far, and nobody looks at the beacon for them.
 pub(super) const PAST_FROM: usize = 4096;
 
 /// The lines of a beacon's page that are stored to and timed: in no order that a prefetcher follows.
-const LINES: [usize; 6] = [19, 53, 7, 38, 60, 27];
+pub(super) const LINES: [usize; 6] = [19, 53, 7, 38, 60, 27];
+
+/// Those for messages. A look fetches the lines, so two that do not know of each other need lines of their own, and no neighbours:
+/// these are fetched in pairs.
+pub(super) const MESSAGE_LINES: [usize; 6] = [45, 12, 34, 57, 3, 23];
 
 /// A line that takes longer than this on average, in nanoseconds, comes from a cache far away. On the machine measured 9
 /// looks in 10 took 20 to 58 between neighbours and 111 to 170 from afar.
@@ -49,11 +53,16 @@ impl Distance {
     /// Looks at the beacon with the chunk of that number and length, if it is lit for it. Says what to note then: for the
     /// writer, who may receive nothing itself.
     #[inline]
-    pub(super) fn look(&mut self, beacon: &Mapped, chunk: u64, len: usize) -> Option<u16> {
+    pub(super) fn look(
+        &mut self,
+        (beacon, lines): (&Mapped, [usize; 6]),
+        chunk: u64,
+        len: usize,
+    ) -> Option<u16> {
         if !is_lit(chunk) || len < PAST_FROM {
             return None;
         }
-        let far = hop_ns(beacon) > FAR_NS;
+        let far = hop_ns(beacon, lines) > FAR_NS;
         if chunk > 0 {
             self.looked(far);
         }
@@ -97,7 +106,7 @@ impl ShmLinks {
         }
         for peer in to.iter().map(|rank| self.peers.at(*rank)) {
             if is_lit(peer.chunks_put) {
-                light(&peer.own_beacon);
+                light(&peer.own_beacon, LINES);
             }
         }
     }
@@ -111,8 +120,8 @@ pub(super) fn is_lit(chunk: u64) -> bool {
 
 /// Stores to the lines, so that they lie in this core's cache and in no other one.
 #[cold]
-pub(super) fn light(beacon: &Mapped) {
-    for line in LINES {
+pub(super) fn light(beacon: &Mapped, lines: [usize; 6]) {
+    for line in lines {
         let word = beacon.word(line * 8);
         // What is stored does not matter, and it is read for nothing else.
         word.store(word.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -123,7 +132,7 @@ impl Peer {
     /// Looks how far away the peer is, if its beacon is lit for the staged chunk of `len` bytes that has come.
     #[inline]
     pub(super) fn look_out(&mut self, len: usize) {
-        if let Some(note) = self.distance.look(&self.beacon, self.chunks_taken, len) {
+        if let Some(note) = self.distance.look((&self.beacon, LINES), self.chunks_taken, len) {
             self.credit_tx.leave_note(note);
         }
     }
@@ -131,10 +140,10 @@ impl Peer {
 
 /// Average time to fetch a line of the beacon, in nanoseconds, one after the other.
 #[cold]
-fn hop_ns(beacon: &Mapped) -> u32 {
+fn hop_ns(beacon: &Mapped, lines: [usize; 6]) -> u32 {
     let begun = Instant::now();
     let mut seen = 0;
-    for line in LINES {
+    for line in lines {
         // Where the next line is depends on what the last one held, as far as the processor knows.
         seen = beacon.word(line * 8 + (seen as usize & black_box(0))).load(Ordering::Relaxed);
     }
@@ -195,7 +204,7 @@ mod tests {
     #[test]
     fn the_beacons_of_two_readers_share_no_line() {
         let links = links();
-        let light = |rank| light(&links.peers.at(rank).own_beacon);
+        let light = |rank| light(&links.peers.at(rank).own_beacon, LINES);
         let seen = |rank: Rank| {
             let layout = *links.layout();
             let page = links.segment.map.view(layout.beacon(rank.index()).start, layout.beacon(0).len());
@@ -207,6 +216,13 @@ mod tests {
         assert_eq!((seen(Rank(1)), seen(Rank(2))), (LINES.len(), 0));
         light(Rank(2));
         assert_eq!((seen(Rank(1)), seen(Rank(2))), (LINES.len(), LINES.len()));
+    }
+
+    #[test]
+    fn calls_and_messages_look_at_no_pair_of_lines_that_the_other_looks_at() {
+        let pairs = |lines: [usize; 6]| lines.map(|line| line / 2);
+        assert!(pairs(LINES).iter().all(|pair| !pairs(MESSAGE_LINES).contains(pair)));
+        assert!(LINES.iter().chain(&MESSAGE_LINES).all(|line| *line < 64), "a page has 64");
     }
 
     #[test]

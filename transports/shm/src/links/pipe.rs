@@ -44,7 +44,7 @@ const LARGE_WITHIN: usize = 1 << 20;
 const PIECE_MIN: usize = 64;
 
 /// Answers that came with bids and may be kept: more than a peer may have given ahead.
-const EARLY_MAX: usize = BIDS_MAX + 2;
+const EARLY_MAX: usize = BIDS_MAX + 1;
 
 /// In the kind of a line of answers: how many bids went before it, modulo 16.
 const MARK: u8 = 0x78;
@@ -80,7 +80,7 @@ struct Outgoing {
     range: Range<usize>,
     /// How many bytes of it have memory.
     taken: usize,
-    /// Whether it had no room for a piece of a long message, and not half of it was free since.
+    /// Whether it had no room for a piece of a long message, and neither half of it was free since nor did a shorter piece fit.
     clogged: bool,
     /// Whether more of what was put last has yet to come.
     in_parts: bool,
@@ -249,19 +249,21 @@ impl End {
             self.line(DATA | self.mark, limit, &words[..limit.div_ceil(8)]);
             return Ok(limit);
         }
-        let Some((offset, len)) = self.stage(own, limit, work)? else { return Ok(0) };
+        let Some((offset, len)) = self.stage(own, limit, false, work)? else { return Ok(0) };
         self.line(CHUNK, 0, &[offset as u64, len as u64]);
         Ok(len)
     }
 
-    /// Has up to `limit` bytes written to the ring, if there is room. Says where they lie, and how many.
+    /// Has up to `limit` bytes written to the ring, if there is room; of a trade, `in_turn` in one of two places. Says where
+    /// they lie, and how many.
     fn stage(
         &mut self,
         own: &Segment,
         limit: usize,
+        in_turn: bool,
         work: &mut dyn FnMut(ViewMut<'_>),
     ) -> Result<Option<(usize, usize)>, LinkError> {
-        let Some(range) = self.room(own, limit)? else { return Ok(None) };
+        let Some(range) = self.room(own, limit, in_turn)? else { return Ok(None) };
         let out = self.outgoing.as_mut().expect("answers fit a line");
         let (offset, len) = (out.range.start + range.start, range.len());
         work(own.map.view_mut(offset, len));
@@ -273,7 +275,12 @@ impl End {
     }
 
     /// Room in the ring for some of `limit` bytes. Its memory is taken when it is first used.
-    fn room(&mut self, own: &Segment, limit: usize) -> Result<Option<Range<usize>>, LinkError> {
+    fn room(
+        &mut self,
+        own: &Segment,
+        limit: usize,
+        in_turn: bool,
+    ) -> Result<Option<Range<usize>>, LinkError> {
         // A few bytes more are not worth a line of their own.
         let want = if limit <= PIECE + PIECE_MIN { limit } else { PIECE };
         let out = self.outgoing.as_mut().expect("answers fit a line");
@@ -294,8 +301,9 @@ impl End {
             out.taken = within;
         }
         let least = want.min(PIECE_MIN);
-        // Two ranks that trade use two places in turn.
-        if within == NARROW
+        // Two ranks that trade use two places in turn. Others may have more out, and the ring has no more room once it goes round.
+        if in_turn
+            && within == NARROW
             && let Some(range) = out.ring.reserve_within(want, want, 2 * want.next_multiple_of(SEGMENT_ALIGN))
         {
             return Ok(Some(range));

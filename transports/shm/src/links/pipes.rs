@@ -104,12 +104,12 @@ impl Pipes for ShmLinks {
         looks: u32,
         work: &mut dyn FnMut(Note, Note, View<'_>) -> Option<usize>,
     ) -> bool {
-        let pair = self.pair(from);
-        self.guard(|links| links.pipes[pair].deal(limit, looks, work)).unwrap_or(false)
+        self.at_pair(from, |pair, _| pair.deal(limit, looks, work)).unwrap_or(false)
     }
 
     fn is_far(&self, to: Rank) -> bool {
-        self.pipes[self.pair(to)].is_far() || self.peers.at(to).distance.is_far()
+        // What calls have shown may be long ago, where ranks have sent each other nothing but messages since.
+        self.pipes[self.pair(to)].is_far().unwrap_or_else(|| self.peers.at(to).distance.is_far())
     }
 
     fn lends(&self, bytes: View<'_>) -> bool {

@@ -25,6 +25,18 @@ enum Theirs {
     At { offset: usize, lent: bool },
 }
 
+/// Memory of the caller's is out without a span that says so. It is forgotten, and dropped only where `work` panics: then the memory
+/// would go back to the caller while the peer may still use it, as it may in a scope that ends with a span out.
+struct Out;
+
+impl Drop for Out {
+    #[cold]
+    fn drop(&mut self) {
+        eprintln!("sohu-coll: memory is lent at the end of a call that panicked; this is a bug");
+        std::process::abort();
+    }
+}
+
 /// What makes a span of this rank's bytes, where they are lent.
 type Lend<'a> = Option<&'a dyn Fn() -> ReadSpan>;
 
@@ -50,12 +62,15 @@ impl ShmLinks {
         let Some(theirs) = peer.theirs(len, signature) else {
             return Some(self.come_back(call, len, lend, work));
         };
+        // Not `then_some`, which makes one where nothing is lent and drops it.
+        let out = if lend.is_some() { Some(Out) } else { None };
         match theirs {
             Theirs::Inline => {
                 work(&[peer.rx.payload().slice(SIGNATURE_WORDS * 8..SIGNATURE_WORDS * 8 + len)])
             }
             Theirs::At { offset, .. } => work(&[peer.map.view(offset, len)]),
         }
+        core::mem::forget(out);
         peer.opened = true;
         peer.rx.advance();
         // The next call is likely to be such a one, and to come soon.
@@ -109,7 +124,9 @@ impl ShmLinks {
             self.book_two(lent, Some((half.at, posted)));
             return Some(self.meet_other(half.theirs, 0, work));
         };
+        let out = Out;
         work(peer.map.view(theirs, half.theirs), peer.memory(answer, half.theirs));
+        core::mem::forget(out);
         peer.opened = true;
         peer.rx.advance();
         peer.tx.fetch_next();

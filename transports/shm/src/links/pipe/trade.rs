@@ -61,7 +61,8 @@ impl PipePair {
                     offset
                 }
                 None => {
-                    let staged = source.stage(own, len, &mut |room| copy(bytes.first(room.len()), room))?;
+                    let staged =
+                        source.stage(own, len, true, &mut |room| copy(bytes.first(room.len()), room))?;
                     let Some((offset, staged)) = staged else { return Ok(None) };
                     len = staged;
                     offset
@@ -100,22 +101,20 @@ impl PipePair {
         if source.has_come() {
             return Ok(false);
         }
-        if let Some(front) = bid.bytes {
-            self.look_out(front);
-        }
-        let Self { source, drain, .. } = self;
         let bytes = match bid.bytes {
             None => View::EMPTY,
             Some(Front::Line { start, len }) => drain.rx.payload().slice(start..start + len),
             Some(Front::Chunk { offset, len }) => drain.map.view(offset, len),
         };
-        if bytes.len() > limit {
-            return Ok(false);
-        }
+        let (came, bytes) = (bytes.len(), bytes.first(bytes.len().min(limit)));
         let Some(used) = work(bid.head, bid.answer, bytes) else { return Ok(false) };
         assert!(used <= bytes.len(), "{used} of {} bytes", bytes.len());
+        if let Some(front) = bid.bytes {
+            self.look_out(front);
+        }
+        let Self { source, drain, .. } = self;
         self.heard += 1;
-        if used < bytes.len() {
+        if used < came {
             drain.front = bid.bytes;
             drain.at = used;
         } else {
