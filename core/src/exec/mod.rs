@@ -8,6 +8,7 @@
 pub mod bind;
 mod exchange;
 mod fold;
+mod own;
 
 pub use bind::{Binding, Bound};
 
@@ -201,9 +202,14 @@ impl Executor {
         }
         let mut moved = false;
         for index in self.first..count.min(self.first + WINDOW) {
-            if !run.is_complete(index) {
+            if !run.is_complete(index) && run.bound.own != Some(index) {
                 moved |= run.advance(index, regions, links)?;
             }
+        }
+        if let (false, Some(own)) = (moved, run.bound.own)
+            && !run.is_complete(own)
+        {
+            moved = run.advance(own, regions, links)?;
         }
         while self.first < count && run.is_complete(self.first) {
             self.first += 1;
@@ -390,36 +396,6 @@ impl Run<'_> {
         }
         let moved = move_out(pass, state.sent, state.done, self.bound.slice, regions, links)?;
         state.sent += moved;
-        Ok(moved > 0)
-    }
-
-    fn recv(
-        &mut self,
-        index: usize,
-        pass: &BoundPass,
-        ready: usize,
-        regions: &Regions<'_>,
-        links: &mut dyn Links,
-    ) -> Result<bool, LinkError> {
-        let state = &mut self.states[index];
-        let into = pass.into.expect("a receive has a destination: `bind` made it one");
-        let region = into.region(regions);
-        let range = into.start + state.done..into.start + ready.min(state.done + self.bound.slice);
-        if !state.posted && !region.is_free(range.clone()) {
-            return Ok(false);
-        }
-        let landing = region.landing(range);
-        let moved = if state.posted || landing.len() <= KERNEL_FROM {
-            links.recv(pass.from[0], landing)?
-        } else {
-            let store = self.bound.store;
-            links.pass(&pass.from, &[], landing.len(), 1, &mut |window| {
-                let bytes = window.incoming[0];
-                kernel::copy(bytes, landing.first(bytes.len()), None, store);
-            })?
-        };
-        state.done += moved;
-        state.sent = state.done;
         Ok(moved > 0)
     }
 

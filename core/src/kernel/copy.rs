@@ -6,11 +6,15 @@ use super::isa::Simd;
 /// A copy loop of one family of instructions: the source, `into`, `also` (null where there is none), bytes.
 pub(super) type MoveFn = unsafe fn(*const u8, *mut u8, *mut u8, usize);
 
+/// A copy loop that asks for other bytes meanwhile: the source, `into`, what is asked for, bytes.
+pub(super) type FetchFn = unsafe fn(*const u8, *mut u8, *const u8, usize);
+
 /// What a family copies with.
 #[derive(Clone, Copy)]
 pub(super) struct Moves {
     pub(super) cached: MoveFn,
     pub(super) streaming: MoveFn,
+    pub(super) fetching: FetchFn,
 }
 
 /// Moves all bytes, with ordinary stores.
@@ -49,6 +53,38 @@ pub(super) unsafe fn streaming<S: Simd>(s: S, from: *const u8, into: *mut u8, al
     s.fence();
     // SAFETY: `at <= bytes`.
     unsafe { job.parts(s, at, bytes) };
+}
+
+/// Moves all bytes, with ordinary stores, and asks for as many at `ahead`: they are about to be read, and come from far.
+///
+/// # Safety
+/// As [`cached`]. Nothing is asked of `ahead`.
+#[inline(always)]
+pub(super) unsafe fn fetching<S: Simd>(s: S, from: *const u8, into: *mut u8, ahead: *const u8, bytes: usize) {
+    let job = Move { from, into, also: core::ptr::null_mut() };
+    let mut at = 0;
+    while at + 4 * S::WIDTH <= bytes {
+        for line in (at..at + 4 * S::WIDTH).step_by(64) {
+            fetch(ahead.wrapping_add(line));
+        }
+        // SAFETY: four registers fit.
+        unsafe { job.whole::<S, false>(s, at) };
+        at += 4 * S::WIDTH;
+    }
+    // SAFETY: `at <= bytes`.
+    unsafe { job.parts(s, at, bytes) };
+}
+
+/// Asks for the cache line at `address`, to be read soon.
+#[inline(always)]
+fn fetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing as far as the program can tell, and does nothing where nothing is mapped.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// From where to where.

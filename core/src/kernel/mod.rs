@@ -262,6 +262,41 @@ pub fn copy(from: View<'_>, into: ViewMut<'_>, also: Option<ViewMut<'_>>, store:
     move_with(Isa::best, from, into, also, store);
 }
 
+/// Bytes of each of two moves that are done together before the next of the one are.
+const BESIDE: usize = 2048;
+
+/// Moves `own` and `theirs`, from the first to the second each, as two [`copy`]s would, a little of the one and of the other in
+/// turn. While some of `own` is moved, what comes next of `theirs` is asked for: it lies in another core's cache, and the one
+/// move hides how long that takes.
+///
+/// # Panics
+/// When two views of a move differ in length.
+pub fn copy_beside(own: (View<'_>, ViewMut<'_>), theirs: (View<'_>, ViewMut<'_>), store: Store) {
+    let (own_len, theirs_len) = (own.0.len(), theirs.0.len());
+    assert!(own_len == own.1.len(), "copy of {own_len} bytes into {}", own.1.len());
+    assert!(theirs_len == theirs.1.len(), "copy of {theirs_len} bytes into {}", theirs.1.len());
+    let is_moved = |(from, into): (View<'_>, ViewMut<'_>)| !ptr::eq(from.as_ptr(), into.as_mut_ptr());
+    let mut both = own_len.min(theirs_len) / BESIDE * BESIDE;
+    if store != Store::Cached || !is_moved(own) || !is_moved(theirs) {
+        both = 0;
+    }
+    let moves = table::moves(Isa::best());
+    for at in (0..both).step_by(BESIDE) {
+        let block = |(from, into): (View<'_>, ViewMut<'_>)| {
+            (from.as_ptr().wrapping_add(at), into.as_mut_ptr().wrapping_add(at))
+        };
+        let ((from, into), (next, landing)) = (block(own), block(theirs));
+        // SAFETY: all views have this many bytes at `at`, and a source is not its destination; `best` is available.
+        unsafe { (moves.fetching)(from, into, next, BESIDE) };
+        // SAFETY: as above.
+        unsafe { (moves.cached)(next, landing, ptr::null_mut(), BESIDE) };
+    }
+    for (from, into) in [own, theirs] {
+        let rest = both..from.len();
+        copy(from.slice(rest.clone()), into.slice(rest), None, store);
+    }
+}
+
 #[inline]
 fn move_with(
     isa: impl FnOnce() -> Isa,

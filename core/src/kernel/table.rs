@@ -100,7 +100,16 @@ macro_rules! entries {
                 unsafe { copy::streaming::<$family>(token, from, into, also, bytes) }
             }
 
-            pub(super) const MOVES: Moves = Moves { cached, streaming };
+            /// # Safety
+            /// As [`copy::fetching`], and the family is available.
+            #[target_feature(enable = $features)]
+            unsafe fn fetching(from: *const u8, into: *mut u8, ahead: *const u8, bytes: usize) {
+                let token = $token;
+                // SAFETY: the caller's contract is the same.
+                unsafe { copy::fetching::<$family>(token, from, into, ahead, bytes) }
+            }
+
+            pub(super) const MOVES: Moves = Moves { cached, streaming, fetching };
 
             impl Entries for $family {
                 fn pair<F: Format<$family>, O: Operation, const COUNT: usize>() -> PairFn {
@@ -161,7 +170,14 @@ mod portable {
         unsafe { copy::cached::<Portable>(Portable, from, into, also, bytes) }
     }
 
-    pub(super) const MOVES: Moves = Moves { cached: copy, streaming: copy };
+    /// # Safety
+    /// As [`copy::fetching`].
+    unsafe fn fetching(from: *const u8, into: *mut u8, ahead: *const u8, bytes: usize) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { copy::fetching::<Portable>(Portable, from, into, ahead, bytes) }
+    }
+
+    pub(super) const MOVES: Moves = Moves { cached: copy, streaming: copy, fetching };
 
     impl Entries for Portable {
         fn pair<F: Format<Self>, O: Operation, const COUNT: usize>() -> PairFn {
