@@ -1,7 +1,7 @@
 //! Binding: passes and extents become offsets, lengths and a kernel, once for each shape of call.
 
 use super::exchange::{self, Round};
-use super::own;
+use super::own::{self, Own};
 use crate::element::ReduceOp;
 use crate::kernel::{Kernel, Store};
 use crate::link::LEND_MIN;
@@ -40,8 +40,8 @@ pub struct Bound {
     pub(super) exchange: Option<Round>,
     /// Passes whose destination can be posted.
     pub(super) posts: usize,
-    /// A pass that copies what is this rank's own, and that can be done at any time: see [`own`].
-    pub(super) own: Option<usize>,
+    /// The copy of what is this rank's own, where it can be done at any time.
+    pub(super) own: Option<Own>,
     /// Bytes of scratch memory that a call needs.
     pub scratch_bytes: usize,
 }
@@ -139,7 +139,7 @@ impl Bound {
             // An exchange offers bytes as they lie, and folds them without an operand.
             exchange: exchange::find(&bound, program.job.size).filter(|_| !binding.kernel.op().is_open()),
             posts: bound.iter().filter(|pass| pass.posts).count(),
-            own: own::find(&bound),
+            own: own::find(&bound, program.job.size),
             passes: bound,
             kernel: binding.kernel,
             granule: binding.element,

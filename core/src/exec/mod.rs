@@ -202,14 +202,14 @@ impl Executor {
         }
         let mut moved = false;
         for index in self.first..count.min(self.first + WINDOW) {
-            if !run.is_complete(index) && run.bound.own != Some(index) {
+            if !run.is_complete(index) && run.bound.own.is_none_or(|own| own.copy != index) {
                 moved |= run.advance(index, regions, links)?;
             }
         }
         if let (false, Some(own)) = (moved, run.bound.own)
-            && !run.is_complete(own)
+            && run.may_copy(own)
         {
-            moved = run.advance(own, regions, links)?;
+            moved = run.advance(own.copy, regions, links)?;
         }
         while self.first < count && run.is_complete(self.first) {
             self.first += 1;
@@ -316,6 +316,7 @@ impl Run<'_> {
         let ready = self.ready(pass);
         let state = self.states[index];
         match pass.kind {
+            Kind::Send if self.carries(index) => self.send_own(index, pass, regions, links),
             Kind::Send => self.send(index, pass, ready, regions, links),
             // What was stored but can not go yet must not hold up what comes: peers may be waiting for room
             // in the same way. It goes later, in longer runs.
