@@ -38,7 +38,8 @@ pub struct Window<'a> {
     pub incoming: &'a [View<'a>],
     /// Where to write the bytes that go to every rank of `to`; `None` when `to` is empty.
     pub outgoing: Option<ViewMut<'a>>,
-    /// Whether they are best written past the caches: where the reader's core shares none with this one.
+    /// Whether they are best written past the caches: where the reader's core shares none with this one. Where nothing goes out,
+    /// whether the one source is so far away.
     pub past_caches: bool,
 }
 

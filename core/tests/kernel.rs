@@ -254,6 +254,34 @@ fn a_copy_onto_itself_still_reaches_the_second_destination() {
     assert_eq!(own.content(), content);
 }
 
+#[test]
+fn two_moves_beside_each_other_reach_both_destinations_and_nothing_else() {
+    let mut bits = Bits::new(8);
+    let lens = [0, 1, 2047, 2048, 2049, 4096, 6000, 70_001];
+    for (own, theirs) in lens.into_iter().flat_map(|own| lens.map(|theirs| (own, theirs))) {
+        let contents = [bits.elements(DType::U8, own), bits.elements(DType::U8, theirs)];
+        for (offset, store) in [(0, Store::Cached), (3, Store::Cached), (5, Store::Streaming)] {
+            let (mut kept, mut landed) = (Buffer::new(own, offset), Buffer::new(theirs, offset + 2));
+            let [from, came] = [View::from(&contents[0][..]), View::from(&contents[1][..])];
+            kernel::copy_beside((from, kept.view_mut()), (came, landed.view_mut()), store);
+            let what = format!("{own} bytes beside {theirs}, {store:?}");
+            assert_eq!([kept.content(), landed.content()], contents, "{what}");
+            kept.assert_guards();
+            landed.assert_guards();
+        }
+    }
+}
+
+#[test]
+fn a_copy_onto_itself_beside_another_leaves_both_right() {
+    let content: Vec<u8> = (0..5000).map(|at| at as u8).collect();
+    let (mut own, mut landed) = (Buffer::of(&content, 1), Buffer::new(5000, 2));
+    let kept = own.view_mut();
+    kernel::copy_beside((kept.as_view(), kept), (View::from(&content[..]), landed.view_mut()), Store::Cached);
+    assert_eq!(own.content(), content);
+    assert_eq!(landed.content(), content);
+}
+
 /// A sum whose source at `place` is multiplied by `scalar`, an element: in two steps of plain arithmetic.
 fn expected_scaled(dtype: DType, contents: &[Vec<u8>], place: usize, scalar: &[u8]) -> Vec<u8> {
     let count = contents[place].len() / dtype.size();

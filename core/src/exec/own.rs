@@ -3,7 +3,7 @@
 //! The bytes of a peer come out of another core's cache, and the copy of the own ones fills the time until they are here. So a
 //! copy that nothing waits for is put off until a receive can take it along, or until nothing else can be done. If it is long, and what
 //! is copied is what is sent, it goes with the sending: its bytes are read once then. That needs the peer's signature
-//! first, which is not worth it for a short one.
+//! first, which is not worth it for a short one. Only calls of two ranks that both send and receive do this.
 //! Invariant: it is verified like any other pass before it writes a byte, because that send or receive is.
 
 use super::bind::{BoundPass, Kind};
@@ -28,13 +28,18 @@ pub(super) struct Own {
     pub(super) send: Option<usize>,
 }
 
-/// The own copy among the passes, if there is one and nobody writes to this rank's memory: then what is received
-/// passes through this rank's hands.
+/// The own copy among the passes of one of two ranks, if both send and receive and neither writes to the other's memory. A
+/// rank that only receives finds bytes that have left the sender's cache, or waits for the sender alone; more ranks on as many
+/// cores were not measured, and on fewer there is nothing to gain.
 pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Own> {
-    if passes.iter().any(|pass| pass.posts) {
+    let count = |kind| passes.iter().filter(|pass| pass.kind == kind).count();
+    let (sends, receives) = (count(Kind::Send), count(Kind::Recv));
+    let is_trade = ranks == 2 && sends > 0 && receives > 0 && sends + receives + 1 == passes.len();
+    if !is_trade || passes.iter().any(|pass| pass.posts) {
         return None;
     }
-    let is_awaited = |index| passes.iter().any(|pass| pass.after.iter().any(|edge| edge.on as usize == index));
+    let is_awaited =
+        |index| passes.iter().any(|pass| pass.after.iter().any(|edge| edge.on as usize == index));
     let copy = (0..passes.len()).find(|index| {
         let pass = &passes[*index];
         let is_copy = pass.kind == Kind::Fold && pass.locals.len() == 1 && pass.from.is_empty();
@@ -42,8 +47,7 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Own> {
         is_copy && is_plain && pass.after.is_empty() && !is_awaited(*index)
     })?;
     let own = &passes[copy];
-    // Of more than two ranks the signatures of all would have to come before one byte goes.
-    let is_carried = ranks == 2 && own.len >= CARRIED_MIN;
+    let is_carried = own.len >= CARRIED_MIN;
     let send = passes.iter().position(|pass| {
         let is_same = pass.kind == Kind::Send && pass.out_of == own.locals[0].1 && pass.len == own.len;
         is_carried && is_same && !pass.lends && pass.after.is_empty()
@@ -76,12 +80,13 @@ impl Run<'_> {
                 let bytes = window.incoming[0];
                 let landing = landing.first(bytes.len());
                 match &mut own {
-                    Some((_, from, into, moved)) => {
+                    // What comes from afar was fetched ahead by the processor, as memory is, and did not get better by this.
+                    Some((_, from, into, moved)) if !window.past_caches => {
                         let len = if from.len() <= bytes.len() { from.len() } else { bytes.len() & !63 };
                         kernel::copy_beside((from.first(len), into.first(len)), (bytes, landing), store);
                         *moved = len;
                     }
-                    None => kernel::copy(bytes, landing, None, store),
+                    _ => kernel::copy(bytes, landing, None, store),
                 }
             })?;
             if let Some((own, .., moved)) = own {

@@ -183,3 +183,68 @@ fn a_run_that_is_input_in_part_can_not_be_scaled() {
         p.send(output(0, 2), Rank(1));
     });
 }
+
+/// Which pass is the own copy, and which one carries it, in a call of `ranks` ranks that `write` writes for rank 0, in chunks of
+/// `chunk` bytes.
+fn own(
+    ranks: u32,
+    chunk: usize,
+    registered: bool,
+    write: impl Fn(&mut Writer),
+) -> Option<(usize, Option<usize>)> {
+    let job = Job::new(Collective::AllReduce, ranks);
+    let mut writer = Writer::new(job, Rank(0), ranks);
+    write(&mut writer);
+    let program = writer.finish();
+    let extents = Extents::bind(&program, chunk * ranks as usize / 4, 4);
+    let bound = Bound::new(&program, &fuse(&program), &extents, &binding(registered));
+    bound.own.map(|own| (own.copy, own.send))
+}
+
+fn gather(p: &mut Writer) {
+    let peers: Vec<Rank> = (1..p.size()).map(Rank).collect();
+    peers.iter().for_each(|peer| p.send(input(0, 1), *peer));
+    p.copy(input(0, 1), output(0, 1));
+    peers.iter().for_each(|peer| p.recv(output(peer.0, 1), *peer));
+}
+
+#[test]
+fn a_copy_that_nothing_waits_for_is_the_own_one_of_two_ranks() {
+    assert_eq!(own(2, 4096, false, gather), Some((1, None)));
+    assert_eq!(own(3, 4096, false, gather), None, "of three ranks");
+    // A peer writes to what is posted, so there is no receive to take it along.
+    assert_eq!(own(2, 4096, true, gather), None);
+    // What is copied is what is sent on, in one pass.
+    let sent = |p: &mut Writer| {
+        p.copy(input(0, 1), output(0, 1));
+        p.send(output(0, 1), Rank(1));
+        p.recv(output(1, 1), Rank(1));
+    };
+    assert_eq!(own(2, 4096, false, sent), None);
+    // A rank that only takes.
+    let root = |p: &mut Writer| {
+        p.copy(input(0, 1), output(0, 1));
+        p.recv(output(1, 1), Rank(1));
+    };
+    assert_eq!(own(2, 4096, false, root), None);
+    // What stores to the place of the copy waits for it.
+    let stored = |p: &mut Writer| {
+        p.send(input(0, 1), Rank(1));
+        p.copy(input(0, 1), output(0, 1));
+        p.recv(output(0, 1), Rank(1));
+    };
+    assert_eq!(own(2, 4096, false, stored), None);
+}
+
+#[test]
+fn a_long_own_copy_of_two_ranks_goes_with_the_send_of_the_same_bytes() {
+    let long = 128 << 10;
+    assert_eq!(own(2, long - 64, false, gather), Some((1, None)));
+    assert_eq!(own(2, long, false, gather), Some((1, Some(0))));
+    let other = |p: &mut Writer| {
+        p.send(input(1, 1), Rank(1));
+        p.copy(input(0, 1), output(0, 1));
+        p.recv(output(1, 1), Rank(1));
+    };
+    assert_eq!(own(2, long, false, other), Some((1, None)), "other bytes are sent");
+}

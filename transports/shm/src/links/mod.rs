@@ -230,7 +230,11 @@ impl ShmLinks {
             Room::Slots => Some(self.segment.map.view_mut(self.segment.layout().slot(to[0].index()), len)),
             Room::Sink(offset) => Some(self.peers.at(to[0]).memory(offset, len)),
         };
-        let past_caches = matches!(room, Room::Staged(_)) && self.shared.past_caches;
+        let past_caches = match (room, from) {
+            (Room::Staged(_), _) => self.shared.past_caches,
+            (Room::None, [one]) => self.peers.at(*one).distance.is_far(),
+            _ => false,
+        };
         work(Window { incoming: &incoming[..from.len()], outgoing, past_caches });
     }
 
