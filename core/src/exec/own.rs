@@ -13,7 +13,7 @@ use crate::kernel::{self, Store};
 use crate::link::Links;
 use sohu_coll_mem::{Regions, View, ViewMut};
 
-/// From this length on a copy goes with the sending.
+/// From this length on a copy goes with the sending, or by itself.
 const CARRIED_MIN: usize = 128 << 10;
 
 /// Bytes that are sent and then copied while they are in the nearest cache: stores go to one place at a time.
@@ -47,12 +47,15 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Own> {
         is_copy && is_plain && pass.after.is_empty() && !is_awaited(*index)
     })?;
     let own = &passes[copy];
-    let is_carried = own.len >= CARRIED_MIN;
+    if own.len < CARRIED_MIN {
+        return Some(Own { copy, send: None });
+    }
+    // Beside a long receive it would keep more lines in the cache than it saves time.
     let send = passes.iter().position(|pass| {
         let is_same = pass.kind == Kind::Send && pass.out_of == own.locals[0].1 && pass.len == own.len;
-        is_carried && is_same && !pass.lends && pass.after.is_empty()
-    });
-    Some(Own { copy, send })
+        is_same && !pass.lends && pass.after.is_empty()
+    })?;
+    Some(Own { copy, send: Some(send) })
 }
 
 impl Run<'_> {
