@@ -435,3 +435,23 @@ fn a_call_that_joins_others_ends_although_the_one_behind_it_is_never_met() {
     }
     assert_eq!(into, one);
 }
+
+/// A rank that has sent all it had may leave while others of the same call go on: nobody waits for it.
+#[test]
+fn a_rank_is_not_waited_for_when_all_that_it_sends_has_come() {
+    let mut links = LoopLinks::boxed(3, Faults::NONE);
+    let (given, mut here, mut there) = ([7u8; 300], [0u8; 300], [0u8; 300]);
+    let mut sender = Courier::new(Rank(0), 3);
+    let mut receiver = Courier::new(Rank(1), 3);
+    let mut out = [Item::send(DType::U8, &given, Rank(1))];
+    let mut into = [Item::recv(DType::U8, &mut here, Rank(0)), Item::recv(DType::U8, &mut there, Rank(2))];
+    sender.begin(&mut out).expect("it makes sense");
+    receiver.begin(&mut into).expect("it makes sense");
+    let mut over = false;
+    for _ in 0..50 {
+        over |= sender.poll(&mut out, links[0].pipes()).expect("poll") == Progress::Done;
+        receiver.poll(&mut into, links[1].pipes()).expect("poll");
+    }
+    assert!(over, "the sender is through");
+    assert_eq!(receiver.waiting_on().collect::<Vec<_>>(), [Rank(2)]);
+}

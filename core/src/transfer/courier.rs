@@ -191,7 +191,11 @@ impl Courier {
     /// The peers that something is still missing from, or that have yet to take something; some of them twice. Allocates
     /// nothing.
     pub fn waiting_on(&self) -> impl Iterator<Item = Rank> {
-        self.routes.iter().filter(|route| !route.is_done() || !route.clear).map(|route| route.peer)
+        // What was received needs nobody any more while others go on, even if its route is cleared with theirs: its sender may leave.
+        let rest = self.routes.iter().all(Route::is_done);
+        let is_out = move |route: &Route| !route.clear && (rest || route.way == Way::Send);
+        let waits = move |route: &&Route| !route.is_done() || is_out(route);
+        self.routes.iter().filter(waits).map(|route| route.peer)
     }
 
     /// What the calls wait for: the first transfer of each pipe that is not through, by its item. Allocates nothing.

@@ -41,7 +41,7 @@ const FAR_MIN: usize = 4 << 10;
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) peer: Rank,
-    way: Way,
+    pub(super) way: Way,
     /// The last item that is in it; of no meaning once all are over.
     last: usize,
     /// The item whose bytes move, or whose head is next.
