@@ -11,6 +11,7 @@ use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
+use sohu_coll_mem::words::between_looks;
 use sohu_coll_mem::{ReadSpan, View};
 
 /// The most bytes that travel in a call's first line.
@@ -143,6 +144,7 @@ impl ShmLinks {
                 return Met::NotYet;
             }
             left -= 1;
+            between_looks();
         }
         self.open = 0;
         if let Some(peer) = self.peers.only() {
@@ -171,6 +173,7 @@ impl ShmLinks {
             if self.shared.loans.out == 0 {
                 return Met::Settled;
             }
+            between_looks();
         }
         Met::Everybody
     }
@@ -184,6 +187,7 @@ impl Peer {
         let mut left = looks;
         while left > 0 && self.rx.head().is_none() {
             left -= 1;
+            between_looks();
         }
         left
     }

@@ -15,6 +15,7 @@ use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::View;
 use sohu_coll_mem::line::PAYLOAD_WORDS;
+use sohu_coll_mem::words::between_looks;
 
 /// Some of the ranks. There are at most 64: see [`Layout::RANKS_MAX`](crate::Layout::RANKS_MAX).
 #[derive(Clone, Copy)]
@@ -194,6 +195,7 @@ impl ShmLinks {
             }
             left -= 1;
             is_new = false;
+            between_looks();
         }
         self.peers.iter_mut().for_each(|peer| peer.leave(&self.call));
         self.open = 0;

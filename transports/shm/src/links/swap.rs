@@ -12,6 +12,7 @@ use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::Met;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
+use sohu_coll_mem::words::between_looks;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
 
 impl ShmLinks {
@@ -68,7 +69,10 @@ impl ShmLinks {
         let answer = loop {
             match peer.meet_swap(len, &self.call, &mut self.shared) {
                 Ok(offset) => break offset,
-                Err(Meeting::NotYet) if left > 0 => left -= 1,
+                Err(Meeting::NotYet) if left > 0 => {
+                    left -= 1;
+                    between_looks();
+                }
                 Err(Meeting::NotYet) => return Met::NotYet,
                 Err(_) => {
                     // What was said of it holds in the ordinary way too.

@@ -11,6 +11,7 @@ use super::{Call, Few, ShmLinks};
 use sohu_coll_core::Signature;
 use sohu_coll_core::link::{EXCHANGE_MAX, Half, Met};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
+use sohu_coll_mem::words::between_looks;
 use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
 
 const CHUNK_FIRST: u8 = FIRST | CHUNK;
@@ -279,6 +280,7 @@ impl Peer {
                 return false;
             }
             left -= 1;
+            between_looks();
         }
     }
 }

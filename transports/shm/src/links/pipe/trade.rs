@@ -9,6 +9,7 @@ use super::{DATA, EARLY_MAX, End, Front, MARK, MARK_SHIFT, PAYLOAD_WORDS, PipePa
 use crate::segment::Segment;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::pipe::Note;
+use sohu_coll_mem::words::between_looks;
 use sohu_coll_mem::{View, ViewMut};
 
 /// A bid whose bytes are in the line, behind the answer and the head; and one that tells where they lie.
@@ -91,6 +92,7 @@ impl PipePair {
         let mut left = looks;
         while left > 0 && drain.rx.head().is_none() && source.rx.head().is_none() {
             left -= 1;
+            between_looks();
         }
         // An answer that came apart is for the ordinary way.
         if drain.front.is_some() || !self.early.is_empty() {
