@@ -22,6 +22,8 @@ pub(super) enum Exchange {
     Pair { own: Spot, own_first: bool, into: Spot, finish: Option<u32> },
     /// What one rank sends is stored there.
     Take { into: Spot },
+    /// What one rank sends is stored there, and `len` own bytes are copied.
+    Beside { own: Spot, at: Spot, len: usize, into: Spot },
     /// Two ranks fold half of their bytes each, and store the result in both outputs: a swap.
     Halves,
     /// Anything else: the passes say it.
@@ -97,10 +99,18 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
             _ => Exchange::Passes,
         },
         [BoundPass { kind: Kind::Recv, into: Some(into), .. }] => Exchange::Take { into: *into },
+        [one, other] => beside(one, other).or_else(|| beside(other, one)).unwrap_or(Exchange::Passes),
         _ => Exchange::Passes,
     };
     let is_mutual = is_full && ranks == 2;
     Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full, is_mutual })
+}
+
+/// What the passes are, if they are a copy of own bytes and a receive.
+fn beside(copy: &BoundPass, take: &BoundPass) -> Option<Exchange> {
+    let copies = copy.kind == Kind::Fold && copy.from.is_empty() && !copy.finishes;
+    let (&[(_, own)], true, Kind::Recv) = (&*copy.locals, copies, take.kind) else { return None };
+    Some(Exchange::Beside { own, at: copy.into?, len: copy.len, into: take.into? })
 }
 
 /// Whether the passes are those of two ranks that each fold a half and send it to the other, all in registered memory:
@@ -285,6 +295,16 @@ fn work<R>(
         Exchange::Take { into } => {
             let into = into.region(regions).write(into.start..into.start + len);
             meet(&mut |incoming| incoming[0].copy_to(into))
+        }
+        Exchange::Beside { own, at, len: own_len, into } => {
+            let own = own.region(regions).read(own.start..own.start + own_len);
+            let at = at.region(regions).write(at.start..at.start + own_len);
+            let into = into.region(regions).write(into.start..into.start + len);
+            meet(&mut |incoming| {
+                // First what comes from afar: the own bytes are copied while it is under way.
+                incoming[0].copy_to(into);
+                own.copy_to(at);
+            })
         }
         Exchange::Halves | Exchange::Passes => meet(&mut |incoming| {
             for pass in &bound.passes[round.sends..] {

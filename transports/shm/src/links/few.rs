@@ -127,13 +127,14 @@ impl ShmLinks {
         if board < 2 {
             self.turn = board;
         }
+        // Before the blocks: what is stored after them and loaded whole waits until all of them are out.
+        let place = [(board * EXCHANGE_MAX) as u64, blocks[0].len() as u64];
+        words[SIGNATURE_WORDS..][..2].copy_from_slice(&place);
         let mut at = self.segment.layout().boards().start + board * EXCHANGE_MAX;
         for block in blocks {
             block.copy_to(self.segment.map.view_mut(at, block.len()));
             at += block.len();
         }
-        let place = [(board * EXCHANGE_MAX) as u64, blocks[0].len() as u64];
-        words[SIGNATURE_WORDS..][..2].copy_from_slice(&place);
         Some(board)
     }
 
