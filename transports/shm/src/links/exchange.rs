@@ -20,6 +20,9 @@ pub(super) const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
 /// The most bytes of a board that are asked for ahead of time: a processor has room for so many lines that are under way.
 const FETCH_MAX: usize = 1024;
 
+/// The most bytes of a call whose next board is asked for while its own is under way. The lines of a longer one would wait for that.
+pub(super) const FETCH_EARLY: usize = 2048;
+
 /// What a look for a peer's bytes came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meeting {

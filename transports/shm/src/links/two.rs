@@ -4,7 +4,7 @@
 //! back: where the streams are, what is under way, what is lent. Where the peer does not come soon, or something else
 //! comes, that is noted [then](ShmLinks::come_back), and the ordinary way goes on from there.
 
-use super::exchange::INLINE_MAX;
+use super::exchange::{FETCH_EARLY, INLINE_MAX};
 use super::peer::Peer;
 use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, SIGNATURE_WORDS, SWAP, bounded};
 use super::{Call, Few, ShmLinks};
@@ -81,7 +81,12 @@ impl ShmLinks {
             peer.publish_credit();
         }
         self.open = 0;
-        let Some(lend) = lend else { return Some(Met::Settled) };
+        let Some(lend) = lend else {
+            if len > FETCH_EARLY {
+                self.fetch_board(len);
+            }
+            return Some(Met::Settled);
+        };
         if peer.is_returned(looks) {
             return Some(Met::Settled);
         }
@@ -175,7 +180,9 @@ impl ShmLinks {
         let peer = self.peers.only()?;
         peer.put_first(BOARD, &words, 0);
         peer.note_board(board);
-        self.fetch_board(len);
+        if len <= FETCH_EARLY {
+            self.fetch_board(len);
+        }
         Some(None)
     }
 
