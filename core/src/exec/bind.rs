@@ -2,6 +2,7 @@
 
 use super::exchange::{self, Round};
 use super::own::{self, Own};
+use super::share;
 use crate::element::ReduceOp;
 use crate::kernel::{Kernel, Store};
 use crate::link::LEND_MIN;
@@ -40,6 +41,8 @@ pub struct Bound {
     pub(super) exchange: Option<Round>,
     /// Passes whose destination can be posted.
     pub(super) posts: usize,
+    /// Where the one send is cut, if both ranks copy what it sends.
+    pub(super) shared_at: Option<usize>,
     /// The copy of what is this rank's own, where it can be done at any time.
     pub(super) own: Option<Own>,
     /// Bytes of scratch memory that a call needs.
@@ -139,6 +142,7 @@ impl Bound {
             // An exchange offers bytes as they lie, and folds them without an operand.
             exchange: exchange::find(&bound, program.job.size).filter(|_| !binding.kernel.op().is_open()),
             posts: bound.iter().filter(|pass| pass.posts).count(),
+            shared_at: share::find(&bound, program.job.size),
             own: own::find(&bound, program.job.size),
             passes: bound,
             kernel: binding.kernel,

@@ -9,6 +9,7 @@ pub mod bind;
 mod exchange;
 mod fold;
 mod own;
+mod share;
 
 pub use bind::{Binding, Bound};
 
@@ -363,6 +364,13 @@ impl Run<'_> {
         regions: &Regions<'_>,
         links: &mut dyn Links,
     ) -> Result<bool, LinkError> {
+        let done = self.states[index].done;
+        let shared_at = self.bound.shared_at;
+        // The receiver says with its signature where it wants the rest.
+        if shared_at.is_some_and(|at| done >= at) && !self.verify(links)? {
+            return Ok(false);
+        }
+        let ready = shared_at.filter(|at| done < *at).unwrap_or(ready);
         let state = &mut self.states[index];
         if state.done >= ready {
             return Ok(false);
