@@ -138,6 +138,9 @@ const PIECE_BYTES: usize = 512 << 10;
 const PIECES_MAX: usize = 64;
 /// Slice of registered memory: nothing is copied, so slices only serve the passes that follow in the cache.
 const SLICE_DIRECT: usize = 256 << 10;
+
+/// Bytes more than half that a receiver reads while the sender writes the rest.
+const SHARED_LEAD: f64 = 2048.0;
 /// Slice of a socket: about what its buffer holds, so that the kernel copies while the rank folds.
 const SLICE_STREAM: usize = 128 << 10;
 
@@ -322,7 +325,7 @@ impl Tuner {
     /// Out of registered memory: nothing is staged, but nobody may leave before all have read.
     fn direct(&self, work: &Work) -> Cost {
         let m = &self.machine;
-        let read = work.folded + work.moved - work.passed;
+        let read = work.folded + work.moved - work.passed - work.shared;
         let bytes =
             read / m.direct_bytes_per_ns + (work.kept + work.passed * PASSING_SHARE) / m.copy_bytes_per_ns;
         let mut cost = self.cost(work, work.writes, bytes * self.spill(work));

@@ -220,6 +220,18 @@ fn a_root_that_has_most_of_the_work_does_not_share_its_core_with_the_others_work
 }
 
 #[test]
+fn a_rank_that_only_sends_registered_memory_halves_the_time_of_two() {
+    let predicted = |job: Job, registered| {
+        forced(&Tuner::new(Machine::shm(2, 2)), "one_shot", &job, 1 << 20, registered).predicted_us
+    };
+    let job = Job::new(Collective::Broadcast, 2);
+    let (shared, alone) = (predicted(Job { in_place: true, ..job }, true), predicted(job, true));
+    assert!(shared < alone * 0.6, "{shared} us, and {alone} where the root has a copy of its own to make");
+    let all_gather = Job { in_place: true, ..Job::new(Collective::AllGather, 2) };
+    assert!(predicted(all_gather, true) > shared * 1.6, "both ranks have enough to do");
+}
+
+#[test]
 fn halving_is_for_middling_messages_over_sockets_of_many_ranks() {
     for size in [8, 16, 32] {
         let on = |bytes| chosen(Machine::tcp(size, size), bytes, false);

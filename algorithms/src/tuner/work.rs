@@ -3,7 +3,7 @@
 //! Invariant: every quantity is linear in the bytes, or does not depend on them, or grows with them up to a
 //! bound; so no prediction falls when bytes grow.
 
-use super::{SLICE_SMALL, SLICE_STREAM};
+use super::{SHARED_LEAD, SLICE_SMALL, SLICE_STREAM};
 use crate::pairwise::OUTSTANDING_MAX;
 use sohu_coll_core::Collective;
 use sohu_coll_core::plan::Job;
@@ -27,6 +27,8 @@ pub(super) struct Work {
     pub(super) moved: f64,
     /// Those of `moved` that the peer's fold could have stored here in passing.
     pub(super) passed: f64,
+    /// Those of `moved` that a sender which has nothing else to do writes meanwhile, out of registered memory into registered memory.
+    pub(super) shared: f64,
     /// Bytes copied within the rank's own memory, and copies beside the one from its input to its output.
     pub(super) kept: f64,
     pub(super) copies: f64,
@@ -66,11 +68,23 @@ impl Work {
             Collective::Gather | Collective::Scatter => rooted(algorithm, job, bytes),
             Collective::AllToAll => all_to_all(algorithm, job.size, bytes),
         };
+        let work =
+            Self { shared: if algorithm == "one_shot" { shared(job, work.moved) } else { 0.0 }, ..work };
         if job.in_place {
             return Self { buffers: held[0].max(held[1]), ..work };
         }
         Self { buffers: held[0] + held[1], kept: work.kept + kept, ..work }
     }
+}
+
+/// What of `moved` bytes the one sender of a call of two ranks writes by itself, if it has no copy of its own to make.
+fn shared(job: &Job, moved: f64) -> f64 {
+    let only_sends = match job.collective {
+        Collective::Broadcast | Collective::Scatter => job.in_place,
+        Collective::Gather => true,
+        _ => false,
+    };
+    if job.size == 2 && only_sends { (moved / 2.0 - SHARED_LEAD).max(0.0) } else { 0.0 }
 }
 
 /// How often a tree of `size` ranks doubles: the hops from its root to its farthest leaf.
