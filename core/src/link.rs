@@ -171,32 +171,13 @@ pub trait Links: Send {
         None
     }
 
-    /// Begins a swap: a call of two ranks in which each works on a part of both inputs and gives the other its part of
-    /// the result. Does [`begin`](Links::begin), lends `peer` the bytes that it is to work on, and posts memory for
-    /// what it makes of them, which comes from byte `at` of its stream on. Returns whether that went; if not, the call
-    /// has begun, nothing was sent, and it goes on by the other methods.
+    /// Makes a swap from beginning to end, as [`exchange`](Links::exchange) does an exchange: a call of two ranks in which each
+    /// works on a part of both inputs and gives the other its part of the result. Gives the peer its `half`, and hands `work`
+    /// the peer's bytes and the memory for the answer to them. Where the peer does not come soon the call has begun, and
+    /// [`meet_swap`](Links::meet_swap) looks for the peer again.
     ///
-    /// Where nothing is `lent`, the peer works on the bytes that are in the memory posted for its answer. The other methods
-    /// can do all this too; it is one for the reason that [`offer`](Links::offer) is.
+    /// Returns nothing, and has done nothing, where this is no faster, or not possible now: the other methods can do all this too.
     fn swap(
-        &mut self,
-        call: &Signature,
-        peer: Rank,
-        lent: Option<ReadSpan>,
-        at: u64,
-        answer: WriteSpan,
-    ) -> bool {
-        let _ = (peer, at);
-        drop((lent, answer));
-        let _: Result<(), LinkError> = self.begin(call);
-        false
-    }
-
-    /// Makes a swap from beginning to end, as [`exchange`](Links::exchange) does an exchange: gives the peer its
-    /// `half`, and hands `work` the peer's bytes and the memory for the answer to them.
-    ///
-    /// Returns nothing, and has done nothing, where this is no faster, or not possible now.
-    fn exchange_halves(
         &mut self,
         call: &Signature,
         half: Half<'_>,
@@ -207,7 +188,7 @@ pub trait Links: Send {
         None
     }
 
-    /// Ends a swap if the peer's part of it comes soon, as [`meet`](Links::meet) ends an exchange: hands `work` the `len`
+    /// Ends a [`swap`](Links::swap) if the peer's part of it comes soon, as [`meet`](Links::meet) ends an exchange: hands `work` the `len`
     /// bytes that the peer lent and the memory, equally long, that it posted for what becomes of them. After
     /// [`Met::Settled`] the answer is where it was posted for; after [`Met::Everybody`] it is once
     /// [`settled`](Links::settled) says so; after [`Met::Otherwise`] what was lent and posted is still out.

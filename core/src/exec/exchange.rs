@@ -42,10 +42,8 @@ pub(super) struct Round {
     pub(super) len: usize,
     /// The ranks that bytes come from, in order.
     pub(super) from: Box<[Rank]>,
-    /// Whether all ranks send to all others, and take from them.
-    is_full: bool,
-    /// Whether two ranks give each other the same bytes, in one go if they can.
-    pub(super) is_mutual: bool,
+    /// Whether all ranks send to all others, and take from them. Two of them do it in one go, if they can.
+    pub(super) is_full: bool,
 }
 
 /// The exchange that the passes are, if they are one: the first ones send the same bytes to all that get any, or a block
@@ -62,7 +60,6 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
             len: first.len,
             from,
             is_full: true,
-            is_mutual: true,
         });
     }
     let sends = passes.iter().take_while(|pass| pass.kind == Kind::Send && pass.after.is_empty()).count();
@@ -102,8 +99,7 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
         [one, other] => beside(one, other).or_else(|| beside(other, one)).unwrap_or(Exchange::Passes),
         _ => Exchange::Passes,
     };
-    let is_mutual = is_full && ranks == 2;
-    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full, is_mutual })
+    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full })
 }
 
 /// What the passes are, if they are a copy of own bytes and a receive.
@@ -152,15 +148,17 @@ pub(super) fn offer(
         0..=8 => return offer_blocks::<8>(bound, round, call, regions, links),
         _ => return offer_blocks::<SOURCES_MAX>(bound, round, call, regions, links),
     }
+    if matches!(round.kind, Exchange::Halves) {
+        // An error is kept, and told by the method that is called next.
+        let _: Result<(), LinkError> = links.begin(call);
+        return Err(0);
+    }
     let send = &bound.passes[0];
     let start = send.out_of.start;
     let region = send.out_of.region(regions);
     let bytes = region.read(start..start + send.len);
     let lends = send.lends && round.is_full;
     let lent = if lends { region.lend(start..start + send.len) } else { None };
-    if matches!(round.kind, Exchange::Halves) {
-        return if swap(bound, call, lent, regions, links) { Ok(()) } else { Err(0) };
-    }
     let sent = links.offer(call, &send.to, bytes, lent);
     if sent == send.len { Ok(()) } else { Err(sent) }
 }
@@ -179,26 +177,6 @@ fn offer_blocks<const BLOCKS: usize>(
         *block = pass.out_of.region(regions).read(start..start + pass.len);
     }
     if links.offer_blocks(call, &round.blocks_to, &blocks[..round.sends]) { Ok(()) } else { Err(0) }
-}
-
-/// Begins the call and offers the other rank its half, and the place for its result. Returns whether that went.
-#[inline]
-fn swap(
-    bound: &Bound,
-    call: &Signature,
-    lent: Option<ReadSpan>,
-    regions: &Regions<'_>,
-    links: &mut dyn Links,
-) -> bool {
-    let [send, .., take] = &*bound.passes else { unreachable!("`is_swap` found these passes") };
-    let into = take.into.expect("a receive has a destination: `bind` made it one");
-    let answer = into.region(regions).post(into.start..into.start + take.len);
-    let (Some(answer), true) = (answer, lent.is_some() == send.lends) else {
-        // An error is kept, and told by the method that is called next.
-        let _: Result<(), LinkError> = links.begin(call);
-        return false;
-    };
-    links.swap(call, send.to[0], lent, take.stream_at, answer)
 }
 
 /// Makes the exchange from beginning to end, where it is one of two ranks and the links have a shorter way for that.
@@ -249,7 +227,7 @@ fn make_halves(
         theirs: fold.len,
         spans: &spans,
     };
-    halves(bound, regions, |work| links.exchange_halves(call, half, looks, work))
+    halves(bound, regions, |work| links.swap(call, half, looks, work))
 }
 
 /// Has `meet` work on the other rank's part of a swap.
@@ -306,7 +284,8 @@ fn work<R>(
                 own.copy_to(at);
             })
         }
-        Exchange::Halves | Exchange::Passes => meet(&mut |incoming| {
+        Exchange::Halves => unreachable!("`halves` has the work of a swap"),
+        Exchange::Passes => meet(&mut |incoming| {
             for pass in &bound.passes[round.sends..] {
                 take(bound, pass, from, incoming, regions);
             }

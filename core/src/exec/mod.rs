@@ -114,7 +114,8 @@ impl Executor {
             return Ok(Progress::Idle);
         };
         let sends = round.sends;
-        if round.is_mutual
+        if round.is_full
+            && self.bound.ranks == 2
             && let Some(met) = exchange::make(&self.bound, round, (call, looks), regions, links)
         {
             return Ok(if met == Met::Settled { Progress::Done } else { self.after(met) });

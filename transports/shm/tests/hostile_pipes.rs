@@ -136,10 +136,13 @@ fn bids_that_are_none_are_corrupt_in_both_strands() {
 
 #[test]
 fn a_bid_that_is_no_good_is_not_dealt_with_and_told_by_the_next_method() {
-    let (mut villain, mut victim) = Villain::idle();
-    villain.pipe(Strand::Bytes, bid(BID, 25, [0; 2]));
-    assert!(!victim.pipes().deal(PEER, 100, 5, &mut |_, _, _| panic!("it is no good")));
-    assert!(matches!(take(&mut victim, Strand::Answers), Err(LinkError::Corrupt { peer: PEER, .. })));
+    let acknowledges = Line { lines_ack: 1, ..bid(BID, 8, [0; 2]) };
+    for bad in [bid(BID, 25, [0; 2]), acknowledges] {
+        let (mut villain, mut victim) = Villain::idle();
+        villain.pipe(Strand::Bytes, bad);
+        assert!(!victim.pipes().deal(PEER, 100, 5, &mut |_, _, _| panic!("it is no good")));
+        assert!(matches!(take(&mut victim, Strand::Answers), Err(LinkError::Corrupt { peer: PEER, .. })));
+    }
 }
 
 #[test]

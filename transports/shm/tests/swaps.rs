@@ -24,8 +24,8 @@ use std::cell::Cell;
 use villain::{CHUNK, FIRST, HEAP, SWAP, Villain};
 
 thread_local! {
-    /// Swaps that were begun, were turned down, ended by meeting the peer, and by other means; and those that were made in one go.
-    static SWAPS: [Cell<u32>; 5] = const { [const { Cell::new(0) }; 5] };
+    /// Swaps that were begun, were turned down, ended by meeting the peer, and by other means.
+    static SWAPS: [Cell<u32>; 4] = const { [const { Cell::new(0) }; 4] };
 }
 
 fn note(what: usize) {
@@ -37,8 +37,6 @@ struct Shy {
     links: ShmLinks,
     random: Seeded,
     shy_percent: usize,
-    /// Of those that are not turned down, how many are made in one go.
-    go_percent: usize,
 }
 
 impl Links for Shy {
@@ -60,33 +58,16 @@ impl Links for Shy {
     fn swap(
         &mut self,
         call: &Signature,
-        peer: Rank,
-        lent: Option<ReadSpan>,
-        at: u64,
-        answer: WriteSpan,
-    ) -> bool {
-        if self.random.below(100) < self.shy_percent {
-            note(1);
-            drop((lent, answer));
-            self.links.begin(call).expect("begin");
-            return false;
-        }
-        note(0);
-        self.links.swap(call, peer, lent, at, answer)
-    }
-    fn exchange_halves(
-        &mut self,
-        call: &Signature,
         half: Half<'_>,
         looks: u32,
         work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
     ) -> Option<Met> {
-        if self.random.below(100) >= self.go_percent {
+        if self.random.below(100) < self.shy_percent {
+            note(1);
             return None;
         }
-        let met = self.links.exchange_halves(call, half, looks, work)?;
+        let met = self.links.swap(call, half, looks, work)?;
         note(0);
-        note(4);
         match met {
             Met::NotYet => {}
             Met::Everybody | Met::Settled => note(2),
@@ -151,8 +132,8 @@ impl Links for Shy {
     }
 }
 
-/// Runs rows of swaps, of every length about a limit, in place and not; `[begun, turned down, met, otherwise, in one go]`.
-fn swaps(shy_percent: usize, go_percent: usize) -> [u32; 5] {
+/// Runs rows of swaps, of every length about a limit, in place and not; `[begun, turned down, met, otherwise]`.
+fn swaps(shy_percent: usize) -> [u32; 4] {
     SWAPS.with(|swaps| swaps.iter().for_each(|count| count.set(0)));
     for seed in 0..80 {
         let mut random = Seeded::new(seed);
@@ -175,7 +156,7 @@ fn swaps(shy_percent: usize, go_percent: usize) -> [u32; 5] {
             .collect();
         // Staging that holds less than a half, for who has to copy.
         let links = join::links(2, 4096, 8 << 20).into_iter();
-        let shy = |links| Shy { links, random: Seeded::new(random.next()), shy_percent, go_percent };
+        let shy = |links| Shy { links, random: Seeded::new(random.next()), shy_percent };
         let links = links.map(shy).collect();
         let alloc = |shy: &Shy, len| -> HeapBytes { shy.links.alloc(len).expect("the heap has room") };
         for ending in run(seed, links, &calls, alloc).iter().flatten() {
@@ -187,65 +168,56 @@ fn swaps(shy_percent: usize, go_percent: usize) -> [u32; 5] {
 
 #[test]
 fn calls_end_right_where_both_ranks_swap() {
-    for go_percent in [0, 50, 100] {
-        let [begun, shy, met, otherwise, gone] = swaps(0, go_percent);
-        // Now and then a link has something of the last call to hear of first.
-        let expected = begun * go_percent as u32 / 100;
-        assert!(gone.abs_diff(expected) <= begun / 8, "{gone} of {begun} in one go, and not {expected}");
-        assert!(begun > 300, "{begun} swaps");
-        assert_eq!((shy, met, otherwise), (0, begun, 0), "{go_percent}% in one go");
-    }
+    let [begun, shy, met, otherwise] = swaps(0);
+    assert!(begun > 300, "{begun} swaps");
+    assert_eq!((shy, met, otherwise), (0, begun, 0));
 }
 
 #[test]
 fn calls_end_right_where_one_rank_swaps_and_the_other_does_not() {
-    for go_percent in [0, 50] {
-        let [begun, shy, met, otherwise, _] = swaps(50, go_percent);
-        assert!(
-            shy > 60 && met > 50 && otherwise > 50,
-            "{begun} begun, {shy} not, {met} met, {otherwise} did not"
-        );
-    }
+    let [begun, shy, met, otherwise] = swaps(50);
+    assert!(
+        shy > 60 && met > 50 && otherwise > 50,
+        "{begun} begun, {shy} not, {met} met, {otherwise} did not"
+    );
 }
 
 #[test]
 fn calls_end_right_where_no_rank_swaps() {
-    let [begun, shy, ..] = swaps(100, 0);
+    let [begun, shy, ..] = swaps(100);
     assert!(begun == 0 && shy > 300, "{begun} begun, {shy} not");
 }
 
 const LEN: usize = 5000;
 
-/// The victim of `attack` swaps, meets nobody, and is told of rank 1 by the ordinary methods. So it is where it swaps in one
-/// go.
+/// The victim of `attack` swaps, meets nobody, and is told of rank 1 by the ordinary methods.
 fn told(attack: impl Fn(&mut Villain)) -> Result<usize, LinkError> {
-    let [told, again] = [false, true].map(|in_one_go| {
-        let (mut villain, mut victim) = Villain::idle();
-        attack(&mut villain);
-        swapped(&mut victim, in_one_go)
-    });
-    assert_eq!(told, again, "in two steps, and in one go");
-    told
+    let (mut villain, mut victim) = Villain::idle();
+    attack(&mut villain);
+    swapped(&mut victim)
 }
 
-fn swapped(victim: &mut ShmLinks, in_one_go: bool) -> Result<usize, LinkError> {
+/// A half of `LEN` bytes, the input for the output, and what has become of it.
+fn swap(
+    link: &mut ShmLinks,
+    regions: &Regions<'_>,
+    looks: u32,
+    work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
+) -> Option<Met> {
+    let spans = || (regions.input.lend(0..LEN), regions.output.post(0..LEN).expect("free"));
+    let (bytes, answer) = (regions.input.read(0..LEN), regions.output.write(0..LEN));
+    let half = Half { bytes, answer, at: LEN as u64, theirs: LEN, spans: &spans };
+    link.swap(&villain::call(0), half, looks, work)
+}
+
+fn swapped(victim: &mut ShmLinks) -> Result<usize, LinkError> {
     let mut told = Ok(0);
     // The buffers outlive the links' use of them, not the other way round.
     let (input, mut output) = (victim.alloc(LEN).expect("empty"), victim.alloc(LEN).expect("there is room"));
     let ledger = Ledger::new();
     scope(&ledger, Loan::Apart { input: &input, output: &mut output }, &mut [], |regions| {
-        let spans = || (regions.input.lend(0..LEN), regions.output.post(0..LEN).expect("free"));
-        let work = &mut |_: View<'_>, _: ViewMut<'_>| panic!("work saw bytes of a swap that is none");
-        let met = if in_one_go {
-            let (bytes, answer) = (regions.input.read(0..LEN), regions.output.write(0..LEN));
-            let half = Half { bytes, answer, at: LEN as u64, theirs: LEN, spans: &spans };
-            victim.exchange_halves(&villain::call(0), half, 3, work).expect("the links are at rest")
-        } else {
-            let (lent, answer) = spans();
-            assert!(victim.swap(&villain::call(0), Rank(1), lent, LEN as u64, answer), "there is room");
-            victim.meet_swap(LEN, 3, work)
-        };
-        assert_eq!(met, Met::Otherwise);
+        let met = swap(victim, regions, 3, &mut |_, _| panic!("work saw bytes of a swap that is none"));
+        assert_eq!(met, Some(Met::Otherwise));
         assert_eq!(ledger.out(), 2, "what was lent and posted is still out");
         let mut bytes = vec![0; LEN];
         told = victim.recv(Rank(1), ViewMut::from(&mut bytes[..]));
@@ -297,10 +269,6 @@ fn a_peer_that_does_not_swap_is_heard_by_the_ordinary_methods() {
 fn spans_of_a_swap_are_out_until_the_peer_returns_them_and_not_longer() {
     let mut links = join::links(2, 4096, 1 << 20);
     let (mut late, mut early) = (links.remove(1), links.remove(0));
-    let swap = |link: &mut ShmLinks, regions: &Regions<'_>| {
-        let (lent, answer) = (regions.input.lend(0..LEN), regions.output.post(0..LEN).expect("free"));
-        assert!(link.swap(&villain::call(0), Rank(1 - link.rank().0), lent, LEN as u64, answer));
-    };
     let answers = |fill: u8| {
         move |lent: View<'_>, answer: ViewMut<'_>| {
             let mut theirs = vec![0; LEN];
@@ -323,13 +291,13 @@ fn spans_of_a_swap_are_out_until_the_peer_returns_them_and_not_longer() {
     let ledgers = [Ledger::new(), Ledger::new()];
     let (input, output) = home.split_at_mut(LEN);
     scope(&ledgers[0], Loan::Apart { input, output }, &mut [], |ours| {
-        swap(&mut early, ours);
+        assert_eq!(swap(&mut early, ours, 5, &mut |_, _| panic!("nobody came")), Some(Met::NotYet));
         assert_eq!(early.meet_swap(LEN, 5, &mut |_, _| panic!("nobody came")), Met::NotYet);
         assert_eq!((early.settled(), ledgers[0].out()), (Ok(false), 2));
         let (input, output) = away.split_at_mut(LEN);
         scope(&ledgers[1], Loan::Apart { input, output }, &mut [], |theirs| {
-            swap(&mut late, theirs);
-            assert_eq!(late.meet_swap(LEN, 5, &mut answers(1)), Met::Everybody, "the other has yet to look");
+            let met = swap(&mut late, theirs, 5, &mut answers(1));
+            assert_eq!(met, Some(Met::Everybody), "the other has yet to look");
             assert_eq!((late.settled(), ledgers[1].out()), (Ok(false), 2));
             assert_eq!(early.meet_swap(LEN, 5, &mut answers(2)), Met::Settled);
             assert_eq!((early.settled(), ledgers[0].out()), (Ok(true), 0));

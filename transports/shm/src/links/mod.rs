@@ -354,25 +354,14 @@ impl Links for ShmLinks {
         self.exchange_two(call, bytes, lend, looks, work)
     }
 
-    fn exchange_halves(
+    fn swap(
         &mut self,
         call: &Signature,
         half: Half<'_>,
         looks: u32,
         work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
     ) -> Option<Met> {
-        self.swap_two(call, half, looks, work)
-    }
-
-    fn swap(
-        &mut self,
-        call: &Signature,
-        peer: Rank,
-        lent: Option<ReadSpan>,
-        at: u64,
-        answer: WriteSpan,
-    ) -> bool {
-        self.guard(|links| links.try_swap(call, peer, lent, at, answer)).unwrap_or(false)
+        self.try_swap(call, half, looks, work)
     }
 
     fn meet_swap(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(View<'_>, ViewMut<'_>)) -> Met {

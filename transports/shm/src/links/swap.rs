@@ -6,54 +6,70 @@
 
 use super::exchange::Meeting;
 use super::peer::Peer;
-use super::protocol::{FIRST, Flight, Front, SIGNATURE_WORDS, SINK, SWAP, bounded};
+use super::protocol::{FIRST, Front, SIGNATURE_WORDS, SINK, SWAP, bounded};
+use super::two::Out;
 use super::{Call, Shared, ShmLinks};
-use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::Met;
-use sohu_coll_core::{Rank, Signature};
+use sohu_coll_core::Signature;
+use sohu_coll_core::link::{Half, Met};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::words::between_looks;
-use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
+use sohu_coll_mem::{View, ViewMut};
 
 impl ShmLinks {
-    /// Begins the call, and says in its first line what is lent and what is posted, if there is room for that.
+    /// Does what [`Links::swap`](sohu_coll_core::link::Links::swap) says.
     #[inline]
     pub(super) fn try_swap(
         &mut self,
         call: &Signature,
-        peer: Rank,
-        lent: Option<ReadSpan>,
-        at: u64,
-        answer: WriteSpan,
-    ) -> Result<bool, LinkError> {
-        let len = answer.len();
+        half: Half<'_>,
+        looks: u32,
+        work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
+    ) -> Option<Met> {
+        let len = half.bytes.len();
         let offset = |base| self.segment.map.offset_of(base, len);
-        let answer_at = offset(answer.as_mut_ptr().cast_const());
-        let lent_at = lent.as_ref().map_or(answer_at, |span| offset(span.as_ptr()));
-        // The line has one length for both.
-        let even = lent.as_ref().is_none_or(|span| span.len() == len);
-        let (Some(lent_at), Some(answer_at), true) = (lent_at, answer_at, even) else {
-            self.try_begin(call)?;
-            return Ok(false);
-        };
-        let booked = match self.peers.only().is_some_and(|peer| peer.may_offer()) {
-            true => self.shared.loans.book(lent, 1),
-            false => Err(lent),
-        };
-        let Ok(loan) = booked else {
-            self.try_begin(call)?;
-            return Ok(false);
-        };
-        self.shared.loans.answer = Some((at, answer));
+        let lent_at = offset(half.bytes.as_ptr())?;
+        let answer_at = offset(half.answer.as_mut_ptr().cast_const())?;
+        let peer = self.peers.only()?;
+        if self.failed.is_some() || half.answer.len() != len || !peer.may_offer() {
+            return None;
+        }
+        // What is on its way from before is heard of in the ordinary way.
+        let in_one_go = peer.is_at_rest();
+        let signature = call.to_words();
         let mut words = [0; PAYLOAD_WORDS];
-        words[..SIGNATURE_WORDS].copy_from_slice(&call.to_words());
-        words[SIGNATURE_WORDS..][..4].copy_from_slice(&[lent_at as u64, len as u64, answer_at as u64, at]);
-        let peer = self.peers.at_mut(peer);
-        peer.fly(Flight::Lent(loan));
+        words[..SIGNATURE_WORDS].copy_from_slice(&signature);
+        words[SIGNATURE_WORDS..][..4].copy_from_slice(&[
+            lent_at as u64,
+            len as u64,
+            answer_at as u64,
+            half.at,
+        ]);
+        peer.chunks_put += 1;
         peer.put_first(SWAP, &words, 0);
-        self.try_begin(call)?;
-        self.offered(len);
-        Ok(true)
+        let left = if in_one_go { peer.spin(looks) } else { looks };
+        let theirs = if in_one_go { peer.their_half(half.theirs, signature) } else { None };
+        let Some((theirs, answer)) = theirs else {
+            self.begin_two(call, len);
+            let (lent, posted) = (half.spans)();
+            self.book_two(lent, Some((half.at, posted)));
+            return Some(self.meet_other(half.theirs, left, work));
+        };
+        let out = Out;
+        work(peer.map.view(theirs, half.theirs), peer.memory(answer, half.theirs));
+        core::mem::forget(out);
+        peer.opened = true;
+        peer.rx.advance();
+        peer.tx.fetch_next();
+        peer.chunks_taken += 1;
+        peer.publish_credit();
+        self.open = 0;
+        if peer.is_returned(looks) {
+            return Some(Met::Settled);
+        }
+        self.call = Call { signature: *call, words: signature };
+        let (lent, posted) = (half.spans)();
+        self.book_two(lent, Some((half.at, posted)));
+        Some(Met::Everybody)
     }
 
     /// Looks for the peer's part, `looks` times more than once, and hands it to `work`.
@@ -106,20 +122,41 @@ impl Peer {
                 Err(Meeting::Otherwise)
             };
         }
-        let word = |index| self.rx.word(SIGNATURE_WORDS + index);
-        let answer = bounded(word(2), len as u64, &self.layout.heap());
-        let (Ok(front), Some((answer, _))) = (self.chunk(word(0), word(1)), answer) else {
-            return Err(Meeting::Otherwise);
-        };
-        let is_same = front.len() == len && [self.rx.word(0), self.rx.word(1)] == ours.words;
-        let is_same = is_same && self.owed.is_empty();
-        if !is_same || self.absorb(acks.0, acks.1, shared).is_err() {
+        let (front, answer) = self.half_in_front(len, ours.words).ok_or(Meeting::Otherwise)?;
+        if !self.owed.is_empty() || self.absorb(acks.0, acks.1, shared).is_err() {
             return Err(Meeting::Otherwise);
         }
-        debug_assert!(matches!(front, Front::Chunk { .. }), "what is lent is a chunk");
         self.front = Some(front);
         self.opened = true;
         self.front_is_first = true;
         Ok(answer)
+    }
+
+    /// Where the line in front says that the `len` bytes of the other half are, and where the answer to them goes; nothing
+    /// if it says anything else, or there is none.
+    #[inline]
+    fn their_half(&mut self, len: usize, signature: [u64; SIGNATURE_WORDS]) -> Option<(usize, usize)> {
+        let line = self.rx.head()?;
+        let (kind, lines, chunks) = (line.kind, line.lines_ack, line.chunks_ack);
+        if kind != FIRST | SWAP || chunks != self.chunks_back as u16 {
+            return None;
+        }
+        let (theirs, answer) = self.half_in_front(len, signature)?;
+        self.tx.credit(lines).ok()?;
+        Some((theirs.offset()?, answer))
+    }
+
+    /// Where the line in front, which is a swap's, says that the `len` bytes of the other half are, and where the answer to them goes;
+    /// nothing if it is of another call, or either is not there.
+    #[inline]
+    pub(super) fn half_in_front(
+        &self,
+        len: usize,
+        signature: [u64; SIGNATURE_WORDS],
+    ) -> Option<(Front, usize)> {
+        let word = |index| self.rx.word(SIGNATURE_WORDS + index);
+        let lent = self.chunk(word(0), word(1)).ok().filter(|lent| lent.len() == len)?;
+        let (answer, _) = bounded(word(2), len as u64, &self.layout.heap())?;
+        ([self.rx.word(0), self.rx.word(1)] == signature).then_some((lent, answer))
     }
 }

@@ -6,13 +6,13 @@
 
 use super::exchange::{FETCH_EARLY, INLINE_MAX};
 use super::peer::Peer;
-use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, SIGNATURE_WORDS, SWAP, bounded};
+use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, SIGNATURE_WORDS};
 use super::{Call, Few, ShmLinks};
 use sohu_coll_core::Signature;
-use sohu_coll_core::link::{EXCHANGE_MAX, Half, Met};
+use sohu_coll_core::link::{EXCHANGE_MAX, Met};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::words::between_looks;
-use sohu_coll_mem::{ReadSpan, View, ViewMut, WriteSpan};
+use sohu_coll_mem::{ReadSpan, View, WriteSpan};
 
 const CHUNK_FIRST: u8 = FIRST | CHUNK;
 const BOARD_FIRST: u8 = FIRST | BOARD;
@@ -28,7 +28,7 @@ enum Theirs {
 
 /// Memory of the caller's is out without a span that says so. It is forgotten, and dropped only where `work` panics: then the memory
 /// would go back to the caller while the peer may still use it, as it may in a scope that ends with a span out.
-struct Out;
+pub(super) struct Out;
 
 impl Drop for Out {
     #[cold]
@@ -95,59 +95,6 @@ impl ShmLinks {
         Some(Met::Everybody)
     }
 
-    /// Does what [`Links::exchange_halves`](sohu_coll_core::link::Links::exchange_halves) says.
-    #[inline]
-    pub(super) fn swap_two(
-        &mut self,
-        call: &Signature,
-        half: Half<'_>,
-        looks: u32,
-        work: &mut dyn FnMut(View<'_>, ViewMut<'_>),
-    ) -> Option<Met> {
-        let len = half.bytes.len();
-        let offset = |base| self.segment.map.offset_of(base, len);
-        let lent_at = offset(half.bytes.as_ptr())?;
-        let answer_at = offset(half.answer.as_mut_ptr().cast_const())?;
-        let peer = self.peers.only()?;
-        if self.failed.is_some() || half.answer.len() != len || !peer.is_at_rest() {
-            return None;
-        }
-        let signature = call.to_words();
-        let mut words = [0; PAYLOAD_WORDS];
-        words[..SIGNATURE_WORDS].copy_from_slice(&signature);
-        words[SIGNATURE_WORDS..][..4].copy_from_slice(&[
-            lent_at as u64,
-            len as u64,
-            answer_at as u64,
-            half.at,
-        ]);
-        peer.chunks_put += 1;
-        peer.put_first(SWAP, &words, 0);
-        peer.spin(looks);
-        let Some((theirs, answer)) = peer.their_half(half.theirs, signature) else {
-            self.begin_two(call, len);
-            let (lent, posted) = (half.spans)();
-            self.book_two(lent, Some((half.at, posted)));
-            return Some(self.meet_other(half.theirs, 0, work));
-        };
-        let out = Out;
-        work(peer.map.view(theirs, half.theirs), peer.memory(answer, half.theirs));
-        core::mem::forget(out);
-        peer.opened = true;
-        peer.rx.advance();
-        peer.tx.fetch_next();
-        peer.chunks_taken += 1;
-        peer.publish_credit();
-        self.open = 0;
-        if peer.is_returned(looks) {
-            return Some(Met::Settled);
-        }
-        self.call = Call { signature: *call, words: signature };
-        let (lent, posted) = (half.spans)();
-        self.book_two(lent, Some((half.at, posted)));
-        Some(Met::Everybody)
-    }
-
     /// Says in the call's first line what this rank's bytes are, or where. Returns what makes a span of them if they are
     /// lent now; nothing where they can not go out.
     #[inline]
@@ -203,7 +150,7 @@ impl ShmLinks {
     }
 
     /// Notes that the call has begun, and that its first line with all of its bytes is out.
-    fn begin_two(&mut self, call: &Signature, len: usize) {
+    pub(super) fn begin_two(&mut self, call: &Signature, len: usize) {
         self.call = Call { signature: *call, words: call.to_words() };
         self.open = 1;
         self.awaited = Few::ALL;
@@ -213,7 +160,7 @@ impl ShmLinks {
 
     /// Notes what is lent, and posted, and still out.
     #[cold]
-    fn book_two(&mut self, lent: Option<ReadSpan>, answer: Option<(u64, WriteSpan)>) {
+    pub(super) fn book_two(&mut self, lent: Option<ReadSpan>, answer: Option<(u64, WriteSpan)>) {
         let Ok(loan) = self.shared.loans.book(lent, 1) else {
             unreachable!("nothing is out at the beginning of a call");
         };
@@ -225,7 +172,7 @@ impl ShmLinks {
 impl Peer {
     /// Whether the last call is over in every respect, and a line can go out now.
     #[inline]
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         self.may_offer() && self.owed.is_empty() && self.flights.is_empty()
     }
 
@@ -256,26 +203,9 @@ impl Peer {
         Some(theirs)
     }
 
-    /// Where the line in front says that the `len` bytes of the other half are, and where the answer to them goes; nothing
-    /// if it says anything else, or there is none.
-    #[inline]
-    fn their_half(&mut self, len: usize, signature: [u64; SIGNATURE_WORDS]) -> Option<(usize, usize)> {
-        let line = self.rx.head()?;
-        let (kind, lines, chunks) = (line.kind, line.lines_ack, line.chunks_ack);
-        let is_same = [self.rx.word(0), self.rx.word(1)] == signature;
-        if kind != FIRST | SWAP || !is_same || chunks != self.chunks_back as u16 {
-            return None;
-        }
-        let word = |index| self.rx.word(SIGNATURE_WORDS + index);
-        let theirs = self.chunk(word(0), word(1)).ok().filter(|theirs| theirs.len() == len)?;
-        let (answer, _) = bounded(word(2), len as u64, &self.layout.heap())?;
-        self.tx.credit(lines).ok()?;
-        Some((theirs.offset()?, answer))
-    }
-
     /// Looks `looks` times more than once whether the peer has returned everything that was lent.
     #[inline]
-    fn is_returned(&mut self, looks: u32) -> bool {
+    pub(super) fn is_returned(&mut self, looks: u32) -> bool {
         let mut left = looks;
         loop {
             let (lines, chunks) = self.credit_rx.read();

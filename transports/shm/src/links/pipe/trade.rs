@@ -103,6 +103,8 @@ impl PipePair {
         if source.has_come() {
             return Ok(false);
         }
+        // Before any use is made of it: it may acknowledge what was never sent.
+        source.absorb(bid.acks.0, bid.acks.1)?;
         let bytes = match bid.bytes {
             None => View::EMPTY,
             Some(Front::Line { start, len }) => drain.rx.payload().slice(start..start + len),
@@ -131,7 +133,6 @@ impl PipePair {
         }
         // The next message is likely to be such a one, and to come soon.
         source.tx.fetch_next();
-        source.absorb(bid.acks.0, bid.acks.1)?;
         Ok(true)
     }
 
