@@ -364,6 +364,26 @@ fn staged_slices_are_those_that_were_measured_best() {
 }
 
 #[test]
+fn staged_slices_from_or_to_a_root_let_it_begin_early() {
+    let slice = |collective, cores, bytes| {
+        Tuner::new(Machine::shm(2, cores)).choose(&Job::new(collective, 2), bytes, false).slice
+    };
+    let one_way = [(64 << 10, 16 << 10), (128 << 10, 32 << 10), (256 << 10, 64 << 10), (1 << 20, 64 << 10)];
+    for (bytes, expected) in one_way {
+        for collective in [Collective::Broadcast, Collective::Gather, Collective::Reduce] {
+            assert_eq!(slice(collective, 2, bytes), expected, "{collective} of {bytes} bytes");
+        }
+        assert_eq!(slice(Collective::Scatter, 2, bytes), expected.max(32 << 10), "{bytes} bytes");
+    }
+    assert_eq!(slice(Collective::Broadcast, 2, 64 << 20), 64 << 10);
+    assert_eq!(slice(Collective::Reduce, 2, (2 << 20) - 1), 64 << 10);
+    assert_eq!(slice(Collective::Reduce, 2, 2 << 20), 256 << 10);
+    for (bytes, expected) in [(64 << 10, 64 << 10), (1 << 20, 128 << 10), (4 << 20, 256 << 10)] {
+        assert_eq!(slice(Collective::Broadcast, 1, bytes), expected, "{bytes} bytes on a core");
+    }
+}
+
+#[test]
 fn ranks_without_a_core_of_their_own_take_longer() {
     for job in jobs().filter(|j| j.size > 2) {
         let on = |cores| Tuner::new(Machine::shm(job.size, cores)).choose(&job, 1 << 16, false).predicted_us;
