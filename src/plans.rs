@@ -27,7 +27,7 @@ const RECENT: usize = 4;
 
 /// Outputs from this size on are stored past the cache: they would not be found there when they are read.
 /// Twice the last-level cache's share of a core on the machines measured; see docs/measurements.
-const STREAM_FROM: usize = 16 << 20;
+pub(crate) const STREAM_FROM: usize = 16 << 20;
 
 /// Everything of a call that decides what is done, and not to which bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
