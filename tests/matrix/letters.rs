@@ -1,6 +1,6 @@
 //! Messages that are started and waited for later: in any order, beside each other and among other calls, dropped, leaked.
 
-use crate::messages::{EAGER, RING, content, mixed};
+use crate::messages::{beside_edges, content, mixed};
 use crate::ranks::Member;
 use crate::started::{SUM, WELL, join};
 use sohu_coll::{Buffer, Communicator, DType, Error, Failed, Letter, Misuse, Owned, Pending, Waited};
@@ -8,8 +8,10 @@ use std::time::Duration;
 
 const BLANK: u8 = 0xa5;
 
-/// None, one, in a line, at both sides of what goes ahead, of a ring, and more.
-const BYTES: [usize; 9] = [0, 1, 40, 41, EAGER, EAGER + 1, RING, RING + 1, 3_000_001];
+/// None, one, all that lie beside an edge, and more than a ring has.
+fn lengths() -> Vec<usize> {
+    [0, 1].into_iter().chain(beside_edges(1)).chain([3_000_001]).collect()
+}
 
 fn registered(comm: &mut Communicator, bytes: &[u8]) -> Buffer<u8> {
     let mut buffer = comm.alloc(bytes.len()).expect("the heap is large");
@@ -25,7 +27,7 @@ fn neighbours(comm: &Communicator) -> (u32, u32, u32) {
 pub(crate) fn play_mirrored(member: &mut Member) {
     let mut comm = join(member);
     let (rank, next, last) = neighbours(&comm);
-    for (key, bytes) in BYTES.into_iter().enumerate() {
+    for (key, bytes) in lengths().into_iter().enumerate() {
         for turn in 0..4 {
             let mine = content(rank, next, key, bytes);
             let send = |comm: &mut Communicator| {
@@ -67,7 +69,7 @@ pub(crate) fn play_mirrored(member: &mut Member) {
 pub(crate) fn play_beside(member: &mut Member) {
     let mut comm = join(member);
     let (rank, next, last) = neighbours(&comm);
-    for (key, bytes) in BYTES.into_iter().enumerate() {
+    for (key, bytes) in lengths().into_iter().enumerate() {
         // What every program does that receives early: the blocking send may not wait for the receive before it.
         let mine = content(rank, next, key, bytes);
         let came = comm.start_recv(vec![BLANK; bytes], last).expect("it starts");
@@ -109,7 +111,7 @@ pub(crate) fn play_behind(member: &mut Member) {
     let mut comm = join(member);
     let mut other = comm.duplicate().expect("all ranks duplicate");
     let rank = comm.rank();
-    for (key, bytes) in BYTES.into_iter().enumerate() {
+    for (key, bytes) in lengths().into_iter().enumerate() {
         let lengths = [bytes, 50_000];
         let [first, second] = [0, 1].map(|which| content(0, 1, key + which, lengths[which]));
         if rank == 0 {
@@ -193,7 +195,9 @@ fn all_pairs(comm: &mut Communicator, round: usize) -> Vec<Wait> {
     let draw = |from: u32, to: u32, what: usize| {
         mixed((round * 1_000_003 + what) as u64 ^ u64::from(from) << 50 ^ u64::from(to) << 40) as usize
     };
-    let length = |from, to, key| BYTES[draw(from, to, key + 10) % (BYTES.len() - 1)];
+    // The longest would take most of the time.
+    let lengths = lengths();
+    let length = |from, to, key| lengths[draw(from, to, key + 10) % (lengths.len() - 1)];
     let mut todo: Vec<(bool, u32, usize)> = Vec::new();
     for peer in (0..size).filter(|peer| *peer != rank) {
         todo.extend((0..draw(rank, peer, 0) % 5).map(|key| (true, peer, key)));
@@ -331,7 +335,7 @@ fn misuse(comm: &mut Communicator) {
 pub(crate) fn play_lost(member: &mut Member) {
     let mut comm = join(member);
     let (rank, next, last) = neighbours(&comm);
-    for (key, bytes) in BYTES.into_iter().enumerate() {
+    for (key, bytes) in lengths().into_iter().enumerate() {
         // One rank waits for what the others drop and leak.
         let data = registered(&mut comm, &content(rank, next, key, bytes));
         let sent = comm.start_send(data, next).expect("it starts");

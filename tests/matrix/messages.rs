@@ -7,9 +7,43 @@ use sohu_coll::{Communicator, DType, Misuse, ReduceOp};
 const WELL: &str = "well";
 const BLANK: u8 = 0xa5;
 
-/// Bytes from which a message uses all of a pipe's ring, and that go ahead of the receiver's answer.
-pub(crate) const RING: usize = 128 << 10;
-pub(crate) const EAGER: usize = 64 << 10;
+/// Bytes of a message that go ahead of the receiver's answer, over any transport.
+const EAGER: usize = 64 << 10;
+
+/// Bytes of the head, which goes with the first of them; with a bid it lies in the line.
+const HEAD: usize = 16;
+
+/// What pipes of shared memory tell apart, in bytes: up to so many lie in a line, in the line of a bid, or at the front of the ring, or go
+/// into the ring at once; from so many on registered memory is lent, and what is left of a message keeps to a part of the ring.
+const LINE: usize = 56;
+const BID_LINE: usize = 24;
+const FRONT: usize = 2 << 10;
+const PIECE: usize = (64 << 10) + 64;
+const LENT: usize = 1 << 10;
+const LARGE: usize = 512 << 10;
+
+/// The longest ring of a pipe.
+const RING: usize = 2 << 20;
+
+/// Lengths of messages at one side of which something goes another way than at the other: with their head, where that lies
+/// with them, and behind what goes ahead of the answer.
+const EDGES: [usize; 10] = [
+    BID_LINE,
+    LINE - HEAD,
+    LENT,
+    FRONT - HEAD,
+    FRONT,
+    EAGER,
+    PIECE - HEAD,
+    EAGER + PIECE,
+    LARGE - HEAD,
+    EAGER + LARGE,
+];
+
+/// Each edge with its neighbours, of elements of so many bytes.
+pub(crate) fn beside_edges(element: usize) -> impl Iterator<Item = usize> {
+    EDGES.into_iter().map(move |edge| edge / element).flat_map(|edge| [edge - 1, edge, edge + 1])
+}
 
 pub(crate) fn messages() {
     for transport in TRANSPORTS {
@@ -64,12 +98,12 @@ fn rings(comm: &mut Communicator) {
     let (rank, size) = (comm.rank(), comm.size());
     let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);
     for (key, dtype) in DType::ALL.into_iter().enumerate() {
-        let (ring, eager, element) = (RING / dtype.size(), EAGER / dtype.size(), dtype.size());
-        let mut counts = vec![0, 1, 3, 1021, eager, eager + 1, ring - 1, ring, ring + 1];
-        if matches!(dtype, DType::F32 | DType::U8) {
-            counts.push(((2 << 20) + 12) / element);
-        }
-        for count in counts {
+        let element = dtype.size();
+        let mut counts = vec![0, 1, 3, 1021, (RING + 12) / element];
+        counts.extend(beside_edges(element));
+        // The longest with a type of one byte, and with one of more: they take most of the time.
+        let most = if matches!(dtype, DType::F32 | DType::U8) { usize::MAX } else { LARGE / 2 };
+        for count in counts.into_iter().filter(|count| count * element <= most) {
             let mine = content(rank, next, key + count, count * element);
             let mut theirs = vec![BLANK; mine.len()];
             comm.group(|group| {
@@ -94,7 +128,7 @@ fn all_pairs(comm: &mut Communicator, round: usize) {
         2 | 3 => draw(from, to, key + 20) % 100,
         4 | 5 => draw(from, to, key + 20) % 5_000,
         6 => draw(from, to, key + 20) % (3 * EAGER),
-        _ => draw(from, to, key + 20) % (3 * RING),
+        _ => draw(from, to, key + 20) % (6 * EAGER),
     };
     let keys = |from, to| 0..draw(from, to, 0) % 4;
     let mut out = Vec::new();
@@ -146,7 +180,8 @@ fn all_pairs(comm: &mut Communicator, round: usize) {
 /// Down a chain of ranks and back, one call after the other.
 fn chains(comm: &mut Communicator) {
     let (rank, size) = (comm.rank(), comm.size());
-    for (key, count) in [0, 1, 10, 41, 1000, 5 * EAGER + 3, 2 * RING + 1].into_iter().enumerate() {
+    let some = [0, 1, 10, 1000, 5 * EAGER + 3, RING + 1];
+    for (key, count) in some.into_iter().chain(beside_edges(1)).enumerate() {
         let mut data = vec![BLANK; count];
         if rank == 0 {
             data = content(0, 0, key, count);
@@ -168,7 +203,7 @@ fn chains(comm: &mut Communicator) {
 /// Rank 0 sends to one after the other and hears from one after the other; the others do both at once.
 fn alone_meets_group(comm: &mut Communicator) {
     let (rank, size) = (comm.rank(), comm.size());
-    for count in [1, 2 * EAGER, 2 * RING] {
+    for count in [1, 2 * EAGER, RING + 1] {
         if rank > 0 {
             let mine = content(rank, 0, 9, count);
             let mut theirs = vec![BLANK; count];
@@ -207,7 +242,7 @@ fn alone_meets_group(comm: &mut Communicator) {
 fn beside_calls(comm: &mut Communicator) {
     let (rank, size) = (comm.rank(), comm.size());
     for round in 0..30 {
-        let count = [1, 100, EAGER + 1, RING + 1][round % 4];
+        let count = [1, 100, EAGER + 1, LARGE + 1][round % 4];
         let mut data = vec![BLANK; count];
         match rank {
             0 if size > 1 => comm.send(&content(0, 1, round, count), 1).expect("a good message"),
