@@ -5,7 +5,9 @@
 use super::draw::{Call, Home, How, Rng};
 use super::sheet::{GUARD, Sheet, Sheets};
 use super::values::Values;
-use sohu_coll::{Communicator, Failed, Owned, Pending, Persistent, ReduceOp, Scalar, Untyped};
+use sohu_coll::{
+    Buffer, Communicator, Element, Failed, Owned, Pending, Persistent, ReduceOp, Scalar, Untyped,
+};
 use std::fmt::Debug;
 
 /// The input, where there is one apart, and the output of a call that is over.
@@ -179,9 +181,10 @@ pub(super) fn text<B>(failed: Failed<B>) -> String {
     failed.to_string()
 }
 
-fn registered(comm: &mut Communicator, bytes: &[u8]) -> Result<sohu_coll::Buffer<u8>, String> {
-    let mut buffer = comm.alloc(bytes.len()).map_err(|error| error.to_string())?;
-    buffer.copy_from_slice(bytes);
+/// Registered memory with these elements.
+pub(super) fn registered<T: Element>(comm: &mut Communicator, elements: &[T]) -> Result<Buffer<T>, String> {
+    let mut buffer = comm.alloc(elements.len()).map_err(|error| error.to_string())?;
+    buffer.copy_from_slice(elements);
     Ok(buffer)
 }
 

@@ -1,9 +1,9 @@
 //! One rank's part in messages.
 
 use super::{Flight, GUARD, Held, How, Memory, Op, Player, Sheets, Values, be_late, take_off, turned};
-use crate::soak::draw::{Message, Messages, Part};
-use crate::soak::flight::{filled, landed, text};
-use sohu_coll::{Communicator, DType, Letter, ReduceOp};
+use crate::soak::draw::{Home, Message, Messages, Part};
+use crate::soak::flight::{filled, landed, registered, text};
+use sohu_coll::{Buffer, Communicator, DType, Letter, Owned, ReduceOp};
 use std::ops::Range;
 
 /// One half of a message: what is sent or where it is received, and the other rank.
@@ -119,16 +119,12 @@ fn start(
     let parts = messages.parts(rank);
     let mut mails: Vec<Mail> = Vec::new();
     for part in &parts {
-        let letter = |&(number, sends): &(usize, bool)| {
-            let (Message { from, to, .. }, side) = (messages.list[number], usize::from(sends));
-            let data = sides[side][places[side][number].clone()].to_vec();
-            match sends {
-                true => Letter::send_bytes(messages.dtype, data, to),
-                false => Letter::recv_bytes(messages.dtype, data, from),
-            }
-        };
-        let letters: Vec<Letter<Vec<u8>>> = part.halves.iter().map(letter).collect();
-        mails.push(post(comm, messages, part, letters).map_err(|why| format!("{part:?}: {why}"))?);
+        let data = part.halves.iter().map(|&(number, sends)| {
+            let side = usize::from(sends);
+            sides[side][places[side][number].clone()].to_vec()
+        });
+        let data: Vec<Vec<u8>> = data.collect();
+        mails.push(post(comm, messages, part, data).map_err(|why| format!("{part:?}: {why}"))?);
     }
     Ok(Flight::new(messages.clone(), values, (sheets, size), move || {
         for (part, mail) in parts.iter().zip(mails) {
@@ -155,32 +151,64 @@ fn places(messages: &Messages, rank: u32, sends: bool) -> Vec<Range<usize>> {
     messages.list.iter().map(place).collect()
 }
 
-/// Starts one call.
+/// One letter, in one of the two lists: in a vector of these, letters with either memory stand in any order.
+type Posted = (Vec<Letter<Vec<u8>>>, Vec<Letter<Buffer<u8>>>);
+
+/// Starts one call, on buffers of the homes that are drawn for it.
 fn post(
     comm: &mut Communicator,
     messages: &Messages,
     part: &Part,
-    mut letters: Vec<Letter<Vec<u8>>>,
+    mut data: Vec<Vec<u8>>,
+) -> Result<Mail, String> {
+    let is_registered = |sends: bool| messages.homes[usize::from(!sends)] != Home::Private;
+    if let [half] = part.halves[..] {
+        let Message { from, to, .. } = messages.list[half.0];
+        // A message to oneself is for groups.
+        if !part.grouped && from != to {
+            let data = data.pop().expect("there is one");
+            if !is_registered(half.1) {
+                return alone(comm, messages, half, data);
+            }
+            let data = registered(comm, &data)?;
+            return alone(comm, messages, half, data);
+        }
+    }
+    let mut posted: Vec<Posted> = Vec::new();
+    for (&half, data) in part.halves.iter().zip(data) {
+        posted.push(match is_registered(half.1) {
+            false => (vec![letter(messages, half, data)], Vec::new()),
+            true => (Vec::new(), vec![letter(messages, half, registered(comm, &data)?)]),
+        });
+    }
+    let (pending, salt) = (comm.start_group(posted).map_err(text)?, messages.salt);
+    let bytes = |(private, registered): Posted| {
+        let private = private.into_iter().map(Letter::into_data);
+        private.chain(registered.into_iter().map(|letter| letter.data().to_vec()))
+    };
+    Ok(Box::new(move || landed(pending, salt).map(|posted| posted.into_iter().flat_map(bytes).collect())))
+}
+
+fn letter<D: Owned<Element = u8>>(messages: &Messages, (number, sends): (usize, bool), data: D) -> Letter<D> {
+    let Message { from, to, .. } = messages.list[number];
+    match sends {
+        true => Letter::send_bytes(messages.dtype, data, to),
+        false => Letter::recv_bytes(messages.dtype, data, from),
+    }
+}
+
+fn alone<D: Owned<Element = u8>>(
+    comm: &mut Communicator,
+    messages: &Messages,
+    (number, sends): (usize, bool),
+    data: D,
 ) -> Result<Mail, String> {
     let (dtype, salt) = (messages.dtype, messages.salt);
-    let [(number, sends)] = part.halves[..] else { return group(comm, letters, salt) };
     let Message { from, to, .. } = messages.list[number];
-    // A message to oneself is for groups.
-    if part.grouped || from == to {
-        return group(comm, letters, salt);
-    }
-    let data = letters.pop().expect("there is one").into_data();
     let started = match sends {
         true => comm.start_send_bytes(dtype, data, to),
         false => comm.start_recv_bytes(dtype, data, from),
     };
     let pending = started.map_err(text)?;
-    Ok(Box::new(move || landed(pending, salt).map(|data| vec![data])))
-}
-
-fn group(comm: &mut Communicator, letters: Vec<Letter<Vec<u8>>>, salt: u64) -> Result<Mail, String> {
-    let pending = comm.start_group(letters).map_err(text)?;
-    Ok(Box::new(move || {
-        landed(pending, salt).map(|letters| letters.into_iter().map(Letter::into_data).collect())
-    }))
+    Ok(Box::new(move || landed(pending, salt).map(|data| vec![data.elements().to_vec()])))
 }

@@ -2,9 +2,9 @@
 
 use super::user::typed;
 use super::{Flight, GUARD, Held, How, Memory, Op, Player, Sheets, Values, be_late, take_off, turned};
-use crate::soak::draw::{Lay, Ragged};
-use crate::soak::flight::{filled, landed, text};
-use sohu_coll::{Blocks, Collective, Communicator, DType, E4m3, E5m2, Element, Error, bf16, f16};
+use crate::soak::draw::{Home, Lay, Ragged};
+use crate::soak::flight::{filled, landed, registered, text};
+use sohu_coll::{Blocks, Collective, Communicator, DType, E4m3, E5m2, Element, Error, Owned, bf16, f16};
 
 impl Player {
     /// Makes the call as often as it is to be made, and looks at every byte each time.
@@ -67,7 +67,7 @@ fn run<T: Element>(
     }
 }
 
-/// Starts the call on buffers of its own.
+/// Starts the call on buffers of its own, of the homes that are drawn for it.
 fn start<T: Element>(
     comm: &mut Communicator,
     call: &Ragged,
@@ -83,6 +83,32 @@ fn start<T: Element>(
     };
     let input = elements(sheets.input.as_ref().expect("such calls have two buffers"));
     let output = elements(&sheets.before);
+    let must = (values, sheets);
+    match call.homes.map(|home| home != Home::Private) {
+        [false, false] => start_on(comm, call, must, input, output),
+        [false, true] => {
+            let output = registered(comm, &output)?;
+            start_on(comm, call, must, input, output)
+        }
+        [true, false] => {
+            let input = registered(comm, &input)?;
+            start_on(comm, call, must, input, output)
+        }
+        [true, true] => {
+            let (input, output) = (registered(comm, &input)?, registered(comm, &output)?);
+            start_on(comm, call, must, input, output)
+        }
+    }
+}
+
+fn start_on<I: Owned, O: Owned<Element = I::Element>>(
+    comm: &mut Communicator,
+    call: &Ragged,
+    (values, sheets): (Values, Sheets),
+    input: I,
+    output: O,
+) -> Result<Flight, String> {
+    let size = comm.size();
     let (counts, salt) = (&call.counts[0][..], call.salt);
     let started = match call.collective {
         Collective::AllGather => comm.start_all_gather_v(input, output, counts),
@@ -95,9 +121,10 @@ fn start<T: Element>(
         }
     };
     let pending = started.map_err(text)?;
-    let bytes = |elements: Vec<T>| bytemuck::cast_slice(&elements).to_vec();
     Ok(Flight::new(call.clone(), values, (sheets, size), move || {
-        landed(pending, salt).map(|(input, output)| (Some(bytes(input)), bytes(output)))
+        let (input, output) = landed(pending, salt)?;
+        let bytes = |elements: &[I::Element]| bytemuck::cast_slice(elements).to_vec();
+        Ok((Some(bytes(input.elements())), bytes(output.elements())))
     }))
 }
 
