@@ -36,6 +36,10 @@ fn main() -> ExitCode {
             ("two_world_sizes_are_both_named_to_all", start::two_sizes),
             ("a_rank_that_dies_at_the_start_is_named_by_all", start::dies),
             ("a_mismatch_names_both_calls_to_all_before_anything_is_written", calls::mismatches),
+            (
+                "a_small_rooted_call_ends_well_for_who_is_late_when_the_others_disagree_on_the_next",
+                calls::mismatch_in_the_next,
+            ),
             ("a_call_that_makes_no_sense_leaves_the_communicator_usable", calls::misuse),
             ("one_rank_s_misuse_ends_nothing", calls::misuse_of_one),
             ("ranks_that_choose_differently_are_told_before_anything_is_written", choices::mismatches),

@@ -1,8 +1,9 @@
 //! Ranks that disagree about calls, make none, or make one that can not be made.
 
 use crate::job::{Job, LONG_MS};
-use crate::ranks::TRANSPORTS;
+use crate::ranks::{TRANSPORTS, host};
 use crate::script::Call;
+use rustix::process::Signal;
 use sohu_coll::{Collective, DType, ReduceOp};
 
 /// Pairs of calls that differ in one thing each, of few or of many elements.
@@ -86,6 +87,57 @@ pub(crate) fn mismatches() {
                 }
                 job.end();
             }
+        }
+    }
+}
+
+pub(crate) fn mismatch_in_the_next() {
+    // Over shared memory, where small rooted calls can be left before all ranks have come.
+    let late = 2;
+    for (collective, root) in
+        [(Collective::Broadcast, 0), (Collective::Broadcast, 1), (Collective::Reduce, 2)]
+    {
+        for is_stopped in [false, true] {
+            let mut job = Job::joined(3, "shm", LONG_MS);
+            let first = Call { collective, root, ..Call::all_reduce(10) };
+            if is_stopped {
+                // It is in the call already, and finds the news when it can look again.
+                job.call(late, &first);
+                host::wait_until_waiting(job.group.pid(late));
+                job.group.signal(late, Signal::STOP);
+                host::wait_until_stopped(job.group.pid(late));
+            }
+            for rank in job.others(late) {
+                job.call(rank, &first);
+            }
+            for rank in job.others(late) {
+                job.succeeds(rank);
+            }
+            let next = [Call::all_reduce(7), Call::all_reduce(8)];
+            for rank in job.others(late) {
+                job.call(rank, &next[rank]);
+            }
+            let what =
+                format!("{collective} to or from rank {root}, the late one stopped in it: {is_stopped}");
+            for rank in job.others(late) {
+                let report = job.report(rank);
+                let failed = report.cause == "Mismatch";
+                job.must(failed, &format!("rank {rank} fails for a mismatch; {what}"), &report);
+            }
+            if is_stopped {
+                job.group.signal(late, Signal::CONT);
+            } else {
+                job.call(late, &first);
+            }
+            let report = job.report(late);
+            let well = report.error.is_none() && report.output == "right";
+            job.must(well, &format!("the late rank's call ends well; {what}"), &report);
+            job.call(late, &next[0]);
+            let report = job.report(late);
+            let named = next.iter().all(|call| report.text.contains(&format!("call 1 {}", written(call))));
+            job.must(report.cause == "Mismatch" && named, &format!("its next one does not; {what}"), &report);
+            job.stays_aborted(late, &report);
+            job.end();
         }
     }
 }

@@ -77,7 +77,7 @@ impl Buffered {
         let block = call.count * call.dtype.size();
         let all = block * size as usize;
         let (given, got) = match call.collective {
-            Collective::AllReduce | Collective::Broadcast => (block, block),
+            Collective::AllReduce | Collective::Broadcast | Collective::Reduce => (block, block),
             Collective::AllGather => (block, all),
             Collective::ReduceScatter => (all, block),
             other => panic!("no script makes a {other}"),
@@ -127,6 +127,8 @@ impl Buffered {
                 holds(&self.output, &self.values.reduced(size, PERIOD), rank as usize * self.call.count)
             }
             Collective::Broadcast => holds(&self.output, &self.values.tile(self.call.root, PERIOD), 0),
+            Collective::Reduce if rank != self.call.root => untouched,
+            Collective::Reduce => holds(&self.output, &self.values.reduced(size, PERIOD), 0),
             Collective::AllGather => (0..size).all(|peer| {
                 let block = self.call.count * element;
                 holds(&self.output[peer as usize * block..][..block], &self.values.tile(peer, PERIOD), 0)
