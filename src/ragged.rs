@@ -233,7 +233,7 @@ impl Communicator {
     /// Block `s` of `output` becomes block `rank` of rank s's `input`, wherever the blocks lie: `gives` says it of the
     /// input, `gets` of the output. What rank r gives rank s must be as long as what rank s gets from rank r; any of them may be
     /// empty. Bytes of the output outside of all blocks stay as they are. However many ranks there are, at most 16 sends of each are
-    /// outstanding at once.
+    /// outstanding at once, but in the small calls before, which compare the lengths and take short blocks along.
     ///
     /// Short blocks go along when ranks tell each other their lengths: from the second such call on, or, of some bytes, at once. Short
     /// is what each rank has for all others together where it is at most 4088 bytes, of two ranks, 1512 of four, or 776 of eight.
