@@ -52,10 +52,7 @@ impl Pipes for ShmLinks {
         work: &mut dyn FnMut(ViewMut<'_>),
     ) -> Result<usize, LinkError> {
         self.at_pair(to, |pair, own| match strand {
-            Strand::Bytes => {
-                pair.light(limit)?;
-                pair.source.put(own, limit, work)
-            }
+            Strand::Bytes => pair.put(own, limit, work),
             Strand::Answers => pair.drain.put(own, limit, work),
         })
     }

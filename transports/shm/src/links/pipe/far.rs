@@ -5,7 +5,9 @@
 
 use super::{Front, PipePair};
 use crate::links::distance::{FAR_NOTE, LIT_FIRST, MESSAGE_LINES, PAST_FROM, is_lit, light};
+use crate::segment::Segment;
 use sohu_coll_core::error::LinkError;
+use sohu_coll_mem::ViewMut;
 
 impl PipePair {
     /// Whether what is staged for the peer travels far; nothing as long as messages have not shown it.
@@ -15,15 +17,50 @@ impl PipePair {
         (chunks >= LIT_FIRST).then(|| self.distance.is_far())
     }
 
-    /// Up to `len` bytes are about to be staged: lights the beacon, if the peer will look at it with them.
+    /// As [`Pipes::put`](sohu_coll_core::pipe::Pipes::put), forward. The beacon is lit once there is room: who finds none comes back again
+    /// and again, and would take the lines from the peer each time.
+    #[inline]
+    pub(in super::super) fn put(
+        &mut self,
+        own: &Segment,
+        limit: usize,
+        work: &mut dyn FnMut(ViewMut<'_>),
+    ) -> Result<usize, LinkError> {
+        if !self.is_lit_for(limit) {
+            return self.source.put(own, limit, work);
+        }
+        let Self { source, own_beacon, .. } = self;
+        let put = source.put(own, limit, &mut |room| {
+            light(own_beacon, MESSAGE_LINES);
+            work(room);
+        })?;
+        if put > 0 {
+            self.listen()?;
+        }
+        Ok(put)
+    }
+
+    /// Up to `len` bytes are about to be staged for a bid: lights the beacon, if the peer will look at it with them. A bid is tried
+    /// once, so there may be no room.
     #[inline]
     pub(in super::super) fn light(&mut self, len: usize) -> Result<(), LinkError> {
-        if len >= PAST_FROM && is_lit(self.source.chunks_put) {
+        if self.is_lit_for(len) {
             light(&self.own_beacon, MESSAGE_LINES);
-            // Who only sends hears of it here.
-            self.source.collect()?;
-            self.distance.told = self.source.credit_rx.note() == FAR_NOTE;
+            self.listen()?;
         }
+        Ok(())
+    }
+
+    /// Whether the peer will look at the beacon with the next chunk, if that is so long.
+    #[inline]
+    fn is_lit_for(&self, len: usize) -> bool {
+        len >= PAST_FROM && is_lit(self.source.chunks_put)
+    }
+
+    /// Who only sends hears here how far the peer sees it.
+    fn listen(&mut self) -> Result<(), LinkError> {
+        self.source.collect()?;
+        self.distance.told = self.source.credit_rx.note() == FAR_NOTE;
         Ok(())
     }
 
@@ -38,5 +75,61 @@ impl PipePair {
         {
             self.drain.credit_tx.leave_note(note);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Layout, ShmLinks};
+    use sohu_coll_core::Rank;
+    use sohu_coll_core::pipe::{Pipes, Strand};
+    use sohu_coll_mem::words::{Ordering, Words};
+    use std::os::fd::AsFd;
+
+    /// The links of both of two ranks.
+    fn links() -> [ShmLinks; 2] {
+        let layout = Layout::new(2, 64 << 10, 0);
+        let segments = [0, 1].map(|_| Segment::create(layout).expect("memfd works"));
+        let [one, two] =
+            [0, 1].map(|at: usize| segments[at].fd().try_clone_to_owned().expect("a descriptor"));
+        let [first, second] = segments;
+        let joined = [
+            ShmLinks::join(Rank(0), first, &[None, Some(two.as_fd())]),
+            ShmLinks::join(Rank(1), second, &[Some(one.as_fd()), None]),
+        ];
+        joined.map(|links| links.expect("they map"))
+    }
+
+    /// How often the beacon for messages to rank 1 was lit.
+    fn lit(links: &ShmLinks) -> u64 {
+        links.pipes[0].own_beacon.word(MESSAGE_LINES[0] * 8).load(Ordering::Relaxed)
+    }
+
+    fn put(links: &mut ShmLinks) -> usize {
+        links.put(Rank(1), Strand::Bytes, PAST_FROM, &mut |_| {}).expect("the pipe is in order")
+    }
+
+    #[test]
+    fn a_beacon_is_lit_for_what_is_put_and_not_for_what_finds_no_room() {
+        let [mut writer, mut reader] = links();
+        let mut chunks = 0;
+        while put(&mut writer) > 0 {
+            chunks += 1;
+        }
+        let lit_for = |chunks| (0..chunks).filter(|chunk| is_lit(*chunk)).count() as u64;
+        assert_eq!(lit(&writer), lit_for(chunks), "{chunks} chunks");
+        // On to where the next chunk is one that the beacon is lit for, and there is no room for it.
+        while !is_lit(chunks) {
+            let taken = reader.take(Rank(0), Strand::Bytes, usize::MAX, &mut |view| view.len());
+            assert_eq!(taken, Ok(PAST_FROM));
+            chunks += u64::from(put(&mut writer) > 0);
+        }
+        assert_eq!(lit(&writer), lit_for(chunks));
+        assert_eq!([put(&mut writer), put(&mut writer)], [0, 0], "there is no room");
+        assert_eq!(lit(&writer), lit_for(chunks), "nothing was put");
+        while reader.take(Rank(0), Strand::Bytes, usize::MAX, &mut |view| view.len()) != Ok(0) {}
+        assert!(put(&mut writer) > 0);
+        assert_eq!(lit(&writer), lit_for(chunks + 1));
     }
 }
