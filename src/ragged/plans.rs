@@ -149,7 +149,7 @@ impl Plans {
         let binding = Binding {
             kernel: Kernel::new(key.call.dtype, key.call.op),
             element: key.call.dtype.size(),
-            slice: slice(&layout.blocks),
+            slice: slice(layout),
             store: if longest >= STREAM_FROM { Store::Streaming } else { Store::Cached },
             input_registered: key.registered[0],
             output_registered: key.registered[1],
@@ -190,8 +190,9 @@ impl Plans {
 }
 
 /// The slice for blocks of these lengths.
-fn slice(blocks: &[Range<usize>]) -> usize {
-    let longest = blocks.iter().map(Range::len).max().unwrap_or(0);
+fn slice(layout: &Layout) -> usize {
+    let [gives, gets] = &layout.held;
+    let longest = gives.iter().chain(gets).chain(&layout.blocks).map(Range::len).max().unwrap_or(0);
     (longest / 4).next_power_of_two().clamp(SLICES[0], SLICES[1])
 }
 
@@ -246,6 +247,26 @@ mod tests {
         let executor = plans.bind(Rank(0), 2, key, &Layout { held, blocks: Vec::new() });
         plans.put_back(place, executor);
         place
+    }
+
+    #[test]
+    fn slices_are_a_quarter_of_the_longest_block_wherever_it_is_told() {
+        let block = |len: usize| vec![0..100, 100..100 + len];
+        for (longest, expected) in [
+            (0, 32 << 10),
+            (128 << 10, 32 << 10),
+            (200 << 10, 64 << 10),
+            (512 << 10, 128 << 10),
+            (9 << 20, 256 << 10),
+        ] {
+            let [gives, gets, all] = [0, 1, 2].map(|place| {
+                let mut lists = [block(1), block(1), Vec::new()];
+                lists[place] = block(longest);
+                let [gives, gets, blocks] = lists;
+                slice(&Layout { held: [gives, gets], blocks })
+            });
+            assert_eq!([gives, gets, all], [expected; 3], "{longest} bytes");
+        }
     }
 
     #[test]
