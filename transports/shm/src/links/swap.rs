@@ -59,9 +59,9 @@ impl ShmLinks {
         core::mem::forget(out);
         peer.opened = true;
         peer.rx.advance();
-        peer.tx.fetch_next();
         peer.chunks_taken += 1;
         peer.publish_credit();
+        peer.tx.fetch_next();
         self.open = 0;
         if peer.is_returned(looks) {
             return Some(Met::Settled);

@@ -74,12 +74,13 @@ impl ShmLinks {
         core::mem::forget(out);
         peer.opened = true;
         peer.rx.advance();
-        // The next call is likely to be such a one, and to come soon.
-        peer.tx.fetch_next();
         if let Theirs::At { lent: true, .. } = theirs {
+            // The peer waits for it.
             peer.chunks_taken += 1;
             peer.publish_credit();
         }
+        // The next call is likely to be such a one, and to come soon.
+        peer.tx.fetch_next();
         self.open = 0;
         let Some(lend) = lend else {
             if len > FETCH_EARLY {
