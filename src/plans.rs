@@ -318,13 +318,14 @@ impl Plans {
         let element = shape.dtype.size();
         let extents = Extents::bind(&program, shape.count, element);
         let streams = shape.longest(self.size) >= STREAM_FROM;
+        let lends = choice.lends();
         let binding = Binding {
             kernel: Kernel::new(shape.dtype, shape.op),
             element,
             slice: choice.slice,
             store: if streams { Store::Streaming } else { Store::Cached },
-            input_registered: shape.input_registered,
-            output_registered: shape.output_registered,
+            input_registered: lends && shape.input_registered,
+            output_registered: lends && shape.output_registered,
         };
         let fused = |room| {
             let mut passes = fuse_for(&program, room);

@@ -7,6 +7,7 @@
 mod work;
 
 use sohu_coll_core::Collective;
+use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::plan::Job;
 use work::Work;
 
@@ -143,6 +144,8 @@ const SLICE_LARGE: usize = 256 << 10;
 const PIECE_BYTES: usize = 512 << 10;
 /// The most pieces: a program has some steps for each piece and peer.
 const PIECES_MAX: usize = 64;
+/// The protocol of what lies in registered memory.
+const DIRECT: &str = "direct";
 /// Slice of registered memory: nothing is copied, so slices only serve the passes that follow in the cache.
 const SLICE_DIRECT: usize = 256 << 10;
 
@@ -171,6 +174,13 @@ pub struct Choice {
     pub protocol: &'static str,
     /// How long the call should take, in microseconds; infinite for an algorithm that can not do it.
     pub predicted_us: f64,
+}
+
+impl Choice {
+    /// Whether registered memory is read and written where it lies. If not it is staged, as private memory is.
+    pub fn lends(&self) -> bool {
+        self.protocol == DIRECT
+    }
 }
 
 /// An algorithm, and why it was not chosen.
@@ -290,8 +300,10 @@ impl Tuner {
             Fabric::Stream => (self.stream(&work), "stream", SLICE_STREAM),
             Fabric::Memory => {
                 let staged = (self.staged(&work), "staged", self.staged_slice(job, part));
-                let direct = (self.direct(&work), "direct", SLICE_DIRECT);
-                match registered && direct.0.total() < staged.0.total() {
+                let direct = (self.direct(&work), DIRECT, SLICE_DIRECT);
+                // With a core for each rank what is lent is soon back; else its owner has to be left for that.
+                let is_lent = self.machine.share() <= 1.0 && part >= LEND_MIN;
+                match registered && (is_lent || direct.0.total() < staged.0.total()) {
                     _ if part <= LINE_BYTES => (staged.0, "line", SLICE_SMALL),
                     true => direct,
                     false => staged,

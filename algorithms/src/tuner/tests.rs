@@ -344,6 +344,10 @@ fn the_protocol_follows_the_bytes_and_the_memory() {
     assert_eq!(protocol(shm, LINE_BYTES + 1, false), "staged");
     assert_eq!(protocol(shm, 1 << 20, false), "staged");
     assert_eq!(protocol(shm, 1 << 20, true), "direct");
+    assert_eq!(protocol(shm, 1024, true), "direct");
+    assert_eq!(protocol(shm, 1023, true), "staged");
+    assert_eq!(protocol(Machine::shm(4, 2), 1024, true), "staged");
+    assert_eq!(protocol(Machine::shm(4, 2), 1 << 20, true), "direct");
     assert_eq!(protocol(Machine::tcp(2, 2), 8, true), "stream");
     assert_eq!(protocol(Machine::shm(1, 2), 8, false), "local");
 }
