@@ -13,6 +13,7 @@ use crate::wish::Wish;
 use crate::{discover, launch};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sohu_coll_algorithms::tuner::{Machine, Tuner};
+use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::{Error, Misuse, Rank};
 use sohu_coll_mem::doorbell::Patience;
 use std::collections::BTreeSet;
@@ -282,7 +283,7 @@ impl Builder {
             (false, TransportKind::Tcp) => SPINS_TCP,
         };
         let machine = match kind {
-            TransportKind::Shm => Machine::shm(size, cores.len() as u32),
+            TransportKind::Shm => Machine { lent_min: LEND_MIN, ..Machine::shm(size, cores.len() as u32) },
             TransportKind::Tcp => Machine::tcp(size, cores.len() as u32),
         };
         let rank = Rank(rank);

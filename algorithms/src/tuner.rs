@@ -7,7 +7,6 @@
 mod work;
 
 use sohu_coll_core::Collective;
-use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::plan::Job;
 use work::Work;
 
@@ -46,6 +45,8 @@ pub struct Machine {
     pub reduce_bytes_per_ns: f64,
     /// Rate of one rank's fold (or copy) out of a peer's registered buffer.
     pub direct_bytes_per_ns: f64,
+    /// From how many bytes on the links lend registered memory.
+    pub lent_min: usize,
     /// Last-level cache that the ranks share, in bytes; beyond it rates are those of main memory.
     pub cache_bytes: f64,
 }
@@ -76,6 +77,7 @@ impl Machine {
             reduce_bytes_per_ns: 33.0,
             // One-shot on buffers that both map: 1.45 us at 64 KiB (49) to 149 at 4 MiB (28); the middle.
             direct_bytes_per_ns: 40.0,
+            lent_min: 1024,
             cache_bytes: (32u64 << 20) as f64,
         }
     }
@@ -302,7 +304,7 @@ impl Tuner {
                 let staged = (self.staged(&work), "staged", self.staged_slice(job, part));
                 let direct = (self.direct(&work), DIRECT, SLICE_DIRECT);
                 // With a core for each rank what is lent is soon back; else its owner has to be left for that.
-                let is_lent = self.machine.share() <= 1.0 && part >= LEND_MIN;
+                let is_lent = self.machine.share() <= 1.0 && part >= self.machine.lent_min;
                 match registered && (is_lent || direct.0.total() < staged.0.total()) {
                     _ if part <= LINE_BYTES => (staged.0, "line", SLICE_SMALL),
                     true => direct,
