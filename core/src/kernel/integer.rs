@@ -44,12 +44,29 @@ macro_rules! integers {
 
 // A float wide enough to hold dividend and quotient exactly divides many lanes at once; the quotient of two
 // integers below 2^32 is never closer to the next integer than f64 can tell, nor of one below 2^8 and any `u32`
-// than f32 can.
+// than f32 can. A conversion that looks whether the quotient fits is not made vector instructions of: it takes four to
+// eight times as long.
 integers! {
-    i8, (value, by) => (f32::from(value) / by as f32) as i8;
-    u8, (value, by) => (f32::from(value) / by as f32) as u8;
-    i32, (value, by) => (f64::from(value) / f64::from(by)) as i32;
-    u32, (value, by) => (f64::from(value) / f64::from(by)) as u32;
+    i8, (value, by) => {
+        let quotient = f32::from(value) / by.max(1) as f32;
+        // SAFETY: divided by at least one, it is no farther from zero than `value`.
+        unsafe { quotient.to_int_unchecked::<i32>() as i8 }
+    };
+    u8, (value, by) => {
+        let quotient = f32::from(value) / by.max(1) as f32;
+        // SAFETY: as above, and not negative.
+        unsafe { quotient.to_int_unchecked::<i32>() as u8 }
+    };
+    i32, (value, by) => {
+        let quotient = f64::from(value) / f64::from(by.max(1));
+        // SAFETY: divided by at least one, it is no farther from zero than `value`.
+        unsafe { quotient.to_int_unchecked::<i32>() }
+    };
+    u32, (value, by) => {
+        let quotient = f64::from(value) / f64::from(by.max(1));
+        // SAFETY: as above, and not negative.
+        unsafe { quotient.to_int_unchecked::<u32>() }
+    };
     i64, (value, by) => value / i64::from(by);
     u64, (value, by) => value / u64::from(by);
 }
@@ -104,5 +121,39 @@ impl<T: Integer, S: Simd + Lanes<T, Raw = <S as Simd>::Register>> Format<S> for 
             *lane = lane.divide(by);
         }
         Lanes::<T>::pack(s, made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotients_are_those_of_integers_towards_zero() {
+        let divisors = (1..=300).chain([65_535, 65_537, 1 << 24, (1 << 24) + 1, i32::MAX as u32, u32::MAX]);
+        for by in divisors {
+            for value in i8::MIN..=i8::MAX {
+                assert_eq!(i64::from(value.divide(by)), i64::from(value) / i64::from(by), "{value} / {by}");
+            }
+            for value in u8::MIN..=u8::MAX {
+                assert_eq!(u64::from(value.divide(by)), u64::from(value) / u64::from(by), "{value} / {by}");
+            }
+            let multiple = by.wrapping_mul(u32::MAX / by);
+            for around in [0, 1, by, multiple, 1 << 24, i32::MAX as u32, u32::MAX] {
+                for value in [around.wrapping_sub(1), around, around.wrapping_add(1)] {
+                    assert_eq!(
+                        u64::from(value.divide(by)),
+                        u64::from(value) / u64::from(by),
+                        "{value} / {by}"
+                    );
+                    let value = value.cast_signed();
+                    assert_eq!(
+                        i64::from(value.divide(by)),
+                        i64::from(value) / i64::from(by),
+                        "{value} / {by}"
+                    );
+                }
+            }
+        }
     }
 }
