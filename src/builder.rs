@@ -264,14 +264,17 @@ impl Builder {
         let mut mesh = bootstrap::join(Place { rank, size }, &id, timeout, facts)?;
         let cores: BTreeSet<u32> =
             mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
+        let cores = cores.len() as u32;
         let kind = self.transport.unwrap_or_default();
         let heap_bytes = self.heap_bytes.unwrap_or(HEAP_BYTES);
-        let opened = Account::open(size, Fabric::items(kind, size), self.max_memory);
         let connected =
-            opened.and_then(|account| Ok((account, Fabric::connect(kind, &mut mesh, heap_bytes, deadline)?)));
+            Account::open(size, Fabric::items(kind, size, cores), self.max_memory).and_then(|account| {
+                let fabric = Fabric::connect(kind, &mut mesh, cores, heap_bytes, deadline)?;
+                Ok((account, fabric))
+            });
         // Else the others would only see that this rank is gone.
         let (account, fabric) = connected.inspect_err(|error| mesh.abort(error))?;
-        let crowded = size as usize > cores.len();
+        let crowded = size > cores;
         // Ranks that may have to leave this core before this one can run, or the other way round.
         let own = &mesh.roster()[rank as usize].cpus;
         let shares = |facts: &HostFacts| facts.cpus.iter().any(|cpu| own.contains(cpu));
@@ -283,8 +286,8 @@ impl Builder {
             (false, TransportKind::Tcp) => SPINS_TCP,
         };
         let machine = match kind {
-            TransportKind::Shm => Machine { lent_min: LEND_MIN, ..Machine::shm(size, cores.len() as u32) },
-            TransportKind::Tcp => Machine::tcp(size, cores.len() as u32),
+            TransportKind::Shm => Machine { lent_min: LEND_MIN, ..Machine::shm(size, cores) },
+            TransportKind::Tcp => Machine::tcp(size, cores),
         };
         let rank = Rank(rank);
         let plans = Plans::new(rank, size, Tuner::new(machine), settings);

@@ -13,10 +13,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Bytes of staging ring of one rank. Larger than a core's own cache, so that a line is out of the peer's cache
-/// again before it is written anew: taking it back from there costs twice the copy. No larger, because large
+/// Bytes of the staging rings of all ranks that share a core, and the least of one. Larger than a core's own cache, so that a line is
+/// out of the peer's cache again before it is written anew: taking it back from there costs twice the copy. No larger, because large
 /// messages then leave the shared cache; see docs/measurements.
 const STAGING_BYTES: usize = 2 << 20;
+const STAGING_LEAST: usize = 256 << 10;
 
 /// The links, whichever transport they go over.
 #[derive(Debug)]
@@ -26,32 +27,33 @@ pub(crate) enum Fabric {
 }
 
 impl Fabric {
-    /// What the links of one of `size` ranks take from their beginning on.
-    pub(crate) fn items(kind: TransportKind, size: u32) -> Items {
+    /// What the links of one of `size` ranks on `cores` cores take from their beginning on.
+    pub(crate) fn items(kind: TransportKind, size: u32, cores: u32) -> Items {
         match kind {
             // More ranks than can be are refused when they connect.
-            TransportKind::Shm => layout(size.clamp(1, Layout::RANKS_MAX), 0).parts().into(),
+            TransportKind::Shm => layout(size.clamp(1, Layout::RANKS_MAX), cores, 0).parts().into(),
             TransportKind::Tcp => vec![("queues", TcpLinks::queue_bytes(size))],
         }
     }
 
-    /// Links this rank with all others. `heap_bytes` is the address space of its registered memory.
+    /// Links this rank with all others, on `cores` cores. `heap_bytes` is the address space of its registered memory.
     ///
     /// # Errors
     /// Names the rank whose link could not be made, and why.
     pub(crate) fn connect(
         kind: TransportKind,
         mesh: &mut Mesh,
+        cores: u32,
         heap_bytes: usize,
         deadline: Instant,
     ) -> Result<Self, Error> {
         match kind {
-            TransportKind::Shm => Self::shm(mesh, heap_bytes, deadline),
+            TransportKind::Shm => Self::shm(mesh, cores, heap_bytes, deadline),
             TransportKind::Tcp => Self::tcp(mesh, deadline),
         }
     }
 
-    fn shm(mesh: &mut Mesh, heap_bytes: usize, deadline: Instant) -> Result<Self, Error> {
+    fn shm(mesh: &mut Mesh, cores: u32, heap_bytes: usize, deadline: Instant) -> Result<Self, Error> {
         let (rank, size) = (mesh.rank(), mesh.size());
         if size > Layout::RANKS_MAX {
             let most = Layout::RANKS_MAX;
@@ -59,7 +61,7 @@ impl Fabric {
                 "shared memory connects at most {most} ranks, not {size}; use the tcp transport"
             )));
         }
-        let segment = Segment::create(layout(size, heap_bytes)).map_err(failed)?;
+        let segment = Segment::create(layout(size, cores, heap_bytes)).map_err(failed)?;
         // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
         let length = (segment.layout().len() as u64).to_le_bytes();
         let theirs = mesh.swap(&length, Some(segment.fd()), deadline)?;
@@ -189,8 +191,9 @@ impl Memory {
     }
 }
 
-fn layout(size: u32, heap_bytes: usize) -> Layout {
-    Layout::new(size, STAGING_BYTES, heap_bytes)
+fn layout(size: u32, cores: u32, heap_bytes: usize) -> Layout {
+    let staging = STAGING_BYTES / size.div_ceil(cores) as usize;
+    Layout::new(size, staging.max(STAGING_LEAST), heap_bytes)
 }
 
 fn failed(error: ShmError) -> Error {

@@ -27,9 +27,9 @@ const PIPE_CONTROL: usize = (PIPE_LINES + ANSWER_LINES) * Layout::LINE_PITCH + 4
 
 const PAGE: usize = 4096;
 
-/// The ring for near peers has this part of what the ring for all has: of 2 MiB it is a quarter of a core's own cache. There it
+/// Bytes of the ring for near peers, which has no more than the one for all: a quarter of a core's own cache. There it
 /// stays, so that ranks of one core find in it what they gave each other: twice as much made 512 KiB on 4 ranks no faster.
-const NEAR_SHARE: usize = 8;
+const NEAR_BYTES: usize = 256 << 10;
 
 /// Places for the bytes of exchanges, and the bytes of all of them.
 /// Two are enough while all ranks wait for each other. A rank that leaves [`OWED_MAX`] calls before it hears of the first has as
@@ -46,7 +46,7 @@ pub(crate) const BOARD_BYTES: usize = BOARDS * EXCHANGE_MAX;
 /// | lines | 64 lines for each rank | the owner | the rank the lines are for |
 /// | boards | ten of 4 KiB | the owner | all peers |
 /// | beacons | a page for each rank | the owner | the rank the page is for |
-/// | staging | as configured, and an eighth more for near peers where there are several | the owner | all peers |
+/// | staging | as configured, and up to 256 KiB more for near peers where there are several | the owner | all peers |
 /// | slots | 32 KiB for each rank | the owner | the rank the slot is for |
 /// | pipe control | 80 lines and two credits for each rank | the owner | the rank it is for |
 /// | pipe rings | 128 KiB to 2 MiB for each rank, sparse | the owner | the rank the ring is for |
@@ -145,7 +145,7 @@ impl Layout {
     pub fn staging(&self) -> Range<usize> {
         let start = self.beacon(self.ranks).start;
         // One peer is near or far, but never are some of them one and some the other.
-        let near = if self.ranks > 2 { (self.staging_bytes / NEAR_SHARE).next_multiple_of(PAGE) } else { 0 };
+        let near = if self.ranks > 2 { self.staging_bytes.min(NEAR_BYTES) } else { 0 };
         start..start + self.staging_bytes + near
     }
 
