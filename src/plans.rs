@@ -25,10 +25,6 @@ const PLANS_MAX: usize = 512;
 /// Shapes that are compared before one is hashed: more than a layer of a model alternates between.
 const RECENT: usize = 4;
 
-/// Outputs from this size on are stored past the cache: they would not be found there when they are read.
-/// Twice the last-level cache's share of a core on the machines measured; see docs/measurements.
-pub(crate) const STREAM_FROM: usize = 16 << 20;
-
 /// Everything of a call that decides what is done, and not to which bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
@@ -317,13 +313,12 @@ impl Plans {
         let program = algorithm.program(&Job { pieces: choice.pieces, ..shape.job(self.size) }, self.rank);
         let element = shape.dtype.size();
         let extents = Extents::bind(&program, shape.count, element);
-        let streams = shape.longest(self.size) >= STREAM_FROM;
         let lends = choice.lends();
         let binding = Binding {
             kernel: Kernel::new(shape.dtype, shape.op),
             element,
             slice: choice.slice,
-            store: if streams { Store::Streaming } else { Store::Cached },
+            store: if choice.streams { Store::Streaming } else { Store::Cached },
             input_registered: lends && shape.input_registered,
             output_registered: lends && shape.output_registered,
         };

@@ -141,6 +141,12 @@ const SLICE_MIDDLE: usize = 64 << 10;
 /// Slice of large staged parts: a quarter of what they use of the staging ring. Half of it waits for the ring to come
 /// free at 4 MiB (326 us against 285), an eighth for hand-overs at 512 KiB (32 us against 29).
 const SLICE_LARGE: usize = 256 << 10;
+/// Parts of the cache that the buffers of all ranks fill before results are best stored past it, staged and direct: they would not be
+/// found there when they are read. The staging memory has its place in the cache too. Of 32 MiB, on 2, 4 and 8 ranks: of 20 MiB, 4 ranks
+/// gather 4 MiB in 960 us through the cache and 690 past it, out of registered memory in 350 and 627; of 32 MiB, they exchange 4 MiB in 1730
+/// and 1140, and 2 ranks 8 MiB in 1200 and 740, out of registered memory in 830 and 630.
+const STREAM_STAGED: f64 = 0.625;
+const STREAM_DIRECT: f64 = 0.875;
 /// Bytes of the vector that ranks which share cores go through at a time: 4 MiB on 4 ranks take 1.2 ms so, and 1.5
 /// ms in one piece. Smaller pieces cost more turns of the cores than they save.
 const PIECE_BYTES: usize = 512 << 10;
@@ -174,6 +180,8 @@ pub struct Choice {
     /// How messages travel: `line` (inside a cache line), `staged`, `direct` (registered memory), `stream`
     /// (a socket), or `local` where there is only one rank.
     pub protocol: &'static str,
+    /// Whether results are stored past the caches.
+    pub streams: bool,
     /// How long the call should take, in microseconds; infinite for an algorithm that can not do it.
     pub predicted_us: f64,
 }
@@ -234,6 +242,12 @@ impl Tuner {
         &self.machine
     }
 
+    /// Whether results are best stored past the caches, where all ranks together have buffers of `bytes` bytes: registered memory that
+    /// is read in place, if the call `lends`.
+    pub fn streams(&self, bytes: f64, lends: bool) -> bool {
+        bytes >= self.machine.cache_bytes * if lends { STREAM_DIRECT } else { STREAM_STAGED }
+    }
+
     /// The candidate with the least predicted time. `bytes` are those of `count` elements as the collective
     /// counts them; `registered` says that the buffers of all ranks are registered memory.
     ///
@@ -276,6 +290,7 @@ impl Tuner {
                 slice: SLICE_SMALL,
                 pieces: 1,
                 protocol: "none",
+                streams: false,
                 predicted_us: f64::INFINITY,
             },
             why_not: Some(format!("does not do {} on {} ranks", job.collective, job.size)),
@@ -313,7 +328,8 @@ impl Tuner {
             }
         };
         let pieces = self.pieces(algorithm, job, bytes, protocol);
-        let choice = Choice { algorithm, slice, pieces, protocol, predicted_us: cost.total() / 1e3 };
+        let streams = self.streams(held_by_all(job, bytes as f64), protocol == DIRECT);
+        let choice = Choice { algorithm, slice, pieces, protocol, streams, predicted_us: cost.total() / 1e3 };
         let sends = if self.machine.fabric == Fabric::Memory { work.writes } else { work.sends };
         Scored { choice, cost, rounds: work.rounds, messages: sends + work.receives }
     }
@@ -407,6 +423,15 @@ impl Tuner {
         let (cache, all) = (self.machine.cache_bytes, work.buffers * f64::from(self.machine.size));
         if all <= cache { 1.0 } else { (cache + (all - cache) * MEMORY_SLOWDOWN) / all }
     }
+}
+
+/// Bytes of the buffers of all ranks.
+fn held_by_all(job: &Job, bytes: f64) -> f64 {
+    let held = |is_root| {
+        let [input, output] = job.collective.held(job.size, is_root).map(f64::from);
+        if job.in_place { input.max(output) } else { input + output }
+    };
+    bytes * (held(true) + f64::from(job.size - 1) * held(false))
 }
 
 /// Why `this` lost to `best`: what most of the difference is.

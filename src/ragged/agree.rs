@@ -74,7 +74,7 @@ impl Lane {
             Some(layout) => layout,
             None => cut.lay(self.rank, self.size, buffers).map_err(|error| self.named(error))?,
         };
-        Ok(self.ragged.bind(self.rank, self.size, key, &layout))
+        Ok(self.ragged.bind(self.rank, self.plans.tuner(), key, &layout))
     }
 
     /// A plan for such calls that is nobody else's.

@@ -4,7 +4,8 @@
 //! call whose plan is found need not be checked again.
 
 use super::{Blocks, Memos, Words};
-use crate::plans::{STREAM_FROM, scale_alone};
+use crate::plans::scale_alone;
+use sohu_coll_algorithms::tuner::Tuner;
 use sohu_coll_algorithms::{self as algorithms, pairwise::OUTSTANDING_MAX};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
@@ -139,18 +140,22 @@ impl Plans {
         self.latest
     }
 
-    /// Binds the program of such a call.
-    pub(crate) fn bind(&mut self, rank: Rank, size: u32, key: &Key<'_>, layout: &Layout) -> Executor {
+    /// Binds the program of such a call of `rank`.
+    pub(crate) fn bind(&mut self, rank: Rank, tuner: &Tuner, key: &Key<'_>, layout: &Layout) -> Executor {
+        let size = tuner.machine().size;
         let written = self.written(rank, size, key);
         let Written { program, passes, .. } = &self.written[written];
         let held = [&*layout.held[0], &*layout.held[1]];
         let extents = Extents::ragged(program, held, &layout.blocks);
-        let longest = key.lengths.into_iter().max().unwrap_or(0);
+        let [gives, gets] = key.lengths;
+        let own = if key.in_place { gives.max(gets) } else { gives + gets };
+        // As if all ranks had as much.
+        let streams = tuner.streams(f64::from(size) * own as f64, key.registered == [true; 2]);
         let binding = Binding {
             kernel: Kernel::new(key.call.dtype, key.call.op),
             element: key.call.dtype.size(),
             slice: slice(layout),
-            store: if longest >= STREAM_FROM { Store::Streaming } else { Store::Cached },
+            store: if streams { Store::Streaming } else { Store::Cached },
             input_registered: key.registered[0],
             output_registered: key.registered[1],
         };
@@ -206,6 +211,7 @@ pub(crate) fn algorithm(collective: Collective, size: u32) -> &'static dyn Algor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sohu_coll_algorithms::tuner::Machine;
     use sohu_coll_core::DType;
 
     fn call(root: u32) -> Signature {
@@ -244,7 +250,8 @@ mod tests {
             blocks.counts.iter().map(range).collect::<Vec<_>>()
         };
         let held = key.blocks.map(ranges);
-        let executor = plans.bind(Rank(0), 2, key, &Layout { held, blocks: Vec::new() });
+        let tuner = Tuner::new(Machine::shm(2, 2));
+        let executor = plans.bind(Rank(0), &tuner, key, &Layout { held, blocks: Vec::new() });
         plans.put_back(place, executor);
         place
     }

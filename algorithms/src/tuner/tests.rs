@@ -416,3 +416,30 @@ fn predictions_for_two_ranks_are_near_what_minimal_kernels_were_measured_to_take
         assert!(near(found, measured), "{found} us for {bytes} bytes, not {measured}");
     }
 }
+
+#[test]
+fn results_are_stored_past_the_caches_when_the_buffers_of_all_ranks_fill_them() {
+    use Collective::{AllGather, AllReduce, AllToAll, Broadcast};
+    let mib = 1 << 20;
+    // Bytes of a block, and of the buffers of all ranks, in MiB.
+    let cases = [
+        (AllReduce, 2, 4 * mib, 16, [false, false]),
+        (AllReduce, 2, 8 * mib, 32, [true, true]),
+        (AllGather, 2, 4 * mib, 24, [true, false]),
+        (AllGather, 4, mib, 20, [true, false]),
+        (AllToAll, 4, mib / 2, 16, [false, false]),
+        (AllToAll, 8, mib / 2, 64, [true, true]),
+        // Of the ranks the root alone has an input.
+        (Broadcast, 4, 4 * mib, 20, [true, false]),
+        (Broadcast, 2, 8 * mib, 24, [true, false]),
+    ];
+    for (collective, size, bytes, all, streams) in cases {
+        let (job, tuner) = (Job::new(collective, size), Tuner::new(Machine::shm(size, 2)));
+        assert_eq!(held_by_all(&job, bytes as f64), f64::from(all * mib as u32), "{collective} {size} {bytes}");
+        let choices = [false, true].map(|registered| tuner.choose(&job, bytes, registered).streams);
+        assert_eq!(choices, streams, "{collective} of {bytes} bytes on {size} ranks");
+    }
+    let in_place = Job { in_place: true, ..Job::new(AllReduce, 2) };
+    assert_eq!(held_by_all(&in_place, 4.0), 8.0);
+    assert_eq!(held_by_all(&Job { in_place: true, ..Job::new(Broadcast, 3) }, 4.0), 12.0);
+}
