@@ -81,7 +81,7 @@ impl Communicator {
         let (size, memory, transport) = (fabric.size(), fabric.memory(), fabric.name());
         account.connected(&memory);
         let engine = Engine::new(fabric, control, template.patience(), manners, account.clone());
-        let mail = Mail::new(rank, size);
+        let mail = Mail::new(rank, plans.tuner());
         let name = template.shown_name();
         let ragged = ragged::plans::Plans::default();
         let lane = Some(Lane { rank, size, engine, plans, ragged, sequence: 0, mail, failed: None, name });

@@ -7,6 +7,7 @@ use crate::control::Status;
 use crate::drive::{NAP, Work};
 use crate::lane::Lane;
 use crate::owned::Owner;
+use sohu_coll_algorithms::tuner::Tuner;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::exec::Progress;
 use sohu_coll_core::link::Links;
@@ -24,8 +25,9 @@ pub(crate) struct Mail {
 }
 
 impl Mail {
-    pub(crate) fn new(rank: Rank, size: u32) -> Self {
-        Self { courier: Courier::new(rank, size), spare: Vec::new() }
+    pub(crate) fn new(rank: Rank, tuner: &Tuner) -> Self {
+        let courier = Courier::new(rank, tuner.machine().size);
+        Self { courier: courier.storing_past_caches_from(tuner.streams_messages_from()), spare: Vec::new() }
     }
 
     /// An empty list of items, in memory that was used before.

@@ -248,6 +248,12 @@ impl Tuner {
         bytes >= self.machine.cache_bytes * if lends { STREAM_DIRECT } else { STREAM_STAGED }
     }
 
+    /// From how many bytes on a message is best stored past the caches. A rank knows its own alone: this is as if every rank
+    /// sent and received one like it.
+    pub fn streams_messages_from(&self) -> usize {
+        (self.machine.cache_bytes * STREAM_DIRECT / (2.0 * f64::from(self.machine.size))) as usize
+    }
+
     /// The candidate with the least predicted time. `bytes` are those of `count` elements as the collective
     /// counts them; `registered` says that the buffers of all ranks are registered memory.
     ///

@@ -223,7 +223,9 @@ fn simulate(seed: u64) {
         ..Faults::NONE
     };
     let mut links = LoopLinks::fabric(size, faults);
-    let mut couriers: Vec<Courier> = (0..size).map(|rank| Courier::new(Rank(rank), size)).collect();
+    let past_from = pick(&mut random, &[0, 5000, usize::MAX]);
+    let courier = |rank| Courier::new(Rank(rank), size).storing_past_caches_from(past_from);
+    let mut couriers: Vec<Courier> = (0..size).map(courier).collect();
     for round in 0..3 {
         let messages = messages(&mut random, size, crumbs);
         let (alone, calls) = calls(&mut random, size, &messages);

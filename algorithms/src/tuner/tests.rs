@@ -435,7 +435,11 @@ fn results_are_stored_past_the_caches_when_the_buffers_of_all_ranks_fill_them() 
     ];
     for (collective, size, bytes, all, streams) in cases {
         let (job, tuner) = (Job::new(collective, size), Tuner::new(Machine::shm(size, 2)));
-        assert_eq!(held_by_all(&job, bytes as f64), f64::from(all * mib as u32), "{collective} {size} {bytes}");
+        assert_eq!(
+            held_by_all(&job, bytes as f64),
+            f64::from(all * mib as u32),
+            "{collective} {size} {bytes}"
+        );
         let choices = [false, true].map(|registered| tuner.choose(&job, bytes, registered).streams);
         assert_eq!(choices, streams, "{collective} of {bytes} bytes on {size} ranks");
     }

@@ -7,11 +7,11 @@
 
 mod trade;
 
-use super::route::Route;
+use super::route::{self, Route};
 use super::{Bytes, Item, State, Transfer, Verdict, Way};
 use crate::error::LinkError;
 use crate::exec::Progress;
-use crate::kernel::{self, Store};
+use crate::kernel;
 use crate::pipe::Pipes;
 use crate::rank::Rank;
 use core::ops::Range;
@@ -63,6 +63,8 @@ pub struct Courier {
     states: Vec<State>,
     /// Whether a transfer may have ended since somebody asked.
     ended: bool,
+    /// From how many bytes on a message is stored past the caches.
+    past_from: usize,
 }
 
 impl Courier {
@@ -72,7 +74,14 @@ impl Courier {
         let (counts, places) = (vec![[0; 2]; ranks].into(), vec![[None; 2]; ranks].into());
         // For a trade, which may be over before it needs them, and the next one not.
         let (routes, states) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        Self { rank, counts, places, routes, states, ended: false }
+        Self { rank, counts, places, routes, states, ended: false, past_from: usize::MAX }
+    }
+
+    /// Stores messages of `bytes` bytes and more past the caches from now on: those that would not be found there when they are
+    /// read.
+    #[must_use]
+    pub fn storing_past_caches_from(self, bytes: usize) -> Self {
+        Self { past_from: bytes, ..self }
     }
 
     /// Begins a call, when none is going on. What the rank sends to itself is received then; all else is for
@@ -111,7 +120,8 @@ impl Courier {
         while let Some(pair) = pairs.next(own)? {
             let [send, recv] = own.get_disjoint_mut(pair).expect("no item is a send and a receive");
             if let (Bytes::Out(from), Bytes::In(into)) = (&send.bytes, &mut recv.bytes) {
-                kernel::copy(View::from(*from), ViewMut::from(&mut **into), None, Store::Cached);
+                let store = route::store_long(from.len(), self.past_from);
+                kernel::copy(View::from(*from), ViewMut::from(&mut **into), None, store);
             }
             for index in pair {
                 let verdict = Some(Verdict::Accepted);
@@ -126,7 +136,7 @@ impl Courier {
             }
             let count = &mut self.counts[peer.index()][way as usize];
             let place = *self.places[peer.index()][way as usize].get_or_insert_with(|| {
-                self.routes.push(Route::new(peer, way, *count));
+                self.routes.push(Route::new(peer, way, *count, self.past_from));
                 self.routes.len() - 1
             });
             *count = count.wrapping_add(1);

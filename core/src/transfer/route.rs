@@ -56,6 +56,8 @@ pub(super) struct Route {
     /// How many messages went through the pipe before `moving`, modulo 2^32.
     sequence: u32,
     arriving: Arriving,
+    /// From how many bytes on a message is stored past the caches.
+    past_from: usize,
     /// Whether nothing of the calls is left in this rank's private memory.
     pub(super) clear: bool,
     /// Whether something may have ended since somebody looked.
@@ -63,8 +65,9 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// A route without items, before message number `sequence` of its pipe.
-    pub(super) fn new(peer: Rank, way: Way, sequence: u32) -> Self {
+    /// A route without items, before message number `sequence` of its pipe, that stores messages of `past_from` bytes and more past
+    /// the caches.
+    pub(super) fn new(peer: Rank, way: Way, sequence: u32, past_from: usize) -> Self {
         Self {
             peer,
             way,
@@ -76,6 +79,7 @@ impl Route {
             unclear: None,
             sequence,
             arriving: Arriving::default(),
+            past_from,
             clear: true,
             ended: false,
         }
@@ -289,6 +293,7 @@ impl Route {
             let (item, state) = (&mut items[index], &mut states[index]);
             let begun = state.begun;
             let missing = goal(item.len(), state) - state.at;
+            let store = store_long(item.len(), self.past_from);
             if !begun || missing > 0 {
                 // A head in one go with what came behind it: most messages are short.
                 let head = if begun { 0 } else { self.arriving.missing() };
@@ -296,14 +301,14 @@ impl Route {
                 let taken =
                     pipes.take(self.peer, Strand::Bytes, head + missing.min(TAKE_MAX), &mut |view| {
                         if begun {
-                            return fill(item, state, view);
+                            return fill(item, state, view, store);
                         }
                         let (used, head) = self.arriving.push(view);
                         let Some(head) = head else { return used };
                         match Record::from_bytes(head, Kind::Head, self.sequence, self.peer) {
                             Ok(head) => {
                                 look(&item.transfer, state, head);
-                                used + fill(item, state, view.slice(used..view.len()))
+                                used + fill(item, state, view.slice(used..view.len()), store)
                             }
                             Err(error) => {
                                 wrong = Some(error);
@@ -369,12 +374,12 @@ fn look(expected: &Transfer, state: &mut State, head: Record) {
 
 /// Takes what came of the message, or forgets it. Says how many bytes are of this message.
 #[inline]
-fn fill(item: &mut Item<'_>, state: &mut State, view: View<'_>) -> usize {
+fn fill(item: &mut Item<'_>, state: &mut State, view: View<'_>, store: Store) -> usize {
     let (at, count) = (state.at, view.len().min(goal(item.len(), state) - state.at));
     if state.verdict == Some(Verdict::Accepted)
         && let Bytes::In(bytes) = &mut item.bytes
     {
-        kernel::copy(view.first(count), ViewMut::from(&mut bytes[at..at + count]), None, Store::Cached);
+        kernel::copy(view.first(count), ViewMut::from(&mut bytes[at..at + count]), None, store);
     }
     state.at += count;
     count
@@ -400,6 +405,12 @@ fn put(peer: Rank, bytes: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, Link
     pipes.put(peer, Strand::Bytes, bytes.len(), &mut |room| {
         kernel::copy(bytes.first(room.len()), room, None, store);
     })
+}
+
+/// How a message of `len` bytes is stored where it is received.
+#[inline]
+pub(super) fn store_long(len: usize, past_from: usize) -> Store {
+    if len >= past_from { Store::Streaming } else { Store::Cached }
 }
 
 /// How bytes are stored that are put towards `peer`.

@@ -78,7 +78,9 @@ mod tests {
         let mut staging = Staging::new(&layout, 8);
         let near = layout.near_staging().start - layout.staging().start..layout.staging().len();
         let mut out = Vec::new();
-        for (near_only, len) in [(false, 60 << 10), (true, 1), (false, 1000), (true, 40 << 10), (true, 16 << 10)] {
+        for (near_only, len) in
+            [(false, 60 << 10), (true, 1), (false, 1000), (true, 40 << 10), (true, 16 << 10)]
+        {
             let range = staging.reserve(len, len, usize::MAX, near_only).expect("there is room");
             assert_eq!(near_only, near.start <= range.start && range.end <= near.end, "{range:?}");
             out.push(staging.commit(range.start, len, 1));
