@@ -150,7 +150,8 @@ impl Seat {
         let lane = self.lane.as_mut().expect(LANE);
         let cut = awaiting.terms.cut().expect("lengths are compared of calls that have them");
         if awaiting.before == Before::Memos {
-            let mut memos = lane.ragged.take_memos(lane.rank, lane.size).expect(ONE_AT_A_TIME);
+            let machine = lane.plans.tuner().machine();
+            let mut memos = lane.ragged.take_memos(lane.rank, machine).expect(ONE_AT_A_TIME);
             let pinned = memos.write(&cut, &awaiting.owner.buffers());
             return self.enter(memos, pinned, Errand::Before(awaiting));
         }

@@ -130,7 +130,7 @@ impl Lane {
     /// # Errors
     /// [`Misuse::Disagree`], on all ranks, when two disagree; else as described at [`Communicator`].
     pub(crate) fn agree(&mut self, cut: &Cut<'_>, buffers: &mut Buffers<'_>) -> Result<bool, Error> {
-        let Some(mut memos) = self.ragged.take_memos(self.rank, self.size) else {
+        let Some(mut memos) = self.ragged.take_memos(self.rank, self.plans.tuner().machine()) else {
             return self.compare(cut).map(|()| false);
         };
         let said = self.tell_all(&mut memos, cut, buffers);

@@ -5,7 +5,7 @@
 
 use super::{Blocks, Memos, Words};
 use crate::plans::scale_alone;
-use sohu_coll_algorithms::tuner::Tuner;
+use sohu_coll_algorithms::tuner::{Machine, Tuner};
 use sohu_coll_algorithms::{self as algorithms, pairwise::OUTSTANDING_MAX};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
@@ -112,9 +112,14 @@ impl Plans {
     }
 
     /// The memos, for one call, where so many ranks use them.
-    pub(crate) fn take_memos(&mut self, rank: Rank, size: u32) -> Option<Box<Memos>> {
+    pub(crate) fn take_memos(&mut self, rank: Rank, machine: &Machine) -> Option<Box<Memos>> {
+        let Machine { size, cores, .. } = *machine;
         let is_first = self.memos.is_none() && Memos::are_for(size);
-        if is_first { Some(Box::new(Memos::new(rank, size))) } else { self.memos.take() }
+        if is_first {
+            Some(Box::new(Memos::new(rank, size, size.div_ceil(cores))))
+        } else {
+            self.memos.take()
+        }
     }
 
     /// Keeps such a call, which was found to make sense; gives the place of its plan, which is bound when it is first needed:
@@ -211,7 +216,6 @@ pub(crate) fn algorithm(collective: Collective, size: u32) -> &'static dyn Algor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sohu_coll_algorithms::tuner::Machine;
     use sohu_coll_core::DType;
 
     fn call(root: u32) -> Signature {
