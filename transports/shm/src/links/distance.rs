@@ -154,19 +154,13 @@ fn hop_ns(beacon: &Mapped, lines: [usize; 6]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::room::Room;
+    use super::super::room::tests::idle_links;
     use super::*;
-    use crate::{Layout, Segment};
-    use std::os::fd::AsFd;
+    use crate::Layout;
 
-    /// The links of rank 0 of three, whose peers never do anything. Rank 1 is far.
+    /// The links of rank 0 of three. Rank 1 is far.
     fn links() -> ShmLinks {
-        let layout = Layout::new(3, 64 << 10, 0);
-        let segments: Vec<Segment> = (0..3).map(|_| Segment::create(layout).expect("memfd works")).collect();
-        let fds: Vec<_> = segments.iter().map(|segment| segment.fd().try_clone_to_owned()).collect();
-        let fds: Vec<_> = fds.into_iter().map(|fd| fd.expect("a descriptor")).collect();
-        let fds: Vec<_> = fds.iter().map(|fd| Some(fd.as_fd())).collect();
-        let own = segments.into_iter().next().expect("there are three");
-        let mut links = ShmLinks::join(Rank(0), own, &fds).expect("they map");
+        let mut links = idle_links(Layout::new(3, 64 << 10, 0));
         links.peers.at_mut(Rank(1)).distance.far = true;
         links
     }

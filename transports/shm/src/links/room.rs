@@ -12,7 +12,8 @@ use sohu_coll_core::error::LinkError;
 const STAGE_MIN: usize = 4096;
 
 /// Pieces up to this are small: few lines, which a peer fetches soonest from where it found the last ones, in
-/// the writer's cache. So they use the ring's first [`SMALL_WITHIN`] bytes over and over.
+/// the writer's cache. So they use the ring's first [`SMALL_WITHIN`] bytes for each peer over and over: a call may have as many out
+/// towards each, and what is out of the call before is not back yet.
 const SMALL: usize = 2048;
 const SMALL_WITHIN: usize = 8 << 10;
 
@@ -56,7 +57,7 @@ impl ShmLinks {
     fn stage(&mut self, want: usize, near_only: bool) -> Result<Option<core::ops::Range<usize>>, LinkError> {
         let least = want.min(STAGE_MIN);
         let within = match want {
-            ..=SMALL => SMALL_WITHIN,
+            ..=SMALL => SMALL_WITHIN * (self.peers.ranks() - 1),
             LARGE.. => LARGE_WITHIN,
             _ => usize::MAX,
         };
@@ -133,6 +134,35 @@ impl ShmLinks {
                 }
             }
             Room::Sink(_) => self.peers.at_mut(to[0]).wrote_sink(len, &self.call),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::{Layout, Segment};
+    use std::os::fd::AsFd;
+
+    /// The links of rank 0, whose peers never do anything.
+    pub(in crate::links) fn idle_links(layout: Layout) -> ShmLinks {
+        let segments: Vec<Segment> =
+            (0..layout.ranks()).map(|_| Segment::create(layout).expect("memfd works")).collect();
+        let fds: Vec<_> = segments.iter().map(|segment| segment.fd().try_clone_to_owned()).collect();
+        let fds: Vec<_> = fds.into_iter().map(|fd| fd.expect("a descriptor")).collect();
+        let fds: Vec<_> = fds.iter().map(|fd| Some(fd.as_fd())).collect();
+        let own = segments.into_iter().next().expect("there is rank 0");
+        ShmLinks::join(Rank(0), own, &fds).expect("they map")
+    }
+
+    #[test]
+    fn short_pieces_towards_all_peers_have_room_for_two_calls() {
+        let mut links = idle_links(Layout::new(8, 256 << 10, 0));
+        for to in (0..2).flat_map(|_| (1..8).map(Rank)) {
+            let (room, len) = links.room(&[to], SMALL).expect("the links are well");
+            let Room::Staged(at) = room else { panic!("no room towards {to}") };
+            assert_eq!(len, SMALL);
+            let _ = links.shared.staging.commit(at, len, 1);
         }
     }
 }
