@@ -12,6 +12,7 @@ use super::ShmLinks;
 use super::peer::Peer;
 use core::hint::black_box;
 use sohu_coll_core::Rank;
+use sohu_coll_core::error::LinkError;
 use sohu_coll_mem::words::{Mapped, Ordering, Words};
 use std::time::Instant;
 
@@ -98,6 +99,22 @@ impl ShmLinks {
         self.peers.iter().any(|peer| peer.distance.is_far())
     }
 
+    /// Hears how far away those of these peers see this rank that will look at its beacon with the chunk of `len` bytes that comes
+    /// next: who only sends, and never lacks room, reads their credits at no other time.
+    #[inline]
+    pub(super) fn listen(&mut self, to: &[Rank], len: usize) -> Result<(), LinkError> {
+        if len < PAST_FROM {
+            return Ok(());
+        }
+        for rank in to {
+            let peer = self.peers.at_mut(*rank);
+            if is_lit(peer.chunks_put) {
+                peer.collect(&mut self.shared)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lights the beacon of each of these peers that will look at it with the chunk of `len` bytes that comes next.
     #[inline]
     pub(super) fn light(&self, to: &[Rank], len: usize) {
@@ -154,9 +171,12 @@ fn hop_ns(beacon: &Mapped, lines: [usize; 6]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::super::room::Room;
-    use super::super::room::tests::idle_links;
+    use super::super::room::tests::{idle_links, pair};
     use super::*;
     use crate::Layout;
+    use sohu_coll_core::Signature;
+    use sohu_coll_core::link::Links;
+    use sohu_coll_mem::{View, ViewMut};
 
     /// The links of rank 0 of three. Rank 1 is far.
     fn links() -> ShmLinks {
@@ -190,6 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn who_only_sends_hears_that_it_is_seen_far_away() {
+        let [mut sender, mut receiver] = pair(Layout::new(2, 64 << 10, 0));
+        receiver.peers.at_mut(Rank(0)).distance.far = true;
+        for links in [&mut sender, &mut receiver] {
+            links.begin(&Signature::none()).expect("the links are well");
+        }
+        let bytes = [7; PAST_FROM];
+        let mut told = Vec::new();
+        // One look says that the sender is near, which the second would have to confirm.
+        for _ in 0..2 {
+            assert_eq!(sender.send(&[Rank(1)], View::from(&bytes[..])), Ok(PAST_FROM));
+            told.push(sender.peers.at(Rank(1)).distance.told);
+            let mut got = [0; PAST_FROM];
+            assert_eq!(receiver.recv(Rank(0), ViewMut::from(&mut got[..])), Ok(PAST_FROM));
+            assert_eq!(receiver.poll(), Ok(true), "what was taken is credited");
+        }
+        assert_eq!(told, [false, true]);
+    }
+
+    #[test]
     fn a_link_is_looked_at_early_and_then_now_and_then() {
         let lit: Vec<u64> = (0..100).filter(|chunk| is_lit(*chunk)).collect();
         assert_eq!(lit, [0, 1, 2, 3, 32, 64, 96]);
@@ -203,7 +243,7 @@ mod tests {
             let layout = *links.layout();
             let page = links.segment.map.view(layout.beacon(rank.index()).start, layout.beacon(0).len());
             let mut bytes = vec![0; page.len()];
-            page.copy_to(sohu_coll_mem::ViewMut::from(&mut bytes[..]));
+            page.copy_to(ViewMut::from(&mut bytes[..]));
             bytes.iter().filter(|byte| **byte != 0).count()
         };
         light(Rank(1));

@@ -93,6 +93,7 @@ impl ShmLinks {
         let far = self.is_far(to);
         self.shared.past_caches = far && want >= PAST_FROM;
         if let Some(range) = self.stage(want, !far && self.has_far_peer())? {
+            self.listen(to, range.len())?;
             self.shared.refusals = 0;
             return Ok((Room::Staged(range.start), range.len()));
         }
@@ -144,15 +145,25 @@ pub(super) mod tests {
     use crate::{Layout, Segment};
     use std::os::fd::AsFd;
 
-    /// The links of rank 0, whose peers never do anything.
-    pub(in crate::links) fn idle_links(layout: Layout) -> ShmLinks {
+    /// The links of all ranks.
+    fn fabric(layout: Layout) -> Vec<ShmLinks> {
         let segments: Vec<Segment> =
             (0..layout.ranks()).map(|_| Segment::create(layout).expect("memfd works")).collect();
         let fds: Vec<_> = segments.iter().map(|segment| segment.fd().try_clone_to_owned()).collect();
         let fds: Vec<_> = fds.into_iter().map(|fd| fd.expect("a descriptor")).collect();
         let fds: Vec<_> = fds.iter().map(|fd| Some(fd.as_fd())).collect();
-        let own = segments.into_iter().next().expect("there is rank 0");
-        ShmLinks::join(Rank(0), own, &fds).expect("they map")
+        let join = |(rank, own)| ShmLinks::join(Rank(rank), own, &fds).expect("they map");
+        (0..).zip(segments).map(join).collect()
+    }
+
+    /// The links of rank 0, whose peers never do anything.
+    pub(in crate::links) fn idle_links(layout: Layout) -> ShmLinks {
+        fabric(layout).swap_remove(0)
+    }
+
+    /// The links of both of two ranks.
+    pub(in crate::links) fn pair(layout: Layout) -> [ShmLinks; 2] {
+        fabric(layout).try_into().expect("there are two")
     }
 
     #[test]

@@ -81,25 +81,11 @@ impl PipePair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::room::tests::pair;
     use crate::{Layout, ShmLinks};
     use sohu_coll_core::Rank;
     use sohu_coll_core::pipe::{Pipes, Strand};
     use sohu_coll_mem::words::{Ordering, Words};
-    use std::os::fd::AsFd;
-
-    /// The links of both of two ranks.
-    fn links() -> [ShmLinks; 2] {
-        let layout = Layout::new(2, 64 << 10, 0);
-        let segments = [0, 1].map(|_| Segment::create(layout).expect("memfd works"));
-        let [one, two] =
-            [0, 1].map(|at: usize| segments[at].fd().try_clone_to_owned().expect("a descriptor"));
-        let [first, second] = segments;
-        let joined = [
-            ShmLinks::join(Rank(0), first, &[None, Some(two.as_fd())]),
-            ShmLinks::join(Rank(1), second, &[Some(one.as_fd()), None]),
-        ];
-        joined.map(|links| links.expect("they map"))
-    }
 
     /// How often the beacon for messages to rank 1 was lit.
     fn lit(links: &ShmLinks) -> u64 {
@@ -112,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_beacon_is_lit_for_what_is_put_and_not_for_what_finds_no_room() {
-        let [mut writer, mut reader] = links();
+        let [mut writer, mut reader] = pair(Layout::new(2, 64 << 10, 0));
         let mut chunks = 0;
         while put(&mut writer) > 0 {
             chunks += 1;
