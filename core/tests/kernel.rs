@@ -257,7 +257,7 @@ fn a_copy_onto_itself_still_reaches_the_second_destination() {
 #[test]
 fn two_moves_beside_each_other_reach_both_destinations_and_nothing_else() {
     let mut bits = Bits::new(8);
-    let lens = [0, 1, 2047, 2048, 2049, 4096, 6000, 70_001];
+    let lens = [0, 1, 2047, 2048, 2049, 4095, 6000, 70_001];
     for (own, theirs) in lens.into_iter().flat_map(|own| lens.map(|theirs| (own, theirs))) {
         let contents = [bits.elements(DType::U8, own), bits.elements(DType::U8, theirs)];
         for (offset, store) in [(0, Store::Cached), (3, Store::Cached), (5, Store::Streaming)] {

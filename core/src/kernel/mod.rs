@@ -56,14 +56,14 @@ pub enum Store {
     /// Through the caches: for what is read again soon, or is small.
     Cached,
     /// Past the caches: for outputs much larger than they are. Applies to `into`, not to `also`, which somebody
-    /// is waiting for. The stores are ordered before whatever the caller stores next. Below 4 KiB, as `Cached`.
+    /// is waiting for. The stores are ordered before whatever the caller stores next. Below 2 KiB, as `Cached`.
     Streaming,
     /// As `Streaming`, and `also` too where it lies to cache lines as `into` does: for two such outputs.
     StreamingBoth,
 }
 
 /// Below this, waiting for the streamed stores at the end takes longer than it saves.
-const STREAM_BYTES_MIN: usize = 4096;
+const STREAM_BYTES_MIN: usize = 2048;
 
 /// Below this, the standard library's copy is the fastest; above, its string instructions are slow on some
 /// machines where source and destination are not aligned alike.

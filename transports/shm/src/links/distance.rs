@@ -24,7 +24,7 @@ const LIT_EVERY: u64 = 32;
 pub(super) const LIT_FIRST: u64 = 4;
 
 /// Shorter chunks are staged in the cache, near and far, and nobody looks at the beacon for them.
-pub(super) const PAST_FROM: usize = 4096;
+pub(super) const PAST_FROM: usize = 2048;
 
 /// The lines of a beacon's page that are stored to and timed: in no order that a prefetcher follows.
 pub(super) const LINES: [usize; 6] = [19, 53, 7, 38, 60, 27];
