@@ -96,17 +96,21 @@ pub(crate) fn play_memory(member: &mut Member) {
     let mut comm = post.builder().name("tp").max_memory(MAX).build().expect("all ranks come");
     let before = comm.memory();
     assert_eq!((before.max(), before.total(), before.bytes("scratch")), (Some(MAX), before.process(), 0));
-    let least = if shm { 2 << 20 } else { 256 << 10 };
+    let least = if shm { 1 << 20 } else { 256 << 10 };
     assert!((least..12 << 20).contains(&before.total()), "{before}");
     assert_eq!(before.items().iter().map(|item| item.1).sum::<usize>(), before.total());
     assert!(before.to_string().starts_with("memory of 'tp'\n"), "{before}");
 
     // Registered memory is counted while it is used, and only as much as there may be is had.
     if shm {
+        // How much staging there is depends on how many of the ranks share a core.
+        let report = before.to_string();
+        let line = report.lines().find(|line| line.contains("staging")).expect("an item");
+        let staging = line.split_whitespace().collect::<Vec<_>>().join(" ");
         let buffer = comm.alloc::<u8>(10_000_000).expect("there is room");
         assert!((10_000_000..10_100_000).contains(&comm.memory().bytes("registered")), "{}", comm.memory());
         let error = comm.alloc::<u8>(40 << 20).expect_err("there is no room").to_string();
-        for word in ["alloc of 41943040 bytes", "registered 9.5", "staging 2.25 MiB", "=48 MiB", "'tp'"] {
+        for word in ["alloc of 41943040 bytes", "registered 9.5", &staging, "=48 MiB", "'tp'"] {
             assert!(error.contains(word), "{word}: {error}");
         }
         drop(buffer);
@@ -114,11 +118,8 @@ pub(crate) fn play_memory(member: &mut Member) {
         let buffer = comm.alloc::<u8>(MAX - before.total() - half).expect("it came back");
         // A second communicator finds no room while the buffer is there. Every rank is told, and the first one is as it was.
         let error = comm.duplicate().expect_err("there is no room").to_string();
-        for word in [
-            "a communicator of 4 ranks (staging 2.25 MiB, slots",
-            "registered ",
-            "(on communicator 'tp/copy')",
-        ] {
+        let copy = format!("a communicator of 4 ranks ({staging}, slots");
+        for word in [copy.as_str(), "registered ", "(on communicator 'tp/copy')"] {
             assert!(error.contains(word), "{word}: {error}");
         }
         drop(buffer);
