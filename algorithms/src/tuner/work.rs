@@ -25,6 +25,8 @@ pub(super) struct Work {
     /// Bytes received and folded, bytes received and only stored.
     pub(super) folded: f64,
     pub(super) moved: f64,
+    /// Those of `staged` that are a fold's result, stored there together with the output.
+    pub(super) fused: f64,
     /// Those of `moved` that the peer's fold could have stored here in passing.
     pub(super) passed: f64,
     /// Those of `moved` that a sender which has nothing else to do writes meanwhile, out of registered memory into registered memory.
@@ -127,6 +129,7 @@ fn all_reduce(algorithm: &str, size: u32, bytes: f64) -> Work {
             staged: bytes,
             sent: 2.0 * peers * part,
             folded: peers * part,
+            fused: part,
             moved: peers * part,
             passed: peers * part,
             streams: peers,
