@@ -1,4 +1,4 @@
-//! A rank that only sends, and from registered memory, shares the copying with the one receiver.
+//! A rank that has less to copy than the one receiver of what it sends from registered memory shares the copying with it.
 
 mod join;
 
@@ -12,6 +12,7 @@ use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, ViewMut};
 use sohu_coll_shm::ShmLinks;
+use std::ops::Range;
 use std::sync::Arc;
 
 const HEAP: usize = 1 << 20;
@@ -21,10 +22,13 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| 1 + (at * 7 % 251) as u8).collect()
 }
 
-/// The root's side of a broadcast of `len` bytes, in place.
-fn root(len: usize) -> Executor {
-    let job = Job { in_place: true, ..Job::new(Collective::Broadcast, 2) };
-    let program = by_name("one_shot").expect("there is one").program(&job, Rank(0));
+/// The side of rank 0, which has such blocks; where none are given, they are equal parts of `len` bytes.
+fn rank_0(job: &Job, len: usize, blocks: Option<[[Range<usize>; 2]; 2]>) -> Executor {
+    let program = by_name("one_shot").expect("there is one").program(job, Rank(0));
+    let extents = match &blocks {
+        Some([gives, gets]) => Extents::ragged(&program, [gives, gets], &[]),
+        None => Extents::bind(&program, len, 1),
+    };
     let binding = Binding {
         kernel: Kernel::new(DType::U8, ReduceOp::Sum),
         element: 1,
@@ -33,8 +37,12 @@ fn root(len: usize) -> Executor {
         input_registered: true,
         output_registered: true,
     };
-    let extents = Extents::bind(&program, len, 1);
     Executor::new(Arc::new(Bound::new(&program, &fuse_for(&program, Room::Chunk), &extents, &binding)))
+}
+
+/// The root's side of a broadcast of `len` bytes, in place.
+fn root(len: usize) -> Executor {
+    rank_0(&Job { in_place: true, ..Job::new(Collective::Broadcast, 2) }, len, None)
 }
 
 /// What the root of a broadcast of `len` bytes writes by itself to the memory that the other rank posts: before that rank has
@@ -98,4 +106,67 @@ fn a_short_one_is_all_the_receivers() {
 #[test]
 fn what_the_receiver_does_not_post_it_reads() {
     assert!(written_by_the_root(100_003, false).iter().all(|byte| *byte == 0));
+}
+
+/// Makes an all-to-all of two ranks that have so many bytes for themselves and for each other: `[0 to 0, 0 to 1, 1 to 0]`. Says how many
+/// of those for rank 1 rank 0 wrote to the memory that rank 1 posts.
+fn written_in_an_all_to_all([own, sent, taken]: [usize; 3]) -> usize {
+    let mut links = join::links(2, 1 << 16, HEAP);
+    let job = Job::new(Collective::AllToAll, 2);
+    let call = Signature { collective: Collective::AllToAll, count: sent as u64, ..Signature::none() };
+    let mut executor = rank_0(&job, 0, Some([[0..own, own..own + sent], [0..own, own..own + taken]]));
+    let input = pattern(own + sent);
+    let mut given = links[0].heap().alloc(input.len()).expect("the heap has room");
+    given.copy_from_slice(&input);
+    let mut output = links[0].heap().alloc(own + taken).expect("the heap has room");
+    let mut theirs_in = links[1].heap().alloc(taken).expect("the heap has room");
+    theirs_in.copy_from_slice(&pattern(taken));
+    let mut theirs_out = links[1].heap().alloc(sent).expect("the heap has room");
+    let (ours, theirs) = (Ledger::new(), Ledger::new());
+    let mut written = 0;
+    scope(&ours, Loan::Apart { input: &given, output: &mut output }, &mut [], |ours| {
+        let loan = Loan::Apart { input: &theirs_in, output: &mut theirs_out };
+        scope(&theirs, loan, &mut [], |theirs| {
+            executor.begin(&call, 0, ours, &mut links[0]).expect("begin");
+            links[1].begin(&call).expect("begin");
+            let span = theirs.output.post(0..sent).expect("an empty ledger has room");
+            links[1].post(Rank(0), 0, span).expect("registered memory can be posted");
+            if taken > 0 {
+                let span = theirs.input.lend(0..taken).expect("an empty ledger has room");
+                links[1].lend(&[Rank(0)], span).expect("a loan");
+            }
+            links[1].verify().expect("verify");
+            while executor.poll(ours, &mut links[0]).expect("poll") == Progress::Moved {}
+            let mut bytes = vec![0; sent];
+            theirs.output.landing(0..sent).as_view().copy_to(ViewMut::from(&mut bytes[..]));
+            written = bytes.iter().filter(|byte| **byte != 0).count();
+            assert_eq!(bytes[sent - written..], input[own + sent - written..], "the last of them");
+            let mut done = 0;
+            while done < sent {
+                done += links[1].recv(Rank(0), theirs.output.landing(done..sent)).expect("recv");
+                links[1].poll().expect("poll");
+                executor.poll(ours, &mut links[0]).expect("poll");
+            }
+            assert_eq!(end(&mut executor, ours, &mut links), Progress::Done);
+            assert!(links[1].settled().expect("settled"), "what was lent is back");
+        });
+    });
+    assert_eq!(theirs_out[..], input[own..]);
+    assert_eq!(output[..own], input[..own]);
+    assert_eq!(output[own..], pattern(taken)[..]);
+    written
+}
+
+#[test]
+fn of_two_ranks_the_one_that_has_less_to_copy_writes_for_the_other() {
+    let about = |found: usize, expected: usize| {
+        assert!((expected - 3000..=expected).contains(&found), "{found}, not {expected}");
+    };
+    // Rank 0 gets little of both, so it takes it that rank 1 gets much of both.
+    about(written_in_an_all_to_all([5_000, 100_000, 5_000]), 95_000);
+    about(written_in_an_all_to_all([0, 100_000, 20_000]), 40_000);
+    about(written_in_an_all_to_all([20_000, 100_000, 0]), 40_000);
+    for equal in [[50_000, 50_000, 50_000], [60_000, 60_000, 10_000], [0, 50_000, 60_000]] {
+        assert_eq!(written_in_an_all_to_all(equal), 0, "{equal:?}");
+    }
 }
