@@ -1,4 +1,5 @@
-//! Pending calls of other communicators: driven now and then by a thread that waits long for something of its own.
+//! Pending calls of other communicators: driven now and then by a thread that waits long for something of its own, or looks again and
+//! again whether it is over.
 //!
 //! Two ranks that wait for the calls of two communicators in opposite orders would otherwise wait for each other: each
 //! would drive the one that the other does not. Invariant: nothing here blocks, and a thread that helps does not help on.

@@ -4,6 +4,7 @@
 //! is made in its turn, and no buffer is freed while a peer may use it.
 
 use crate::drive::Until;
+use crate::others;
 use crate::queue::{Goal, Queue};
 use crate::terms::Task;
 use crate::ticket::{Kept, Outcome, Ticket};
@@ -102,13 +103,18 @@ impl<B> Pending<B> {
         }
     }
 
-    /// Whether the call is over, well or not, so that [`wait`](Self::wait) returns at once. Drives it a little if it is not;
-    /// never blocks.
+    /// Whether the call is over, well or not, so that [`wait`](Self::wait) returns at once. Drives it a little if it is not,
+    /// and where it takes long also the calls of other communicators that nobody drives; never blocks.
     ///
     /// # Panics
     /// As for [`wait`](Self::wait).
     pub fn test(&mut self) -> bool {
-        self.queue.wait(Goal::Call(self.ticket()), Until::Idle)
+        let over = self.queue.wait(Goal::Call(self.ticket()), Until::Idle);
+        if !over && self.queue.is_slow() {
+            // Who looks again and again waits. A peer may wait in the same way for the call of another communicator.
+            others::help();
+        }
+        over
     }
 
     fn ticket(&self) -> &Ticket {

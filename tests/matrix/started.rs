@@ -391,7 +391,7 @@ pub(crate) fn play_futures(member: &mut Member) {
 }
 
 /// Two communicators of the same ranks, whose calls ranks wait for in opposite orders: on one thread, which drives
-/// but what it waits for and helps with the rest, and on a thread for each.
+/// but what it waits for and helps with the rest, or looks at it again and again, and on a thread for each.
 pub(crate) fn play_opposite(member: &mut Member) {
     let mut one = join(member);
     let mut two = one.duplicate().expect("all ranks duplicate");
@@ -403,14 +403,25 @@ pub(crate) fn play_opposite(member: &mut Member) {
         (0..count).map(|index| (0..size).fold(0u32, |sum, rank| sum.wrapping_add(of(rank, index)))).collect()
     };
     let wait = |pending: Pending<Vec<u32>>| pending.wait().expect("a good call");
+    let look = |mut pending: Pending<Vec<u32>>| {
+        while !pending.test() {
+            std::thread::yield_now();
+        }
+        wait(pending)
+    };
     for (round, count) in (0..).zip([1, 20_000, 300_001, 300_001, 20_000, 1]) {
         let a = one.start_all_reduce_in_place(input(rank, count, round), SUM).expect("it starts");
         let b = two.start_all_reduce_in_place(input(rank, count, 9), SUM).expect("it starts");
-        let (a, b) = match (round % 2, odd) {
+        let (a, b) = match (round % 3, odd) {
             (0, false) => (wait(a), wait(b)),
             (0, true) => {
                 let b = wait(b);
                 (wait(a), b)
+            }
+            (1, false) => (look(a), look(b)),
+            (1, true) => {
+                let b = look(b);
+                (look(a), b)
             }
             _ => std::thread::scope(|scope| {
                 let b = scope.spawn(move || wait(b));
