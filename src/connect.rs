@@ -206,3 +206,30 @@ fn failed(error: ShmError) -> Error {
         ShmError::Hostile(what) => Error::Refused(what),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_that_share_a_core_share_its_staging_down_to_the_least() {
+        const HEAP: usize = 4 << 20;
+        for (size, cores, kib) in [
+            (1, 1, 2048),
+            (2, 2, 2048),
+            (2, 64, 2048),
+            (3, 2, 1024),
+            (4, 2, 1024),
+            (8, 2, 512),
+            (8, 1, 256),
+            (9, 1, 256),
+            (64, 1, 256),
+        ] {
+            assert_eq!(
+                layout(size, cores, HEAP),
+                Layout::new(size, kib << 10, HEAP),
+                "{size} ranks on {cores} cores"
+            );
+        }
+    }
+}

@@ -345,7 +345,7 @@ impl Driver<'_> {
             Until::Time(end) if now < end => work.nap().min(end - now),
             Until::Idle | Until::Time(_) => return Ok(Paused::Leave),
         };
-        // Only here, where the wait is long. Who looks for a moment leaves before: if that is long too, it helps when it has left.
+        // Only here, where the wait is long. Who looked but for a moment has left above, and helps after that.
         if others::help() || pause == Pause::Yield {
             std::thread::yield_now();
             return Ok(Paused::GoOn);

@@ -86,7 +86,7 @@ impl<B> Pending<B> {
     }
 
     /// Waits until the call is over, but no longer than `most`: the time of who waits, not of the call, whose own deadline
-    /// stays what it is.
+    /// stays what it is. No time at all drives the call a little, as [`test`](Self::test) does.
     ///
     /// # Errors
     /// As for [`wait`](Self::wait).
@@ -96,7 +96,7 @@ impl<B> Pending<B> {
     pub fn wait_for(mut self, most: Duration) -> Result<Waited<B>, Failed<B>> {
         // A time that no clock reaches is no end.
         let until = Instant::now().checked_add(most).map_or(Until::Over, Until::Time);
-        self.queue.wait(Goal::Call(self.ticket()), until);
+        self.look(until);
         match self.take() {
             Some(result) => result.map(Waited::Over),
             None => Ok(Waited::NotYet(self)),
@@ -109,7 +109,12 @@ impl<B> Pending<B> {
     /// # Panics
     /// As for [`wait`](Self::wait).
     pub fn test(&mut self) -> bool {
-        let over = self.queue.wait(Goal::Call(self.ticket()), Until::Idle);
+        self.look(Until::Idle)
+    }
+
+    /// Drives the call, but not for ever. Says whether it is over.
+    fn look(&self, until: Until) -> bool {
+        let over = self.queue.wait(Goal::Call(self.ticket()), until);
         if !over && self.queue.is_slow() {
             // Who looks again and again waits. A peer may wait in the same way for the call of another communicator.
             others::help();

@@ -199,9 +199,10 @@ impl Queue {
                 Until::Over => NAP,
                 Until::Idle if tried || state.driven => return false,
                 Until::Idle => Duration::ZERO,
-                Until::Time(end) => match end.checked_duration_since(Instant::now()) {
-                    Some(left) if !left.is_zero() || !tried => left.min(NAP),
-                    _ => return false,
+                // A time that is over already is still worth one look, or who waits for no time again and again drives nothing.
+                Until::Time(end) => match end.saturating_duration_since(Instant::now()) {
+                    Duration::ZERO if tried => return false,
+                    left => left.min(NAP),
                 },
             };
             if state.driven {

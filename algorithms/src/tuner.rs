@@ -121,7 +121,7 @@ const MEMORY_SLOWDOWN: f64 = 2.7;
 const PASSING_SHARE: f64 = 0.4;
 
 /// Part of a copy's time that is saved where a fold stages its result while it has it: 1 MiB on 2 ranks takes 56 us instead of 60,
-/// 128 KiB 7.4 instead of 7.8. What is stored past the caches gains nothing by it.
+/// 128 KiB 7.4 instead of 7.8. What is stored past the caches gains nothing by it, and ranks that share a core lose by the other round.
 const FUSING_SHARE: f64 = 0.2;
 
 /// What a copy of some bytes within a rank's own memory costs beside them: an estimate, less than half of a step,
@@ -358,8 +358,8 @@ impl Tuner {
     fn staged(&self, work: &Work) -> Cost {
         let m = &self.machine;
         // Bytes out of a peer's dirty lines cost the same whether they are folded or stored.
-        let all = work.buffers * f64::from(m.size);
-        let fused = if self.streams(all, false) { 0.0 } else { work.fused * FUSING_SHARE };
+        let gains = m.share() <= 1.0 && !self.streams(work.buffers * f64::from(m.size), false);
+        let fused = if gains { work.fused * FUSING_SHARE } else { 0.0 };
         let bytes = (work.staged - fused + work.kept) / m.copy_bytes_per_ns
             + (work.folded + work.moved) / m.reduce_bytes_per_ns;
         self.cost(work, work.writes, bytes * self.spill(work) * self.parting(work))

@@ -96,7 +96,7 @@ pub(crate) fn play_memory(member: &mut Member) {
     let mut comm = post.builder().name("tp").max_memory(MAX).build().expect("all ranks come");
     let before = comm.memory();
     assert_eq!((before.max(), before.total(), before.bytes("scratch")), (Some(MAX), before.process(), 0));
-    let least = if shm { 1 << 20 } else { 256 << 10 };
+    let least = if shm { 2 << 20 } else { 256 << 10 };
     assert!((least..12 << 20).contains(&before.total()), "{before}");
     assert_eq!(before.items().iter().map(|item| item.1).sum::<usize>(), before.total());
     assert!(before.to_string().starts_with("memory of 'tp'\n"), "{before}");

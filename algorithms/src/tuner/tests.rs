@@ -56,13 +56,16 @@ fn chosen(machine: Machine, bytes: usize, registered: bool) -> &'static str {
 
 #[test]
 fn two_ranks_with_private_buffers_stage_half_of_the_result_while_they_have_it() {
-    let best = |bytes| chosen(Machine::shm(2, 2), bytes, false);
+    let best = |cores, bytes| chosen(Machine::shm(2, cores), bytes, false);
     // Another round costs more than that saves where messages are short; what is stored past the caches is not kept.
-    for bytes in [8, 8 << 10, 32 << 10, 8 << 20, 64 << 20] {
-        assert_eq!(best(bytes), "one_shot", "{bytes} bytes");
-    }
-    for bytes in [128 << 10, 512 << 10, 4 << 20] {
-        assert_eq!(best(bytes), "two_shot", "{bytes} bytes");
+    let halves = 128 << 10..5 << 20;
+    let edges = [32 << 10, halves.start, halves.end - 1, halves.end];
+    for bytes in BYTES.into_iter().chain(edges).filter(|bytes| *bytes <= 32 << 10 || *bytes >= halves.start) {
+        let expected = if halves.contains(&bytes) { "two_shot" } else { "one_shot" };
+        for cores in [2, 4] {
+            assert_eq!(best(cores, bytes), expected, "{bytes} bytes, {cores} cores");
+        }
+        assert_eq!(best(1, bytes), "one_shot", "{bytes} bytes, one core");
     }
 }
 

@@ -7,12 +7,11 @@ use sohu_coll_core::exec::{Binding, Bound, Executor, Progress};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::Links;
 use sohu_coll_core::plan::fuse::fuse_for;
-use sohu_coll_core::plan::{Extents, Job, Room};
+use sohu_coll_core::plan::{Extents, Job, Program, Room};
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
 use sohu_coll_mem::region::{Loan, scope};
-use sohu_coll_mem::{Ledger, ViewMut};
+use sohu_coll_mem::{Ledger, Regions, ViewMut};
 use sohu_coll_shm::ShmLinks;
-use std::ops::Range;
 use std::sync::Arc;
 
 const HEAP: usize = 1 << 20;
@@ -22,13 +21,10 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| 1 + (at * 7 % 251) as u8).collect()
 }
 
-/// The side of rank 0, which has such blocks; where none are given, they are equal parts of `len` bytes.
-fn rank_0(job: &Job, len: usize, blocks: Option<[[Range<usize>; 2]; 2]>) -> Executor {
+/// The side of rank 0.
+fn rank_0(job: &Job, extents: impl FnOnce(&Program) -> Extents) -> Executor {
     let program = by_name("one_shot").expect("there is one").program(job, Rank(0));
-    let extents = match &blocks {
-        Some([gives, gets]) => Extents::ragged(&program, [gives, gets], &[]),
-        None => Extents::bind(&program, len, 1),
-    };
+    let extents = extents(&program);
     let binding = Binding {
         kernel: Kernel::new(DType::U8, ReduceOp::Sum),
         element: 1,
@@ -42,7 +38,9 @@ fn rank_0(job: &Job, len: usize, blocks: Option<[[Range<usize>; 2]; 2]>) -> Exec
 
 /// The root's side of a broadcast of `len` bytes, in place.
 fn root(len: usize) -> Executor {
-    rank_0(&Job { in_place: true, ..Job::new(Collective::Broadcast, 2) }, len, None)
+    rank_0(&Job { in_place: true, ..Job::new(Collective::Broadcast, 2) }, |program| {
+        Extents::bind(program, len, 1)
+    })
 }
 
 /// What the root of a broadcast of `len` bytes writes by itself to the memory that the other rank posts: before that rank has
@@ -70,22 +68,28 @@ fn written_by_the_root(len: usize, posts: bool) -> Vec<u8> {
             while root.poll(ours, &mut links[0]).expect("poll") == Progress::Moved {}
             written = vec![0; len];
             theirs.output.landing(0..len).as_view().copy_to(ViewMut::from(&mut written[..]));
-            let mut done = 0;
-            while done < len {
-                done += links[1].recv(Rank(0), theirs.output.landing(done..len)).expect("recv");
-                links[1].poll().expect("poll");
-                root.poll(ours, &mut links[0]).expect("poll");
-            }
-            assert_eq!(end(&mut root, ours, &mut links), Progress::Done);
+            receive(len, theirs, (&mut root, ours), &mut links);
         });
     });
     assert_eq!(&taken[..], &pattern(len)[..]);
     written
 }
 
-fn end(root: &mut Executor, regions: &sohu_coll_mem::Regions<'_>, links: &mut [ShmLinks]) -> Progress {
+/// Rank 1 receives all, and rank 0 sees its call end.
+fn receive(
+    len: usize,
+    theirs: &Regions<'_>,
+    (executor, ours): (&mut Executor, &Regions<'_>),
+    links: &mut [ShmLinks],
+) {
+    let mut done = 0;
+    while done < len {
+        done += links[1].recv(Rank(0), theirs.output.landing(done..len)).expect("recv");
+        links[1].poll().expect("poll");
+        executor.poll(ours, &mut links[0]).expect("poll");
+    }
     links[1].poll().expect("poll");
-    root.poll(regions, &mut links[0]).expect("poll")
+    assert_eq!(executor.poll(ours, &mut links[0]).expect("poll"), Progress::Done);
 }
 
 #[test]
@@ -114,7 +118,8 @@ fn written_in_an_all_to_all([own, sent, taken]: [usize; 3]) -> usize {
     let mut links = join::links(2, 1 << 16, HEAP);
     let job = Job::new(Collective::AllToAll, 2);
     let call = Signature { collective: Collective::AllToAll, count: sent as u64, ..Signature::none() };
-    let mut executor = rank_0(&job, 0, Some([[0..own, own..own + sent], [0..own, own..own + taken]]));
+    let [gives, gets] = [sent, taken].map(|theirs| [0..own, own..own + theirs]);
+    let mut executor = rank_0(&job, |program| Extents::ragged(program, [&gives, &gets], &[]));
     let input = pattern(own + sent);
     let mut given = links[0].heap().alloc(input.len()).expect("the heap has room");
     given.copy_from_slice(&input);
@@ -141,13 +146,7 @@ fn written_in_an_all_to_all([own, sent, taken]: [usize; 3]) -> usize {
             theirs.output.landing(0..sent).as_view().copy_to(ViewMut::from(&mut bytes[..]));
             written = bytes.iter().filter(|byte| **byte != 0).count();
             assert_eq!(bytes[sent - written..], input[own + sent - written..], "the last of them");
-            let mut done = 0;
-            while done < sent {
-                done += links[1].recv(Rank(0), theirs.output.landing(done..sent)).expect("recv");
-                links[1].poll().expect("poll");
-                executor.poll(ours, &mut links[0]).expect("poll");
-            }
-            assert_eq!(end(&mut executor, ours, &mut links), Progress::Done);
+            receive(sent, theirs, (&mut executor, ours), &mut links);
             assert!(links[1].settled().expect("settled"), "what was lent is back");
         });
     });
