@@ -1,12 +1,13 @@
 //! Whether a peer's core shares a cache with this rank's: found out by looking how long a few lines take.
 //!
-//! A line that lies in the cache of a core with its own last-level cache comes four times as slowly as one from a
-//! neighbour (200 ns against 50 on the machine measured), and few are fetched at once: staging through the caches moves
-//! 2 GB/s there. Written past the caches, into memory, the same bytes are read at 10. Between neighbours it is the other way
-//! round (64 KiB: 4 us and 10). Which of the two a pair of ranks is can change while they run, where a hypervisor moves their
-//! processors about. So every now and then a rank stores to the lines of a beacon before it sends a chunk, and the reader
-//! of the chunk times how long they take. Not the chunk itself: its lines may have been fetched ahead. And each reader has a
-//! beacon of its own: of two that share a core or a cache, the second would find the lines that the first one has fetched.
+//! What a core has just written comes to another one with a last-level cache of its own at 2 GB/s: each line takes four times as long as from
+//! a neighbour (200 ns against 50 on the first machine measured), and few are fetched at once. Written past the caches, into
+//! memory, the same bytes are read at 10. Between neighbours it is the other way round (64 KiB: 4 us and 10). Which of the two a
+//! pair of ranks is can change while they run, where a hypervisor moves their processors about. So every now and then a rank
+//! stores to the lines of a beacon before it sends a chunk, and the reader of the chunk times how long they take, all asked for at once:
+//! how long a single one takes says little (80 ns on a machine with one cache for sixty cores, which 64 KiB still cross in 4 us).
+//! Not the chunk itself: its lines may have been fetched ahead. And each reader has a beacon of its own: of two that share a core or
+//! a cache, the second would find the lines that the first one has fetched.
 
 use super::ShmLinks;
 use super::peer::Peer;
@@ -26,16 +27,30 @@ pub(super) const LIT_FIRST: u64 = 4;
 /// Shorter chunks are staged in the cache, near and far, and nobody looks at the beacon for them.
 pub(super) const PAST_FROM: usize = 2048;
 
-/// The lines of a beacon's page that are stored to and timed: in no order that a prefetcher follows.
-pub(super) const LINES: [usize; 6] = [19, 53, 7, 38, 60, 27];
+/// The lines of a beacon.
+pub(super) type Lines = [usize; 16];
 
-/// Those for messages. A look fetches the lines, so two that do not know of each other need lines of their own, and no neighbours:
-/// these are fetched in pairs.
-pub(super) const MESSAGE_LINES: [usize; 6] = [45, 12, 34, 57, 3, 23];
+/// The lines of a beacon's page that are stored to and timed: in no order that a prefetcher follows, and of every pair of
+/// neighbours one, since these are fetched together.
+pub(super) const LINES: Lines = lines(0);
 
-/// A line that takes longer than this on average, in nanoseconds, comes from a cache far away. On the machine measured 9
-/// looks in 10 took 20 to 58 between neighbours and 111 to 170 from afar.
-const FAR_NS: u32 = 85;
+/// Those for messages. A look fetches the lines, so two that do not know of each other need lines of their own.
+pub(super) const MESSAGE_LINES: Lines = lines(16);
+
+/// A line that takes longer than this in the crowd, in nanoseconds, comes from a cache far away: 16 at once took 5 to 22 each between
+/// cores of one last-level cache, the longer the busier it was, and a stream of them takes more than 30 each where that is not so.
+const FAR_NS: u32 = 27;
+
+/// Sixteen lines of a page: of the permutation of its pairs, those from the `first` on.
+const fn lines(first: usize) -> Lines {
+    let mut lines = [0; 16];
+    let mut at = 0;
+    while at < 16 {
+        lines[at] = (first + at) * 19 % 32 * 2;
+        at += 1;
+    }
+    lines
+}
 
 /// How far away a peer seems to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,16 +69,11 @@ impl Distance {
     /// Looks at the beacon with the chunk of that number and length, if it is lit for it. Says what to note then: for the
     /// writer, who may receive nothing itself.
     #[inline]
-    pub(super) fn look(
-        &mut self,
-        (beacon, lines): (&Mapped, [usize; 6]),
-        chunk: u64,
-        len: usize,
-    ) -> Option<u16> {
+    pub(super) fn look(&mut self, (beacon, lines): (&Mapped, Lines), chunk: u64, len: usize) -> Option<u16> {
         if !is_lit(chunk) || len < PAST_FROM {
             return None;
         }
-        let far = hop_ns(beacon, lines) > FAR_NS;
+        let far = line_ns(beacon, lines) > FAR_NS;
         if chunk > 0 {
             self.looked(far);
         }
@@ -137,7 +147,7 @@ pub(super) fn is_lit(chunk: u64) -> bool {
 
 /// Stores to the lines, so that they lie in this core's cache and in no other one.
 #[cold]
-pub(super) fn light(beacon: &Mapped, lines: [usize; 6]) {
+pub(super) fn light(beacon: &Mapped, lines: Lines) {
     for line in lines {
         let word = beacon.word(line * 8);
         // What is stored does not matter, and it is read for nothing else.
@@ -155,17 +165,16 @@ impl Peer {
     }
 }
 
-/// Average time to fetch a line of the beacon, in nanoseconds, one after the other.
+/// Average time to fetch a line of the beacon, in nanoseconds, of all that are asked for at once.
 #[cold]
-fn hop_ns(beacon: &Mapped, lines: [usize; 6]) -> u32 {
+fn line_ns(beacon: &Mapped, lines: Lines) -> u32 {
     let begun = Instant::now();
-    let mut seen = 0;
+    let mut seen = 0u64;
     for line in lines {
-        // Where the next line is depends on what the last one held, as far as the processor knows.
-        seen = beacon.word(line * 8 + (seen as usize & black_box(0))).load(Ordering::Relaxed);
+        seen = seen.wrapping_add(beacon.word(line * 8).load(Ordering::Relaxed));
     }
     black_box(seen);
-    begun.elapsed().subsec_nanos() / LINES.len() as u32
+    begun.elapsed().subsec_nanos() / lines.len() as u32
 }
 
 #[cfg(test)]
@@ -254,7 +263,7 @@ mod tests {
 
     #[test]
     fn calls_and_messages_look_at_no_pair_of_lines_that_the_other_looks_at() {
-        let pairs = |lines: [usize; 6]| lines.map(|line| line / 2);
+        let pairs = |lines: Lines| lines.map(|line| line / 2);
         assert!(pairs(LINES).iter().all(|pair| !pairs(MESSAGE_LINES).contains(pair)));
         assert!(LINES.iter().chain(&MESSAGE_LINES).all(|line| *line < 64), "a page has 64");
     }
