@@ -109,6 +109,7 @@ fn all_reduces(c: &mut Criterion) {
             store: Store::Cached,
             input_registered: false,
             output_registered: false,
+            fetched: false,
         };
         let bound = Bound::new(&program, &fuse(&program), &Extents::bind(&program, count, 4), &binding);
         let mut scratch = vec![0; bound.scratch_bytes];

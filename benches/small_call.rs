@@ -74,6 +74,7 @@ impl Bare {
             store: Store::Cached,
             input_registered: false,
             output_registered: false,
+            fetched: false,
         };
         let bound = Bound::new(&program, &fuse(&program), &Extents::bind(&program, count, 4), &binding);
         Self {

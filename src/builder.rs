@@ -13,9 +13,10 @@ use crate::wish::Wish;
 use crate::{discover, launch};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sohu_coll_algorithms::tuner::{Machine, Tuner};
-use sohu_coll_core::link::LEND_MIN;
+use sohu_coll_core::link::{FETCH_MIN, LEND_MIN};
 use sohu_coll_core::{Error, Misuse, Rank};
 use sohu_coll_mem::doorbell::Patience;
+use sohu_coll_shm::Fetch;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ pub struct Builder {
     algorithm: Option<String>,
     tuning_file: Option<PathBuf>,
     heap_bytes: Option<usize>,
+    fetch: Option<Fetch>,
     reproducible: Option<bool>,
     proxy: Option<bool>,
     name: Option<Arc<str>>,
@@ -128,6 +130,13 @@ impl Builder {
     /// Must be the same on every rank.
     pub fn heap_bytes(mut self, bytes: usize) -> Self {
         self.heap_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether long messages in private memory are fetched by the kernel instead of staged in shared memory: unless set, where all
+    /// ranks may read each other's memory and their kernels copy fast enough. [`Fetch::Never`] on one rank holds for all.
+    pub fn fetch(mut self, fetch: Fetch) -> Self {
+        self.fetch = Some(fetch);
         self
     }
 
@@ -201,6 +210,7 @@ impl Builder {
         self.algorithm = self.algorithm.or(config.algorithm);
         self.tuning_file = self.tuning_file.or(config.tuning_file);
         self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
+        self.fetch = self.fetch.or(config.fetch);
         self.reproducible = self.reproducible.or(config.reproducible);
         self.proxy = self.proxy.or(config.proxy);
         self.name = self.name.or(config.name.map(Into::into));
@@ -266,10 +276,10 @@ impl Builder {
             mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
         let cores = cores.len() as u32;
         let kind = self.transport.unwrap_or_default();
-        let heap_bytes = self.heap_bytes.unwrap_or(HEAP_BYTES);
+        let (heap_bytes, fetch) = (self.heap_bytes.unwrap_or(HEAP_BYTES), self.fetch.unwrap_or_default());
         let connected =
             Account::open(size, Fabric::items(kind, size, cores), self.max_memory).and_then(|account| {
-                let fabric = Fabric::connect(kind, &mut mesh, cores, heap_bytes, deadline)?;
+                let fabric = Fabric::connect(kind, &mut mesh, cores, (heap_bytes, fetch), deadline)?;
                 Ok((account, fabric))
             });
         // Else the others would only see that this rank is gone.
@@ -286,7 +296,10 @@ impl Builder {
             (false, TransportKind::Tcp) => SPINS_TCP,
         };
         let machine = match kind {
-            TransportKind::Shm => Machine { lent_min: LEND_MIN, ..Machine::shm(size, cores) },
+            TransportKind::Shm => {
+                let machine = Machine { lent_min: LEND_MIN, ..Machine::shm(size, cores) };
+                if fabric.fetches() { machine.fetching(FETCH_MIN) } else { machine }
+            }
             TransportKind::Tcp => Machine::tcp(size, cores),
         };
         let rank = Rank(rank);

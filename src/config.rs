@@ -13,9 +13,9 @@ use std::str::FromStr;
 use std::sync::Once;
 use std::time::Duration;
 
-use crate::TransportKind;
 use crate::bootstrap::id::{SECRET_BYTES, Secret, unhex};
 use crate::duration::parse_duration;
+use crate::{Fetch, TransportKind};
 
 const RANK: &str = "SOHU_COLL_RANK";
 const WORLD_SIZE: &str = "SOHU_COLL_WORLD_SIZE";
@@ -28,6 +28,7 @@ const ALGO: &str = "SOHU_COLL_ALGO";
 const TUNING_FILE: &str = "SOHU_COLL_TUNING_FILE";
 const CPUS: &str = "SOHU_COLL_CPUS";
 const HEAP: &str = "SOHU_COLL_HEAP";
+const FETCH: &str = "SOHU_COLL_FETCH";
 const NAME: &str = "SOHU_COLL_NAME";
 const MAX_MEMORY: &str = "SOHU_COLL_MAX_MEMORY";
 const REPRODUCIBLE: &str = "SOHU_COLL_REPRODUCIBLE";
@@ -36,7 +37,7 @@ const LAUNCHED: &str = "SOHU_COLL_LAUNCHED";
 
 const PREFIX: &str = "SOHU_COLL_";
 /// Every variable of ours.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     RANK,
     WORLD_SIZE,
     COMM_ID,
@@ -48,6 +49,7 @@ const OURS: [&str; 16] = [
     TUNING_FILE,
     CPUS,
     HEAP,
+    FETCH,
     NAME,
     MAX_MEMORY,
     REPRODUCIBLE,
@@ -110,6 +112,8 @@ pub(crate) struct Config {
     pub(crate) cpus: Option<Vec<u32>>,
     /// `SOHU_COLL_HEAP`: address space of a rank's registered memory, in bytes.
     pub(crate) heap_bytes: Option<usize>,
+    /// `SOHU_COLL_FETCH`: whether private memory is fetched by the kernel.
+    pub(crate) fetch: Option<Fetch>,
     /// `SOHU_COLL_NAME`: what the communicator is called in errors.
     pub(crate) name: Option<String>,
     /// `SOHU_COLL_MAX_MEMORY`: the most bytes that all communicators of the process may take.
@@ -183,6 +187,7 @@ impl Config {
                 TUNING_FILE => config.tuning_file = Some(value.into()),
                 CPUS => config.cpus = Some(cpus(&value).map_err(bad)?),
                 HEAP => config.heap_bytes = Some(bytes(&value).map_err(bad)?),
+                FETCH => config.fetch = Some(fetch(&value).map_err(bad)?),
                 NAME => config.name = Some(value),
                 MAX_MEMORY => config.max_memory = Some(bytes(&value).map_err(bad)?),
                 REPRODUCIBLE => config.reproducible = Some(yes(&value).map_err(bad)?),
@@ -276,6 +281,15 @@ fn transport(text: &str) -> Result<TransportKind, String> {
         "shm" => Ok(TransportKind::Shm),
         "tcp" => Ok(TransportKind::Tcp),
         _ => Err("is no transport; it can be shm or tcp".into()),
+    }
+}
+
+fn fetch(text: &str) -> Result<Fetch, String> {
+    match text.trim() {
+        "auto" => Ok(Fetch::Auto),
+        "always" => Ok(Fetch::Always),
+        "never" => Ok(Fetch::Never),
+        _ => Err("is no way to fetch; it can be auto, always or never".into()),
     }
 }
 

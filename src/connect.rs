@@ -6,7 +6,7 @@ use crate::builder::TransportKind;
 use crate::memory::Items;
 use sohu_coll_core::link::Links;
 use sohu_coll_core::{Element, Error, Rank};
-use sohu_coll_shm::{Heap, Layout, Segment, ShmError, ShmLinks};
+use sohu_coll_shm::{Fetch, Heap, Layout, Offer, Segment, ShmError, ShmLinks};
 use sohu_coll_tcp::{Listener, TcpLinks};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,12 +31,17 @@ impl Fabric {
     pub(crate) fn items(kind: TransportKind, size: u32, cores: u32) -> Items {
         match kind {
             // More ranks than can be are refused when they connect.
-            TransportKind::Shm => layout(size.clamp(1, Layout::RANKS_MAX), cores, 0).parts().into(),
+            TransportKind::Shm => {
+                let size = size.clamp(1, Layout::RANKS_MAX);
+                let fetched = ("fetched", ShmLinks::fetch_bytes(size));
+                layout(size, cores, 0).parts().into_iter().chain([fetched]).collect()
+            }
             TransportKind::Tcp => vec![("queues", TcpLinks::queue_bytes(size))],
         }
     }
 
-    /// Links this rank with all others, on `cores` cores. `heap_bytes` is the address space of its registered memory.
+    /// Links this rank with all others, on `cores` cores. `heap_bytes` is the address space of its registered memory; private memory
+    /// is fetched if `fetch` says so on all ranks.
     ///
     /// # Errors
     /// Names the rank whose link could not be made, and why.
@@ -44,16 +49,21 @@ impl Fabric {
         kind: TransportKind,
         mesh: &mut Mesh,
         cores: u32,
-        heap_bytes: usize,
+        (heap_bytes, fetch): (usize, Fetch),
         deadline: Instant,
     ) -> Result<Self, Error> {
         match kind {
-            TransportKind::Shm => Self::shm(mesh, cores, heap_bytes, deadline),
+            TransportKind::Shm => Self::shm(mesh, cores, (heap_bytes, fetch), deadline),
             TransportKind::Tcp => Self::tcp(mesh, deadline),
         }
     }
 
-    fn shm(mesh: &mut Mesh, cores: u32, heap_bytes: usize, deadline: Instant) -> Result<Self, Error> {
+    fn shm(
+        mesh: &mut Mesh,
+        cores: u32,
+        (heap_bytes, fetch): (usize, Fetch),
+        deadline: Instant,
+    ) -> Result<Self, Error> {
         let (rank, size) = (mesh.rank(), mesh.size());
         if size > Layout::RANKS_MAX {
             let most = Layout::RANKS_MAX;
@@ -64,22 +74,38 @@ impl Fabric {
         let segment = Segment::create(layout(size, cores, heap_bytes)).map_err(failed)?;
         // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
         let length = (segment.layout().len() as u64).to_le_bytes();
-        let theirs = mesh.swap(&length, Some(segment.fd()), deadline)?;
-        for (peer, (blob, _)) in theirs.iter().enumerate() {
-            if peer != rank.index() && *blob != length {
-                return Err(Error::Refused(format!(
-                    "rank {peer} has a segment of another length; is SOHU_COLL_HEAP the same on every rank"
-                )));
+        let own = Offer::new(fetch);
+        let theirs = mesh.swap(&[&length, &own.to_bytes()[..]].concat(), Some(segment.fd()), deadline)?;
+        let mut offers = Vec::with_capacity(size as usize);
+        for (peer, (blob, _)) in (0..).map(Rank).zip(&theirs) {
+            if peer == rank {
+                offers.push(own);
+                continue;
             }
+            let offer = match blob.split_first_chunk() {
+                Some((theirs, offer)) if *theirs == length => Offer::from_bytes(offer),
+                _ => {
+                    return Err(Error::Refused(format!(
+                        "{peer} has a segment of another length; is SOHU_COLL_HEAP the same on every rank"
+                    )));
+                }
+            };
+            let what = "it does not say where its memory is".into();
+            offers.push(offer.ok_or(Error::Corrupt { peer, what })?);
         }
         let fds: Vec<Option<&OwnedFd>> = theirs.iter().map(|(_, fd)| fd.as_ref()).collect();
         let fds: Vec<_> = fds.into_iter().map(|fd| fd.map(AsFd::as_fd)).collect();
-        let links = ShmLinks::join(rank, segment, &fds).map_err(|(peer, error)| match error {
+        let mut links = ShmLinks::join(rank, segment, &fds).map_err(|(peer, error)| match error {
             ShmError::Hostile(what) => Error::Corrupt { peer, what },
             other => failed(other),
         })?;
         // No rank goes on before all have mapped everything: a rank that fails to is told of here.
-        mesh.swap(&[], None, deadline)?;
+        let fetches = size > 1 && offers.iter().all(Offer::holds);
+        let theirs = mesh.swap(&[u8::from(fetches)], None, deadline)?;
+        // Plans depend on it, so all do or none.
+        if fetches && (0..).map(Rank).zip(&theirs).all(|(peer, (blob, _))| peer == rank || *blob == [1]) {
+            links.fetch_from(&offers);
+        }
         Ok(Self::Shm(Box::new(links)))
     }
 
@@ -135,6 +161,14 @@ impl Fabric {
     pub(crate) fn is_registered(&self, bytes: &[u8]) -> bool {
         match self {
             Self::Shm(links) => links.is_registered(bytes.as_ptr(), bytes.len()),
+            Self::Tcp(_) => false,
+        }
+    }
+
+    /// Whether private memory is fetched.
+    pub(crate) fn fetches(&self) -> bool {
+        match self {
+            Self::Shm(links) => links.fetches(),
             Self::Tcp(_) => false,
         }
     }

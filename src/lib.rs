@@ -76,5 +76,6 @@ pub use sohu_coll_core::element::{E4m3, E5m2};
 pub use sohu_coll_core::{
     Collective, DType, Element, Error, Misuse, Rank, ReduceOp, Scalar, Signature, Transfer, Way,
 };
+pub use sohu_coll_shm::Fetch;
 pub use start::Untyped;
 pub use using::Using;

@@ -321,6 +321,7 @@ impl Plans {
             store: if choice.streams { Store::Streaming } else { Store::Cached },
             input_registered: lends && shape.input_registered,
             output_registered: lends && shape.output_registered,
+            fetched: choice.fetches(),
         };
         let fused = |room| {
             let mut passes = fuse_for(&program, room);

@@ -4,7 +4,10 @@
 //! those agree on the choice; and predictions never fall when bytes grow. The tuner only orders candidates:
 //! every one of them is correct, and each can be forced by name.
 
+mod machine;
 mod work;
+
+pub use machine::{Fabric, Machine};
 
 use sohu_coll_core::Collective;
 use sohu_coll_core::plan::Job;
@@ -12,100 +15,6 @@ use work::Work;
 
 #[cfg(test)]
 mod tests;
-
-/// How bytes get from rank to rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fabric {
-    /// Memory that all ranks map: what one rank stages, all others read.
-    Memory,
-    /// A pipe for each pair: what goes to two ranks is sent twice.
-    Stream,
-}
-
-/// What the ranks run on, as numbers. All ranks of a communicator must use the same ones.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Machine {
-    /// How bytes get from rank to rank.
-    pub fabric: Fabric,
-    /// Ranks on this host, which share its cores.
-    pub size: u32,
-    /// Cores.
-    pub cores: u32,
-    /// What a call costs before its first step: arguments, the cached plan, the signature.
-    pub call_ns: f64,
-    /// What a send or a receive costs beside its bytes.
-    pub step_ns: f64,
-    /// From a peer's store, or send, until this rank sees it.
-    pub handover_ns: f64,
-    /// What it costs a core to go on with another rank.
-    pub switch_ns: f64,
-    /// Rate of one rank's copy into staging memory, or of one direction of its sockets.
-    pub copy_bytes_per_ns: f64,
-    /// Rate of one rank's fold (or copy) out of a peer's staging memory, or out of a socket's buffer.
-    pub reduce_bytes_per_ns: f64,
-    /// Rate of one rank's fold (or copy) out of a peer's registered buffer.
-    pub direct_bytes_per_ns: f64,
-    /// From how many bytes on the links lend registered memory.
-    pub lent_min: usize,
-    /// Last-level cache that the ranks share, in bytes; beyond it rates are those of main memory.
-    pub cache_bytes: f64,
-}
-
-// The defaults are from two vCPUs of an EPYC behind one L3: minimal kernels with nothing around them,
-// and the tool's own `limits`. Other machines set the fields from measurements.
-impl Machine {
-    /// Ranks that share memory.
-    ///
-    /// # Panics
-    /// When there are no ranks or no cores.
-    pub fn shm(size: u32, cores: u32) -> Self {
-        assert!(size > 0 && cores > 0, "{size} ranks on {cores} cores");
-        Self {
-            fabric: Fabric::Memory,
-            size,
-            cores,
-            // One all-reduce of 8 bytes takes 130 ns in the best library known: 60 are the line's, two steps' the rest.
-            call_ns: 30.0,
-            step_ns: 20.0,
-            // 40-65 ns measured between cores behind one cache (260-310 between others).
-            handover_ns: 60.0,
-            // 1.5-1.7 us for a hand-over by yielding on one core.
-            switch_ns: 1_500.0,
-            // One-shot through staging: 3.0 us at 64 KiB and 24.5 at 512 KiB are 1/64 + 1/33 ns a byte, where
-            // 64 is half of what two cores copy in L2 and the rest is reading lines that are dirty in the peer's.
-            copy_bytes_per_ns: 64.0,
-            reduce_bytes_per_ns: 33.0,
-            // One-shot on buffers that both map: 1.45 us at 64 KiB (49) to 149 at 4 MiB (28); the middle.
-            direct_bytes_per_ns: 40.0,
-            lent_min: 1024,
-            cache_bytes: (32u64 << 20) as f64,
-        }
-    }
-
-    /// Ranks that talk through sockets on the loopback interface.
-    ///
-    /// # Panics
-    /// When there are no ranks or no cores.
-    pub fn tcp(size: u32, cores: u32) -> Self {
-        Self {
-            fabric: Fabric::Stream,
-            call_ns: 50.0,
-            // A send or receive system call with the loopback path behind it. Two of them and the
-            // hand-over make the 6.3 us of the best 8-byte all-reduce seen.
-            step_ns: 1_500.0,
-            handover_ns: 3_300.0,
-            // 3.2-3.5 GB/s each way at once, measured.
-            copy_bytes_per_ns: 3.4,
-            direct_bytes_per_ns: 3.4,
-            ..Self::shm(size, cores)
-        }
-    }
-
-    /// How many ranks take turns on the busiest core.
-    fn share(&self) -> f64 {
-        f64::from(self.size.div_ceil(self.cores).max(1))
-    }
-}
 
 /// The most bytes that travel inside one cache line, beside its header.
 pub const LINE_BYTES: usize = 40;
@@ -161,6 +70,28 @@ const DIRECT: &str = "direct";
 /// Slice of registered memory: nothing is copied, so slices only serve the passes that follow in the cache.
 const SLICE_DIRECT: usize = 256 << 10;
 
+/// The protocol of private memory that the links fetch.
+const FETCHED: &str = "fetched";
+/// Slice of what is fetched: the kernel takes it in one go, and a system call for each 64 KiB makes 512 KiB a quarter longer.
+pub const SLICE_FETCHED: usize = 512 << 10;
+/// Rate at which the kernel fetches, and what each system call costs beside the bytes: 64 KiB took 3.2 us and 512 KiB 20. What the
+/// peer has just written, as the result of a fold, comes at half of that.
+const FETCH_BYTES_PER_NS: f64 = 25.0;
+const FETCH_WRITTEN_PER_NS: f64 = 12.0;
+const FETCH_NS: f64 = 800.0;
+/// From here on what is fetched to be folded takes twice as long: it leaves the core's own cache in between.
+const FETCH_FOLD_NEAR: f64 = (512 << 10) as f64;
+/// The longest parts that are fetched where they go one way, and where they are folded at the root: who has them could stage the rest
+/// meanwhile. A broadcast of 1 MiB takes 51 us fetched and 68 to 103 staged, of 4 MiB 374 and 340 to 420; to fold 256 KiB 18 and 18.
+const FETCH_ONE_WAY_MAX: usize = 1 << 20;
+const FETCH_ROOT_MAX: usize = 128 << 10;
+/// The same of blocks of any lengths, which may go both ways or not: with 1.6 MiB one way and 0.4 the other, ranks take as long as staged, with
+/// twice that 750 us and not 530.
+const FETCH_BLOCK_MAX: usize = 2 << 20;
+/// Parts of the cache that the buffers of all ranks fill up to which it pays to fetch: the kernel stores through the caches. An
+/// all-to-all of 16 MiB takes 1.4 ms fetched and 1.9 staged, of 64 MiB 10.0 and 9.6.
+const FETCH_CACHES_MAX: f64 = 2.0;
+
 /// Bytes more than half that a receiver reads while the sender writes the rest.
 const SHARED_LEAD: f64 = 2048.0;
 /// Slice of a socket: about what its buffer holds, so that the kernel copies while the rank folds.
@@ -181,7 +112,8 @@ pub struct Choice {
     pub slice: usize,
     /// Pieces that each part of the plan is cut into: see [`Job::pieces`].
     pub pieces: u32,
-    /// How messages travel: `line` (inside a cache line), `staged`, `direct` (registered memory), `stream`
+    /// How messages travel: `line` (inside a cache line), `staged`, `direct` (registered memory), `fetched`
+    /// (private memory, by the kernel), `stream`
     /// (a socket), or `local` where there is only one rank.
     pub protocol: &'static str,
     /// Whether results are stored past the caches.
@@ -194,6 +126,11 @@ impl Choice {
     /// Whether registered memory is read and written where it lies. If not it is staged, as private memory is.
     pub fn lends(&self) -> bool {
         self.protocol == DIRECT
+    }
+
+    /// Whether private memory is fetched from where it lies.
+    pub fn fetches(&self) -> bool {
+        self.protocol == FETCHED
     }
 }
 
@@ -330,10 +267,14 @@ impl Tuner {
                 let direct = (self.direct(&work), DIRECT, SLICE_DIRECT);
                 // With a core for each rank what is lent is soon back; else its owner has to be left for that.
                 let is_lent = self.machine.share() <= 1.0 && part >= self.machine.lent_min;
-                match registered && (is_lent || direct.0.total() < staged.0.total()) {
-                    _ if part <= LINE_BYTES => (staged.0, "line", SLICE_SMALL),
-                    true => direct,
-                    false => staged,
+                let is_direct = registered && (is_lent || direct.0.total() < staged.0.total());
+                match part {
+                    ..=LINE_BYTES => (if is_direct { direct.0 } else { staged.0 }, "line", SLICE_SMALL),
+                    _ if is_direct => direct,
+                    _ if !registered && self.fetches_part(job, part, bytes) => {
+                        (self.fetched(algorithm, job, bytes, &work), FETCHED, SLICE_FETCHED)
+                    }
+                    _ => staged,
                 }
             }
         };
@@ -402,6 +343,56 @@ impl Tuner {
             // A swap: the return of what was lent says that the answer is there, so there is no second round.
             cost.waiting -= m.handover_ns;
         }
+        cost
+    }
+
+    /// Whether blocks of whatever lengths are best fetched, of which this rank has none longer than `longest` bytes.
+    pub fn fetches_blocks(&self, longest: usize) -> bool {
+        self.machine.fetched_min < usize::MAX && longest <= FETCH_BLOCK_MAX
+    }
+
+    /// From how many bytes of a part on it pays to fetch. Who lends has to be left for the return, where ranks share cores, so there it
+    /// takes longer parts, and a root has better things to do.
+    fn fetched_from(&self, job: &Job) -> usize {
+        let crowded = self.machine.share() > 1.0;
+        let times = match job.collective {
+            // What is short is folded before it would have been fetched.
+            Collective::AllReduce if !crowded => 2,
+            Collective::AllToAll if crowded => 2,
+            Collective::AllGather | Collective::ReduceScatter if crowded => 8,
+            _ if crowded => usize::MAX,
+            _ => 1,
+        };
+        self.machine.fetched_min.saturating_mul(times)
+    }
+
+    /// Whether parts of `part` bytes are best fetched, of a call of `bytes` bytes.
+    fn fetches_part(&self, job: &Job, part: usize, bytes: usize) -> bool {
+        let held = held_by_all(job, bytes as f64);
+        part >= self.fetched_from(job)
+            && match job.collective {
+                Collective::Broadcast | Collective::Gather | Collective::Scatter => part <= FETCH_ONE_WAY_MAX,
+                Collective::Reduce => part <= FETCH_ROOT_MAX,
+                Collective::AllReduce => !self.streams(held, false),
+                _ => held <= self.machine.cache_bytes * FETCH_CACHES_MAX,
+            }
+    }
+
+    /// Out of private memory, by the kernel: what is folded is fetched first, and nobody may leave before all have fetched.
+    fn fetched(&self, algorithm: &str, job: &Job, bytes: usize, work: &Work) -> Cost {
+        let m = &self.machine;
+        let moves = if work.folded > 0.0 { FETCH_WRITTEN_PER_NS } else { FETCH_BYTES_PER_NS };
+        let fetched = work.folded + (work.folded - FETCH_FOLD_NEAR).max(0.0);
+        let time = fetched / FETCH_BYTES_PER_NS
+            + work.moved / moves
+            + (work.folded + work.kept) / m.copy_bytes_per_ns;
+        let mut cost = self.cost(work, work.writes, time * self.spill(work));
+        cost.waiting += m.handover_ns;
+        cost.steps += work.receives * FETCH_NS;
+        // It takes no less than the longest parts that are staged.
+        let shorter = bytes as f64 * self.fetched_from(job) as f64 / work.message;
+        let least = self.staged(&Work::of(algorithm, job, shorter)).total();
+        cost.waiting += (least - cost.total()).max(0.0);
         cost
     }
 

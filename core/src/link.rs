@@ -316,6 +316,10 @@ pub trait Links: Send {
 /// costs a second hand-over, for its return.
 pub const LEND_MIN: usize = 1024;
 
+/// Below this many bytes private memory is copied, even where links fetch it: the system call for it takes as long as a copy of half
+/// of them.
+pub const FETCH_MIN: usize = 16 << 10;
+
 /// Spans that may be out when part of a result is lent ahead of the rest. A link must have room for as many loans, and
 /// for one more, whatever it uses room for besides.
 pub const LOANS_AHEAD_MAX: usize = 16;

@@ -83,8 +83,8 @@ pub trait Pipes: Send {
     }
 
     /// Whether [`lend`](Pipes::lend) can do anything for these bytes.
-    fn lends(&self, bytes: View<'_>) -> bool {
-        let _ = bytes;
+    fn lends(&self, to: Rank, bytes: View<'_>) -> bool {
+        let _ = (to, bytes);
         false
     }
 
@@ -97,6 +97,16 @@ pub trait Pipes: Send {
     fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
         let _ = (to, bytes);
         Ok(false)
+    }
+
+    /// Moves the next bytes from `from` to `into`, as many as fit, if they are lent and this moves them better than
+    /// [`take`](Pipes::take), which takes any. Returns how many; 0 where there are no such.
+    ///
+    /// # Errors
+    /// When the peer is gone or broke the protocol.
+    fn fetch(&mut self, from: Rank, into: ViewMut<'_>) -> Result<usize, LinkError> {
+        let _ = (from, into);
+        Ok(0)
     }
 
     /// Puts `head` and some of `bytes` into [`Strand::Bytes`], and `answer` into [`Strand::Answers`], in one go; or lends
@@ -121,8 +131,9 @@ pub trait Pipes: Send {
     }
 
     /// Looks up to `looks` times more than once for what `from` has [bid](Pipes::bid), if it is next in both strands.
-    /// Hands head, answer and the bytes that came with them, at most `limit`, to `work`. That says how many of the bytes are
-    /// consumed, with head and answer; or that nothing is. Returns whether something was; if not, everything is as it was, for
+    /// Hands head, answer and the bytes that came with them, at most `limit` and none of those that [`fetch`](Pipes::fetch)
+    /// moves, to `work`. That says how many of the bytes are consumed, with head and answer; or that nothing is. Returns
+    /// whether something was; if not, everything is as it was, for
     /// the other methods.
     ///
     /// # Panics

@@ -29,6 +29,7 @@ fn exchangers(algorithm: &str, job: Job, count: usize, registered: bool) -> Vec<
             store: Store::Cached,
             input_registered: registered,
             output_registered: registered,
+            fetched: false,
         };
         let extents = Extents::bind(&program, count, 4);
         let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);

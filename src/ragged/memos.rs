@@ -92,6 +92,7 @@ impl Memos {
                 store: Store::Cached,
                 input_registered: false,
                 output_registered: false,
+                fetched: false,
             };
             let bound = Bound::new(&program, &passes, &Extents::bind(&program, len, 1), &binding);
             let signature = Signature {

@@ -5,7 +5,7 @@
 
 use super::{Blocks, Memos, Words};
 use crate::plans::scale_alone;
-use sohu_coll_algorithms::tuner::{Machine, Tuner};
+use sohu_coll_algorithms::tuner::{Machine, SLICE_FETCHED, Tuner};
 use sohu_coll_algorithms::{self as algorithms, pairwise::OUTSTANDING_MAX};
 use sohu_coll_core::exec::{Binding, Bound, Executor};
 use sohu_coll_core::kernel::{Kernel, Store};
@@ -54,6 +54,14 @@ pub(crate) struct Layout {
     pub(crate) held: [Vec<Range<usize>>; 2],
     /// Those of the whole vector, for their lengths.
     pub(crate) blocks: Vec<Range<usize>>,
+}
+
+impl Layout {
+    /// Bytes of the longest block.
+    fn longest(&self) -> usize {
+        let [gives, gets] = &self.held;
+        gives.iter().chain(gets).chain(&self.blocks).map(Range::len).max().unwrap_or(0)
+    }
 }
 
 #[derive(Debug)]
@@ -150,19 +158,22 @@ impl Plans {
         let size = tuner.machine().size;
         let written = self.written(rank, size, key);
         let Written { program, passes, .. } = &self.written[written];
-        let held = [&*layout.held[0], &*layout.held[1]];
-        let extents = Extents::ragged(program, held, &layout.blocks);
+        let extents = Extents::ragged(program, [&layout.held[0], &layout.held[1]], &layout.blocks);
         let [gives, gets] = key.lengths;
         let own = if key.in_place { gives.max(gets) } else { gives + gets };
         // As if all ranks had as much.
-        let streams = tuner.streams(f64::from(size) * own as f64, key.registered == [true; 2]);
+        let (held, registered) = (f64::from(size) * own as f64, key.registered == [true; 2]);
+        let streams = tuner.streams(held, registered);
+        let longest = layout.longest();
+        let fetched = !registered && tuner.fetches_blocks(longest);
         let binding = Binding {
             kernel: Kernel::new(key.call.dtype, key.call.op),
             element: key.call.dtype.size(),
-            slice: slice(layout),
+            slice: if fetched { SLICE_FETCHED } else { slice(longest) },
             store: if streams { Store::Streaming } else { Store::Cached },
             input_registered: key.registered[0],
             output_registered: key.registered[1],
+            fetched,
         };
         Executor::new(Arc::new(Bound::new(program, passes, &extents, &binding)))
     }
@@ -199,10 +210,8 @@ impl Plans {
     }
 }
 
-/// The slice for blocks of these lengths.
-fn slice(layout: &Layout) -> usize {
-    let [gives, gets] = &layout.held;
-    let longest = gives.iter().chain(gets).chain(&layout.blocks).map(Range::len).max().unwrap_or(0);
+/// The slice for blocks of which this is the longest.
+fn slice(longest: usize) -> usize {
     (longest / 4).next_power_of_two().clamp(SLICES[0], SLICES[1])
 }
 
@@ -274,7 +283,7 @@ mod tests {
                 let mut lists = [block(1), block(1), Vec::new()];
                 lists[place] = block(longest);
                 let [gives, gets, blocks] = lists;
-                slice(&Layout { held: [gives, gets], blocks })
+                slice(Layout { held: [gives, gets], blocks }.longest())
             });
             assert_eq!([gives, gets, all], [expected; 3], "{longest} bytes");
         }

@@ -92,7 +92,7 @@ fn another(post: &Post, through: &mut Communicator, set: impl FnOnce(Builder) ->
 pub(crate) fn play_memory(member: &mut Member) {
     const MAX: usize = 48 << 20;
     let post = Post::read(&member.hear());
-    let shm = post.transport == "shm";
+    let shm = post.transport != "tcp";
     let mut comm = post.builder().name("tp").max_memory(MAX).build().expect("all ranks come");
     let before = comm.memory();
     assert_eq!((before.max(), before.total(), before.bytes("scratch")), (Some(MAX), before.process(), 0));

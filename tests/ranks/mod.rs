@@ -14,7 +14,7 @@ pub(crate) mod report;
 pub(crate) mod values;
 
 use rustix::process::{Pid, Signal, kill_process};
-use sohu_coll::{Builder, Communicator, TransportKind, UniqueId};
+use sohu_coll::{Builder, Communicator, Fetch, TransportKind, UniqueId};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
@@ -32,8 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a group gets once its time is over, to be told from a machine that stood still.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The transports there are, by their names.
-pub(crate) const TRANSPORTS: [&str; 2] = ["shm", "tcp"];
+/// The ways there are between ranks, by their names: staged in shared memory, the same with private memory fetched by the kernel,
+/// and sockets.
+pub(crate) const TRANSPORTS: [&str; 3] = ["shm", "fetched", "tcp"];
 
 /// A test: its name, which is a claim, and what shows that it holds.
 pub(crate) type Test = (&'static str, fn());
@@ -172,8 +173,14 @@ impl Post {
     /// The builder of a communicator of this post.
     pub(crate) fn builder(&self) -> Builder {
         let id = UniqueId::from_text(&self.id).expect("the test passed on a good id");
-        let transport = if self.transport == "tcp" { TransportKind::Tcp } else { TransportKind::Shm };
-        let builder = Communicator::builder().rank(self.rank).size(self.size).id(&id).transport(transport);
+        // Both ways of private memory are tested, whichever one is faster here.
+        let (transport, fetch) = match &*self.transport {
+            "tcp" => (TransportKind::Tcp, Fetch::Never),
+            "fetched" => (TransportKind::Shm, Fetch::Always),
+            _ => (TransportKind::Shm, Fetch::Never),
+        };
+        let builder = Communicator::builder().rank(self.rank).size(self.size).id(&id);
+        let builder = builder.transport(transport).fetch(fetch);
         let builder = builder.timeout(Duration::from_millis(self.timeout_ms));
         if self.algorithm == "-" { builder } else { builder.algorithm(&self.algorithm) }
     }

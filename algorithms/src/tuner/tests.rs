@@ -1,3 +1,5 @@
+mod fetching;
+
 use super::*;
 use sohu_coll_core::{Collective, Rank};
 
@@ -42,10 +44,15 @@ fn jobs() -> impl Iterator<Item = Job> {
     })
 }
 
+/// Ranks that fetch private memory of 16 KiB and more.
+fn fetching(size: u32, cores: u32) -> Machine {
+    Machine::shm(size, cores).fetching(16 << 10)
+}
+
 fn tuners(size: u32) -> impl Iterator<Item = Tuner> {
     [1, 2, size.max(3)]
         .into_iter()
-        .flat_map(move |cores| [Machine::shm(size, cores), Machine::tcp(size, cores)])
+        .flat_map(move |cores| [Machine::shm(size, cores), fetching(size, cores), Machine::tcp(size, cores)])
         .map(Tuner::new)
 }
 

@@ -5,7 +5,7 @@ use super::own::{self, Own};
 use super::share;
 use crate::element::ReduceOp;
 use crate::kernel::{Kernel, Store};
-use crate::link::LEND_MIN;
+use crate::link::{FETCH_MIN, LEND_MIN};
 use crate::plan::{Buffer, Chunks, Edge, Extents, Pass, Passes, Program, Source, Wait};
 use crate::rank::Rank;
 use core::panic::Location;
@@ -26,6 +26,8 @@ pub struct Binding {
     pub input_registered: bool,
     /// Whether the output lies in registered memory, so that it can be lent and posted.
     pub output_registered: bool,
+    /// Whether input and output can be lent wherever they lie, from [`FETCH_MIN`] bytes on, for the links to fetch.
+    pub fetched: bool,
 }
 
 /// A program that is ready to run on buffers of one shape.
@@ -45,6 +47,8 @@ pub struct Bound {
     pub(super) shared_at: Option<usize>,
     /// The copy of what is this rank's own, where it can be done at any time.
     pub(super) own: Option<Own>,
+    /// Whether what comes is fetched, so that the links move it best themselves.
+    pub(super) fetches: bool,
     /// Bytes of scratch memory that a call needs.
     pub scratch_bytes: usize,
 }
@@ -101,7 +105,7 @@ pub(super) struct BoundPass {
     /// call. (One that forwards would not find the memory that is posted for it: links use that once all is verified.)
     /// Or whether it writes nothing of the caller's and takes nothing: what is scaled and sent.
     pub(super) hears_all: bool,
-    /// Whether `out_of` lies in registered memory.
+    /// Whether `out_of` can be lent where it lies.
     pub(super) lends: bool,
     /// Whether the destination of this receive lies in registered memory.
     pub(super) posts: bool,
@@ -132,18 +136,21 @@ impl Bound {
             bound.iter_mut().zip(inputs).for_each(|(pass, input)| scale(pass, input));
         }
         skip_empty(&mut bound);
+        let least = if binding.fetched { FETCH_MIN } else { LEND_MIN };
         for (index, pass) in bound.iter_mut().enumerate() {
-            pass.lends &= pass.len >= LEND_MIN && !is_overwritten(program, passes, index);
+            pass.lends &= pass.len >= least && !is_overwritten(program, passes, index);
             if pass.posts {
                 pass.conflicts = conflicts(program, passes, index);
             }
         }
         Self {
             // An exchange offers bytes as they lie, and folds them without an operand.
-            exchange: exchange::find(&bound, program.job.size).filter(|_| !binding.kernel.op().is_open()),
+            exchange: exchange::find(&bound, program.job.size)
+                .filter(|_| !binding.fetched && !binding.kernel.op().is_open()),
             posts: bound.iter().filter(|pass| pass.posts).count(),
-            shared_at: share::find(&bound, program.job.size),
-            own: own::find(&bound, program.job.size),
+            shared_at: share::find(&bound, program.job.size).filter(|_| !binding.fetched),
+            own: own::find(&bound, program.job.size).filter(|_| !binding.fetched),
+            fetches: binding.fetched,
             passes: bound,
             kernel: binding.kernel,
             granule: binding.element,
@@ -287,13 +294,14 @@ fn bind_pass(pass: &Pass, extents: &Extents, binding: &Binding, streams: &mut [u
         ([], [_], Some(_)) if pass.to.is_empty() && !pass.finishes => Kind::Recv,
         _ => Kind::Fold,
     };
+    let lent = |spot: &Spot| registered(spot) || binding.fetched && spot.buffer != Buffer::Scratch;
     // A pass that neither stores nor has a source of its own only relays; it never lends.
     let relay = Spot { buffer: Buffer::Scratch, start: 0 };
     let out_of = into.or(locals.first().map(|l| l.1)).unwrap_or(relay);
     BoundPass {
         kind,
         hears_all: pass.to.is_empty() && from.len() + 1 == streams.len(),
-        lends: !pass.to.is_empty() && registered(&out_of) && (into.is_some() || kind == Kind::Send),
+        lends: !pass.to.is_empty() && lent(&out_of) && (into.is_some() || kind == Kind::Send),
         posts: kind == Kind::Recv && len > 0 && into.as_ref().is_some_and(registered),
         locals: locals.into(),
         from: from.into(),

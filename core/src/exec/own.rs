@@ -75,7 +75,7 @@ impl Run<'_> {
             return Ok(false);
         }
         let landing = region.landing(range);
-        let moved = if landing.len() <= KERNEL_FROM {
+        let moved = if landing.len() <= KERNEL_FROM || self.bound.fetches {
             links.recv(pass.from[0], landing)?
         } else {
             let (store, mut own) = (self.bound.store, self.own(regions));

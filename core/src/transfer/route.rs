@@ -14,7 +14,7 @@ use super::record::{Arriving, Kind, RECORD_BYTES, Record};
 use super::{Bytes, Item, State, Transfer, Verdict, Way};
 use crate::error::LinkError;
 use crate::kernel::{self, Store};
-use crate::link::LEND_MIN;
+use crate::link::{FETCH_MIN, LEND_MIN};
 use crate::pipe::{Pipes, STRAND_BYTES_MIN, Strand};
 use crate::rank::Rank;
 use core::ops::Range;
@@ -33,6 +33,9 @@ const TURN: usize = 8;
 /// The most bytes that are taken at once, and end a turn. What is lent has no end of its own: of two ranks that lend each other
 /// long messages, one would wait while the other one copies, and then change places with it.
 const TAKE_MAX: usize = 96 << 10;
+
+/// The most that is fetched at once, and ends a turn too.
+const FETCH_MAX: usize = 512 << 10;
 
 /// Fewer bytes go through the caches, however far.
 const FAR_MIN: usize = 4 << 10;
@@ -269,7 +272,7 @@ impl Route {
     fn open(&self, item: &Item<'_>, first: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, LinkError> {
         let head = Record::of(Kind::Head, &item.transfer, self.sequence).to_bytes();
         // Bytes that are lent go alone.
-        let alone = first.len() >= LEND_MIN && pipes.lends(first);
+        let alone = first.len() >= LEND_MIN && pipes.lends(self.peer, first);
         let limit = RECORD_BYTES + if alone { 0 } else { first.len() };
         let store = store(self.peer, first.len(), pipes);
         pipes.put(self.peer, Strand::Bytes, limit, &mut |room| {
@@ -298,7 +301,13 @@ impl Route {
                 // A head in one go with what came behind it: most messages are short.
                 let head = if begun { 0 } else { self.arriving.missing() };
                 let mut wrong = None;
-                let taken =
+                let fetched = match begun {
+                    true => fetch(self.peer, item, state, missing, pipes)?,
+                    false => 0,
+                };
+                let taken = if fetched > 0 {
+                    fetched
+                } else {
                     pipes.take(self.peer, Strand::Bytes, head + missing.min(TAKE_MAX), &mut |view| {
                         if begun {
                             return fill(item, state, view, store);
@@ -315,7 +324,8 @@ impl Route {
                                 used
                             }
                         }
-                    })?;
+                    })?
+                };
                 if let Some(error) = wrong {
                     return Err(error);
                 }
@@ -385,6 +395,25 @@ fn fill(item: &mut Item<'_>, state: &mut State, view: View<'_>, store: Store) ->
     count
 }
 
+/// Has the bytes that come next moved to where they go, if the pipe does that itself. Says how many were.
+fn fetch(
+    peer: Rank,
+    item: &mut Item<'_>,
+    state: &mut State,
+    missing: usize,
+    pipes: &mut dyn Pipes,
+) -> Result<usize, LinkError> {
+    let (Some(Verdict::Accepted), Bytes::In(bytes)) = (state.verdict, &mut item.bytes) else { return Ok(0) };
+    // Short ones are always copied.
+    if bytes.len() < FETCH_MIN {
+        return Ok(0);
+    }
+    let into = &mut bytes[state.at..state.at + missing.min(FETCH_MAX)];
+    let fetched = pipes.fetch(peer, ViewMut::from(into))?;
+    state.at += fetched;
+    Ok(fetched)
+}
+
 /// How many bytes of a message come for a receive of `len` bytes, once its head was looked at.
 fn goal(len: usize, state: &State) -> usize {
     match state.verdict {
@@ -398,7 +427,7 @@ fn goal(len: usize, state: &State) -> usize {
 
 /// Puts or lends bytes of a message that has begun.
 fn put(peer: Rank, bytes: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, LinkError> {
-    if bytes.len() >= LEND_MIN && pipes.lends(bytes) {
+    if bytes.len() >= LEND_MIN && pipes.lends(peer, bytes) {
         return Ok(if pipes.lend(peer, bytes)? { bytes.len() } else { 0 });
     }
     let store = store(peer, bytes.len(), pipes);

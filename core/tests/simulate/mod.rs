@@ -90,6 +90,7 @@ impl Call<'_> {
             store: self.store,
             input_registered: self.registered,
             output_registered: self.registered,
+            fetched: false,
         };
         let extents = Extents::bind(&program, self.count, element);
         let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);

@@ -23,6 +23,8 @@ fn note(flow: &Flow) -> Note {
 struct Talk {
     from: u32,
     flows: [Flow; 2],
+    /// What was bid, some of which may be lent.
+    said: Vec<Vec<u8>>,
     /// How many bids there were, and how many were dealt with in one go.
     bids: usize,
     deals: usize,
@@ -31,7 +33,13 @@ struct Talk {
 impl Talk {
     fn new(from: u32, lens: [usize; 2]) -> Self {
         let flow = |strand| Flow::new(from, 1 - from, strand, lens[strand as usize]);
-        Self { from, flows: [flow(Strand::Bytes), flow(Strand::Answers)], bids: 0, deals: 0 }
+        Self {
+            from,
+            flows: [flow(Strand::Bytes), flow(Strand::Answers)],
+            said: Vec::new(),
+            bids: 0,
+            deals: 0,
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -49,7 +57,8 @@ impl Talk {
         let mut said = vec![0; len.min(left[0] - NOTE_BYTES)];
         fill(&mut said, bytes.key, bytes.put + NOTE_BYTES);
         let copy = |from: View<'_>, into: ViewMut<'_>| from.copy_to(into);
-        let said = View::from(&said[..]);
+        self.said.push(said);
+        let said = View::from(&self.said[self.said.len() - 1][..]);
         let Some(put) = links.pipes().bid(Rank(bytes.to), note(bytes), note(answers), said, copy) else {
             return 0;
         };

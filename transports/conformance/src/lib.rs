@@ -41,6 +41,9 @@ pub trait Harness {
     /// Whether its links make exchanges of two ranks in one go.
     const IN_ONE_GO: bool = false;
 
+    /// Whether its links lend memory wherever it lies.
+    const LENDS_PRIVATE: bool = false;
+
     /// How many small calls follow each other in the check of many.
     const CALLS: u32 = 10_000;
 

@@ -303,12 +303,13 @@ pub fn what_is_clear_arrives_without_its_sender<H: Harness>() {
 /// # Panics
 /// When the contract is broken.
 pub fn what_is_lent_is_clear_when_it_was_taken<H: Harness>() {
-    let len = 10_000;
+    let len = 50_000;
     let (mut links, mut memory) = H::lending(2, len);
     fill(&mut memory[0], 77, 0);
-    let lends = links[0].pipes().lends(View::from(&memory[0][..]));
+    let lends = links[0].pipes().lends(Rank(1), View::from(&memory[0][..]));
     assert_eq!(lends, links[0].caps(Rank(1)).lends, "pipes lend what links do");
-    assert!(!links[0].pipes().lends(View::from(&vec![0; len][..])), "private memory was lent");
+    let lends_private = links[0].pipes().lends(Rank(1), View::from(&vec![0; len][..]));
+    assert_eq!(lends_private, H::LENDS_PRIVATE, "private memory");
     if !lends {
         assert_eq!(links[0].pipes().lend(Rank(1), View::from(&memory[0][..])), Ok(false));
         return;

@@ -35,6 +35,23 @@ mod shm {
     sohu_coll_conformance::conformance!(super::Shm);
 }
 
+/// Links that fetch private memory, and lend it.
+struct Fetching;
+
+impl Harness for Fetching {
+    const IN_ONE_GO: bool = true;
+    const LENDS_PRIVATE: bool = true;
+
+    fn links(size: u32) -> Boxed {
+        let links = join::fetching(size, 1 << 20, 1 << 20).into_iter();
+        links.map(|links| Box::new(links) as Box<dyn Links>).collect()
+    }
+}
+
+mod fetching {
+    sohu_coll_conformance::conformance!(super::Fetching);
+}
+
 /// The least staging there can be: large messages go round the ring many times, and fall back on slots.
 struct Narrow;
 

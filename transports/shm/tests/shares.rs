@@ -32,6 +32,7 @@ fn rank_0(job: &Job, extents: impl FnOnce(&Program) -> Extents) -> Executor {
         store: Store::Cached,
         input_registered: true,
         output_registered: true,
+        fetched: false,
     };
     Executor::new(Arc::new(Bound::new(&program, &fuse_for(&program, Room::Chunk), &extents, &binding)))
 }

@@ -12,6 +12,7 @@ fn binding(registered: bool) -> Binding {
         store: Store::Cached,
         input_registered: registered,
         output_registered: registered,
+        fetched: false,
     }
 }
 

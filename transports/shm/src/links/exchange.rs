@@ -6,7 +6,7 @@
 use super::peer::Peer;
 use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS, SINK};
 use super::{Call, Shared, ShmLinks};
-use crate::layout::BOARDS;
+use crate::layout::{BOARDS, LINES};
 use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
@@ -183,6 +183,19 @@ impl ShmLinks {
 }
 
 impl Peer {
+    /// Whether the peer has read what it was last told of this board.
+    #[inline]
+    pub(super) fn has_read(&self, board: usize) -> bool {
+        let outstanding = LINES - self.tx.room();
+        self.boards[board] + outstanding as u64 <= self.tx.sent()
+    }
+
+    /// The last line named this board.
+    #[inline]
+    pub(super) fn note_board(&mut self, board: usize) {
+        self.boards[board] = self.tx.sent();
+    }
+
     /// Looks up to `looks` times for a line, whatever it is, and for nothing else: the sooner it is seen. Returns how many
     /// looks are left.
     #[inline]

@@ -1,5 +1,9 @@
-//! Registered memory that is lent to peers, until the last of them has read it.
+//! Memory that is lent to peers, until the last of them has read it.
 
+use super::ShmLinks;
+use super::protocol::Flight;
+use sohu_coll_core::Rank;
+use sohu_coll_core::link::{LEND_MIN, Links, Refused};
 use sohu_coll_mem::{ReadSpan, WriteSpan};
 
 /// The most loans that are out at once, the ledger's own bound.
@@ -44,5 +48,35 @@ impl Loans {
         self.slots.fill_with(|| None);
         self.answer = None;
         self.out = 0;
+    }
+}
+
+impl ShmLinks {
+    pub(super) fn try_lend(&mut self, to: &[Rank], span: ReadSpan) -> Result<(), Refused<ReadSpan>> {
+        let (address, len) = (span.as_ptr(), span.len());
+        let offset = self.segment.map.offset_of(address, len);
+        // Far peers too: where all is lent, programs count on it and not on room.
+        let is_reached = offset.is_some() || self.fetches();
+        // An error that asking for room turns up is reported by the `send` that follows a refusal.
+        if !is_reached || len < LEND_MIN || !self.has_room(to).unwrap_or(false) {
+            return Err(Refused(span));
+        }
+        if let [one] = *to
+            && self.posted(one) > 0
+        {
+            return Err(Refused(span));
+        }
+        let loan = match self.shared.loans.book(Some(span), to.len()) {
+            Ok(loan) => loan,
+            Err(span) => return Err(Refused(span.expect("it was given one"))),
+        };
+        for peer in to {
+            let peer = self.peers.at_mut(*peer);
+            match offset {
+                Some(offset) => peer.put_chunk(offset, len, Flight::Lent(loan), &self.call),
+                None => peer.put_private(address.addr(), len, loan, &self.call),
+            }
+        }
+        Ok(())
     }
 }

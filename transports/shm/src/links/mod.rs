@@ -3,6 +3,7 @@
 mod bell;
 mod distance;
 mod exchange;
+mod fetched;
 mod few;
 mod loans;
 mod owed;
@@ -27,7 +28,7 @@ use loans::Loans;
 use peer::Peer;
 use peers::Peers;
 use pipe::PipePair;
-use protocol::Flight;
+use protocol::Front;
 use room::Room;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{Half, LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
@@ -193,6 +194,11 @@ impl ShmLinks {
         if len == 0 {
             return self.try_torn(from, to, limit, granule, work);
         }
+        for rank in from {
+            if !self.peers.at_mut(*rank).fetch(len)? {
+                return Ok(0);
+            }
+        }
         let mut line = [0u64; PAYLOAD_WORDS];
         // Few sources are the common case; a table for the most there can be costs more than a small message.
         if from.len() <= 2 {
@@ -236,30 +242,6 @@ impl ShmLinks {
             _ => false,
         };
         work(Window { incoming: &incoming[..from.len()], outgoing, past_caches });
-    }
-
-    fn try_lend(&mut self, to: &[Rank], span: ReadSpan) -> Result<(), Refused<ReadSpan>> {
-        let Some(offset) = self.segment.map.offset_of(span.as_ptr(), span.len()) else {
-            return Err(Refused(span));
-        };
-        // An error that asking for room turns up is reported by the `send` that follows a refusal.
-        if span.len() < LEND_MIN || !self.has_room(to).unwrap_or(false) {
-            return Err(Refused(span));
-        }
-        if let [one] = *to
-            && self.posted(one) > 0
-        {
-            return Err(Refused(span));
-        }
-        let len = span.len();
-        let loan = match self.shared.loans.book(Some(span), to.len()) {
-            Ok(loan) => loan,
-            Err(span) => return Err(Refused(span.expect("it was given one"))),
-        };
-        for rank in to {
-            self.peers.at_mut(*rank).put_chunk(offset, len, Flight::Lent(loan), &self.call);
-        }
-        Ok(())
     }
 
     /// Runs `work` unless an error came before, and remembers the error it ends with.
@@ -389,6 +371,7 @@ impl Links for ShmLinks {
         self.guard(|links| {
             let peer = links.peers.at_mut(from);
             Ok(match peer.front(&links.call, &mut links.shared)? {
+                Some(Front::Private { .. }) => peer.fetch_into(into)?,
                 Some(_) => peer.take_into(into),
                 None => 0,
             })

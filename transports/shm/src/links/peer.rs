@@ -3,10 +3,11 @@
 mod sinks;
 
 use super::distance::{Distance, FAR_NOTE};
+use super::fetched::{BOUNCE_BYTES, Fetched};
 use super::owed::Owed;
 use super::protocol::{
-    BOARD, CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, SIGNATURE_WORDS, SINK, SINKS_MAX,
-    SWAP, Sink, bounded,
+    BOARD, CHUNK, DATA, FIRST, FLIGHTS_MAX, Flight, Front, HEADER, LANDED, PRIVATE, SIGNATURE_WORDS, SINK,
+    SINKS_MAX, SWAP, Sink, bounded,
 };
 use super::torn::ELEMENT_MAX;
 use super::{Call, Shared};
@@ -30,6 +31,8 @@ pub(super) struct Peer {
     pub(super) rank: Rank,
     pub(super) map: Arc<Map>,
     pub(super) layout: Layout,
+    /// How its private memory is read, if it is.
+    pub(super) fetched: Option<Fetched>,
     pub(super) tx: LineTx<Mapped>,
     pub(super) rx: LineRx<Mapped>,
     pub(super) credit_tx: CreditTx<Mapped>,
@@ -58,7 +61,7 @@ pub(super) struct Peer {
     /// What it owes for calls before this one.
     pub(super) owed: Owed,
     /// How many lines had gone when each board was last named in one: it is free once they were consumed.
-    boards: Box<[u64; BOARDS]>,
+    pub(super) boards: Box<[u64; BOARDS]>,
     /// Whether the line in front is the one with that signature.
     pub(super) front_is_first: bool,
     pub(super) front: Option<Front>,
@@ -94,6 +97,7 @@ impl Peer {
             rank,
             map,
             layout,
+            fetched: None,
             ring_due: false,
             header_due: false,
             distance: Distance::default(),
@@ -188,6 +192,7 @@ impl Peer {
                     }
                     Some(front)
                 }
+                (PRIVATE, true) => Some(self.private(word(0), word(1))?),
                 (SWAP, true) if first => {
                     let (chunk, (at, offset, len)) =
                         (self.chunk(word(0), word(1))?, (word(3), word(2), word(1)));
@@ -252,10 +257,13 @@ impl Peer {
         }
     }
 
-    /// How many bytes of the front are left.
+    /// How many bytes of the front a pass can work on.
     #[inline]
     pub(super) fn available(&self) -> usize {
-        self.front.as_ref().map_or(0, |front| front.len() - self.taken)
+        match &self.front {
+            Some(Front::Private { len, .. }) => (len - self.taken).min(BOUNCE_BYTES),
+            front => front.as_ref().map_or(0, |front| front.len() - self.taken),
+        }
     }
 
     /// The next `len` bytes of the front, in place.
@@ -268,6 +276,7 @@ impl Peer {
             Some(Front::Chunk { offset, .. } | Front::Board { offset, .. }) => {
                 self.map.view(offset + self.taken, len)
             }
+            Some(Front::Private { .. }) => self.fetched.as_ref().map_or(View::EMPTY, |f| f.view(len)),
             Some(Front::Landed { .. }) => self.posted.front().map_or(View::EMPTY, |(_, span)| {
                 // What landed is the start of the posted span, until it is taken.
                 span.view().as_view().first(len)
@@ -307,7 +316,7 @@ impl Peer {
     pub(super) fn finish_front(&mut self, front: Front) {
         match front {
             Front::Gathered { .. } => return self.resume(),
-            Front::Chunk { .. } => self.chunks_taken += 1,
+            Front::Chunk { .. } | Front::Private { .. } => self.chunks_taken += 1,
             Front::Data { .. } | Front::Landed { .. } | Front::Board { .. } => {}
         }
         self.taken = 0;
@@ -352,19 +361,6 @@ impl Peer {
             self.collect(shared)?;
         }
         Ok(self.tx.room() >= lines)
-    }
-
-    /// Whether the peer has read what it was last told of this board.
-    #[inline]
-    pub(super) fn has_read(&self, board: usize) -> bool {
-        let outstanding = LINES - self.tx.room();
-        self.boards[board] + outstanding as u64 <= self.tx.sent()
-    }
-
-    /// The last line named this board.
-    #[inline]
-    pub(super) fn note_board(&mut self, board: usize) {
-        self.boards[board] = self.tx.sent();
     }
 
     /// Whether the last call is over and a line can go out now, as far as this rank knows.

@@ -5,11 +5,15 @@
 //! lies in the ring, or stays where it is in registered memory, and a line tells where.
 
 mod far;
+mod fetched;
 mod trade;
 
+pub(super) use fetched::{BOUNCE_BYTES, FETCHED, Lent};
+
 use super::distance::Distance;
+use super::fetched::Fetched;
 use super::peer::Peer;
-use super::protocol::{CHUNK, DATA, bounded};
+use super::protocol::{CHUNK, DATA, PRIVATE, bounded};
 use super::words_view;
 use crate::layout::{ANSWER_LINES, LINE, Layout, PIPE_LINES};
 use crate::map::Map;
@@ -58,12 +62,14 @@ enum Front {
     Line { start: usize, len: usize },
     /// In the peer's segment.
     Chunk { offset: usize, len: usize },
+    /// In the peer's private memory.
+    Private { address: u64, len: usize },
 }
 
 impl Front {
     fn len(self) -> usize {
         match self {
-            Self::Line { len, .. } | Self::Chunk { len, .. } => len,
+            Self::Line { len, .. } | Self::Chunk { len, .. } | Self::Private { len, .. } => len,
         }
     }
 }
@@ -98,6 +104,8 @@ pub(super) struct End {
     credit_rx: CreditRx<Mapped>,
     /// The peer's segment.
     map: Arc<Map>,
+    /// How its private memory is read, if it is.
+    pub(super) fetched: Option<Fetched>,
     /// Where the peer's chunks may lie; nowhere, where it only answers.
     readable: [Range<usize>; 2],
     outgoing: Option<Outgoing>,
@@ -158,6 +166,7 @@ impl PipePair {
                 credit_tx: CreditTx::new(credit(own, layout.pipe_credit(theirs, source))),
                 credit_rx: CreditRx::new(credit(other, layout.pipe_credit(mine, !source))),
                 map: other.clone(),
+                fetched: None,
                 readable,
                 outgoing,
                 chunks_put: 0,
@@ -325,16 +334,6 @@ impl End {
         Ok(range)
     }
 
-    /// Tells the peer of registered memory at `offset`, which it may read until it says that it has.
-    pub(super) fn lend(&mut self, offset: usize, len: usize) -> Result<bool, LinkError> {
-        if !self.has_line()? {
-            return Ok(false);
-        }
-        self.fly_loan();
-        self.line(CHUNK, 0, &[offset as u64, len as u64]);
-        Ok(true)
-    }
-
     /// The next line tells of a loan.
     fn fly_loan(&mut self) {
         let out = self.outgoing.as_mut().expect("answers are not lent");
@@ -371,25 +370,39 @@ impl End {
         if len == 0 {
             return Ok(0);
         }
-        let used = work(match front {
-            Front::Line { start, .. } => self.rx.payload().slice(start + self.at..start + self.at + len),
-            Front::Chunk { offset, .. } => self.map.view(offset + self.at, len),
-        });
-        assert!(used <= len, "{used} of {len} bytes");
-        self.at += used;
+        let at = self.at;
+        let bytes = match (front, &mut self.fetched) {
+            (Front::Line { start, .. }, _) => self.rx.payload().slice(start + at..start + at + len),
+            (Front::Chunk { offset, .. }, _) => self.map.view(offset + at, len),
+            (Front::Private { address, .. }, Some(fetched)) => fetched.bounce(address + at as u64, len)?,
+            (Front::Private { .. }, None) => View::EMPTY,
+        };
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let used = work(bytes);
+        assert!(used <= bytes.len(), "{used} of {} bytes", bytes.len());
+        self.used(used);
+        Ok(used)
+    }
+
+    /// So many bytes of the front were consumed.
+    #[inline]
+    fn used(&mut self, len: usize) {
+        let front = self.front.expect("only bytes in front are consumed");
+        self.at += len;
         if self.at == front.len() {
             self.front = self.behind.take();
             self.at = 0;
             if self.front.is_none() {
                 self.rx.advance();
             }
-            if let Front::Chunk { .. } = front {
+            if let Front::Chunk { .. } | Front::Private { .. } = front {
                 self.chunks_taken += 1;
                 // At once: the writer may wait for the room while this rank is busy with what comes behind.
                 self.publish();
             }
         }
-        Ok(used)
     }
 
     /// Whether there is something to [take](Self::take).
@@ -420,6 +433,7 @@ impl End {
                 let place = self.place(self.rx.word(0), self.rx.word(1));
                 place.ok_or(self.corrupt("a chunk that lies in no ring and no heap"))?
             }
+            PRIVATE => self.private(self.rx.word(0), self.rx.word(1))?,
             _ => return Err(self.corrupt("a line of unknown kind")),
         };
         self.front = Some(front);

@@ -1,7 +1,7 @@
 //! The pipes of one rank, as the engine sees them.
 
 use super::ShmLinks;
-use super::pipe::PipePair;
+use super::pipe::{FETCHED, Lent, PipePair};
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::LEND_MIN;
@@ -18,11 +18,16 @@ impl ShmLinks {
         peer.index() - usize::from(peer > self.rank)
     }
 
-    /// Where bytes lie that can be lent.
+    /// Where bytes lie that can be lent to `to`.
     #[inline]
-    fn loan(&self, bytes: View<'_>) -> Option<usize> {
-        let offset = self.segment.map.offset_of(bytes.as_ptr(), bytes.len())?;
-        self.layout().heap().contains(&offset).then_some(offset)
+    fn loan(&self, to: Rank, bytes: View<'_>) -> Option<Lent> {
+        if let Some(offset) = self.segment.map.offset_of(bytes.as_ptr(), bytes.len()) {
+            let is_lent = bytes.len() >= LEND_MIN && self.layout().heap().contains(&offset);
+            return is_lent.then_some(Lent::Segment(offset));
+        }
+        // What a core has just written comes to a far one too slowly for the kernel to wait for it.
+        let is_fetched = FETCHED.contains(&bytes.len()) && self.fetches() && !Pipes::is_far(self, to);
+        is_fetched.then(|| Lent::Private(bytes.as_ptr().addr()))
     }
 
     /// Lets `work` use the pipes with a peer. Sees to it that the peer is rung if anything moved.
@@ -84,7 +89,7 @@ impl Pipes for ShmLinks {
         bytes: View<'_>,
         copy: fn(View<'_>, ViewMut<'_>),
     ) -> Option<usize> {
-        let lent = if bytes.len() >= LEND_MIN { self.loan(bytes) } else { None };
+        let lent = self.loan(to, bytes);
         let put = self.at_pair(to, |pair, own| {
             if lent.is_none() {
                 pair.light(bytes.len())?;
@@ -109,16 +114,20 @@ impl Pipes for ShmLinks {
         self.pipes[self.pair(to)].is_far().unwrap_or_else(|| self.peers.at(to).distance.is_far())
     }
 
-    fn lends(&self, bytes: View<'_>) -> bool {
-        bytes.len() >= LEND_MIN && self.loan(bytes).is_some()
+    fn lends(&self, to: Rank, bytes: View<'_>) -> bool {
+        self.loan(to, bytes).is_some()
     }
 
     fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
-        if bytes.len() < LEND_MIN {
-            return Ok(false);
+        let Some(lent) = self.loan(to, bytes) else { return Ok(false) };
+        self.at_pair(to, |pair, _| pair.source.lend(lent, bytes.len()))
+    }
+
+    fn fetch(&mut self, from: Rank, into: ViewMut<'_>) -> Result<usize, LinkError> {
+        if !self.fetches() {
+            return Ok(0);
         }
-        let Some(offset) = self.loan(bytes) else { return Ok(false) };
-        self.at_pair(to, |pair, _| pair.source.lend(offset, bytes.len()))
+        self.at_pair(from, |pair, _| pair.fetch(into))
     }
 
     fn flush(&mut self, peer: Rank) -> Result<bool, LinkError> {

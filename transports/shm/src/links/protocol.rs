@@ -25,6 +25,9 @@ pub(super) const BOARD: u8 = 6;
 /// position in the receiver's stream.
 pub(super) const SWAP: u8 = 7;
 
+/// Bytes of the stream that lie in the sender's private memory: address, length. In pipes too, where the kinds from 8 on are bids.
+pub(super) const PRIVATE: u8 = 0x20;
+
 pub(super) const SIGNATURE_WORDS: usize = 2;
 
 /// The most sinks a peer may have open at once: one for each receive of a program that is posted ahead.
@@ -49,6 +52,8 @@ pub(super) enum Front {
     Chunk { offset: usize, len: usize },
     /// On a board of the peer's.
     Board { offset: usize, len: usize },
+    /// In the peer's private memory.
+    Private { address: u64, len: usize },
     /// Where this rank posted memory for them.
     Landed { len: usize },
     /// In this rank's own memory: an element that came in several pieces.
@@ -60,7 +65,7 @@ impl Front {
     pub(super) fn len(&self) -> usize {
         match *self {
             Self::Data { len, .. } | Self::Chunk { len, .. } | Self::Board { len, .. } => len,
-            Self::Landed { len } | Self::Gathered { len } => len,
+            Self::Private { len, .. } | Self::Landed { len } | Self::Gathered { len } => len,
         }
     }
 

@@ -50,6 +50,9 @@ impl Peer {
             // Memory is posted for whole messages, and those hold whole elements.
             let wanted = if matches!(front, Front::Landed { .. }) { 0 } else { granule - have };
             let part = self.available().min(wanted);
+            if part > 0 && !self.fetch(part)? {
+                return Ok(false);
+            }
             self.view(part).copy_to(ViewMut::from(&mut bytes[have..have + part]));
             have += part;
             self.taken += part;

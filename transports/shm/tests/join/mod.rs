@@ -2,7 +2,7 @@
 
 use sohu_coll_core::link::Links as _;
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
-use sohu_coll_shm::{Layout, Segment, ShmLinks};
+use sohu_coll_shm::{Fetch, Layout, Offer, Segment, ShmLinks};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The links of `size` ranks, those of rank r at index r.
@@ -20,6 +20,16 @@ pub(crate) fn links(size: u32, staging_bytes: usize, heap_bytes: usize) -> Vec<S
             ShmLinks::join(Rank(rank), segment, &handed).expect("segments of one layout join")
         })
         .collect()
+}
+
+/// The same, which fetch private memory from each other.
+#[allow(dead_code, reason = "not every test file has private memory")]
+pub(crate) fn fetching(size: u32, staging_bytes: usize, heap_bytes: usize) -> Vec<ShmLinks> {
+    let mut links = links(size, staging_bytes, heap_bytes);
+    let offers = vec![Offer::new(Fetch::Always); size as usize];
+    assert!(offers.iter().all(Offer::holds), "a process can read its own memory");
+    links.iter_mut().for_each(|links| links.fetch_from(&offers));
+    links
 }
 
 /// The signature of the call number `sequence` of a test.

@@ -5,7 +5,7 @@
 //! were given, whichever way they came. An answer in a line of its own says how many bids went before it; one that came
 //! with a bid is next when the answer line in front says a greater number, or there is none.
 
-use super::{DATA, EARLY_MAX, End, Front, MARK, MARK_SHIFT, PAYLOAD_WORDS, PipePair};
+use super::{DATA, EARLY_MAX, End, Front, Lent, MARK, MARK_SHIFT, PAYLOAD_WORDS, PipePair};
 use crate::segment::Segment;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::pipe::Note;
@@ -15,6 +15,8 @@ use sohu_coll_mem::{View, ViewMut};
 /// A bid whose bytes are in the line, behind the answer and the head; and one that tells where they lie.
 const BID: u8 = 8;
 const BID_CHUNK: u8 = 9;
+/// One that tells where they lie in private memory.
+const BID_PRIVATE: u8 = 10;
 
 /// Where the words of a bid lie in its line.
 const ANSWER: usize = 0;
@@ -34,14 +36,14 @@ struct Bid {
 }
 
 impl PipePair {
-    /// As [`Pipes::bid`](sohu_coll_core::pipe::Pipes::bid). Bytes at `lent` of this rank's segment are lent.
+    /// As [`Pipes::bid`](sohu_coll_core::pipe::Pipes::bid). Bytes that are `lent` stay there.
     #[inline]
     pub(in super::super) fn bid(
         &mut self,
         own: &Segment,
         [head, answer]: [Note; 2],
         bytes: View<'_>,
-        lent: Option<usize>,
+        lent: Option<Lent>,
         copy: fn(View<'_>, ViewMut<'_>),
     ) -> Result<Option<usize>, LinkError> {
         let Self { source, drain, .. } = self;
@@ -56,21 +58,21 @@ impl PipePair {
             bytes.load_words(&mut words[BYTES..]);
             (BID, len as u8)
         } else {
-            let offset = match lent {
-                Some(offset) => {
+            let (kind, place) = match lent {
+                Some(lent) => {
                     source.fly_loan();
-                    offset
+                    lent.line([BID_CHUNK, BID_PRIVATE])
                 }
                 None => {
                     let staged =
                         source.stage(own, len, true, &mut |room| copy(bytes.first(room.len()), room))?;
                     let Some((offset, staged)) = staged else { return Ok(None) };
                     len = staged;
-                    offset
+                    (BID_CHUNK, offset as u64)
                 }
             };
-            words[BYTES..BYTES + 2].copy_from_slice(&[offset as u64, len as u64]);
-            (BID_CHUNK, 0)
+            words[BYTES..BYTES + 2].copy_from_slice(&[place, len as u64]);
+            (kind, 0)
         };
         let (lines, chunks) = drain.acks();
         let put = source.tx.put_whole(kind, inline, lines, chunks, &words);
@@ -109,8 +111,11 @@ impl PipePair {
             None => View::EMPTY,
             Some(Front::Line { start, len }) => drain.rx.payload().slice(start..start + len),
             Some(Front::Chunk { offset, len }) => drain.map.view(offset, len),
+            // Whoever takes it says where to.
+            Some(Front::Private { .. }) => View::EMPTY,
         };
-        let (came, bytes) = (bytes.len(), bytes.first(bytes.len().min(limit)));
+        let came = bid.bytes.map_or(0, Front::len);
+        let bytes = bytes.first(bytes.len().min(limit));
         let Some(used) = work(bid.head, bid.answer, bytes) else { return Ok(false) };
         assert!(used <= bytes.len(), "{used} of {} bytes", bytes.len());
         if let Some(front) = bid.bytes {
@@ -156,7 +161,7 @@ impl PipePair {
         self.early.push_back(answer);
         let inline = if let Some(Front::Line { len, .. }) = bytes { len } else { 0 };
         self.drain.front = Some(Front::Line { start: HEAD * 8, len: HEAD_BYTES + inline });
-        self.drain.behind = bytes.filter(|bytes| matches!(bytes, Front::Chunk { .. }));
+        self.drain.behind = bytes.filter(|bytes| !matches!(bytes, Front::Line { .. }));
         if let Some(chunk) = self.drain.behind {
             self.look_out(chunk);
         }
@@ -178,6 +183,12 @@ impl PipePair {
             self.look_out(front);
         }
         self.drain.take(limit, work)
+    }
+
+    /// As [`Pipes::fetch`](sohu_coll_core::pipe::Pipes::fetch).
+    pub(in super::super) fn fetch(&mut self, into: ViewMut<'_>) -> Result<usize, LinkError> {
+        self.open()?;
+        self.drain.fetch(into)
     }
 
     /// Takes what came back: the answers.
@@ -234,6 +245,7 @@ impl End {
                 let place = self.place(self.rx.word(BYTES), self.rx.word(BYTES + 1));
                 Some(place.ok_or(self.corrupt("a chunk that lies in no ring and no heap"))?)
             }
+            BID_PRIVATE => Some(self.private(self.rx.word(BYTES), self.rx.word(BYTES + 1))?),
             _ => return Ok(None),
         };
         let note = |at| [self.rx.word(at), self.rx.word(at + 1)];

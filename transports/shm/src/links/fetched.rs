@@ -1,0 +1,136 @@
+//! Bytes that a peer lent out of its private memory: the kernel fetches them from there.
+
+use super::peer::Peer;
+use super::protocol::{Flight, Front, PRIVATE};
+use super::{Call, ShmLinks, pipe};
+use crate::fetch::{Offer, Process, Unread};
+use sohu_coll_core::Rank;
+use sohu_coll_core::error::LinkError;
+use sohu_coll_mem::{View, ViewMut};
+
+/// Bytes of a peer's private memory that one pass works on: they are fetched to here first. Part of a core's own cache, and long
+/// enough that the system call does not count.
+pub(super) const BOUNCE_BYTES: usize = 128 << 10;
+
+/// Where a peer's private memory is fetched from, and where to if it has no place of its own.
+pub(super) struct Fetched {
+    peer: Rank,
+    process: Process,
+    bounce: Box<[u8]>,
+}
+
+impl Fetched {
+    /// That of `peer`, with so many bytes to fetch to.
+    pub(super) fn new(peer: Rank, process: Process, bounce: usize) -> Self {
+        Self { peer, process, bounce: vec![0; bounce].into() }
+    }
+
+    /// Fetches `len` bytes, or as many as there is room for, and shows them; nothing, if the peer's process is gone.
+    pub(super) fn bounce(&mut self, address: u64, len: usize) -> Result<View<'_>, LinkError> {
+        let len = len.min(self.bounce.len());
+        let read = self.process.read(address, ViewMut::from(&mut self.bounce[..len]));
+        Ok(if self.is_well(read)? { self.view(len) } else { View::EMPTY })
+    }
+
+    /// What was fetched last.
+    #[inline]
+    pub(super) fn view(&self, len: usize) -> View<'_> {
+        View::from(&self.bounce[..len])
+    }
+
+    /// Fills `into`. If not, the peer's process is gone.
+    pub(super) fn read(&self, address: u64, into: ViewMut<'_>) -> Result<bool, LinkError> {
+        self.is_well(self.process.read(address, into))
+    }
+
+    fn is_well(&self, read: Result<(), Unread>) -> Result<bool, LinkError> {
+        let peer = self.peer;
+        match read {
+            Ok(()) => Ok(true),
+            // Whoever watches the ranks finds out, and says so on all of them.
+            Err(Unread::Gone) => Ok(false),
+            Err(Unread::Nothing) => {
+                Err(LinkError::Corrupt { peer, what: "a private chunk where it has no memory" })
+            }
+            Err(Unread::System(errno)) => Err(LinkError::System { peer, call: Process::CALL, errno }),
+        }
+    }
+}
+
+/// The length of a private chunk, as a peer named it. Whether it has such memory is for the kernel to say.
+pub(super) fn bounded_private(
+    fetched: Option<&Fetched>,
+    address: u64,
+    len: u64,
+) -> Result<usize, &'static str> {
+    let len = usize::try_from(len).ok().filter(|len| (1..=isize::MAX as usize).contains(len));
+    match (fetched, len) {
+        (None, _) => Err("private memory, where none is fetched"),
+        (_, Some(len)) if address.checked_add(len as u64).is_some() => Ok(len),
+        _ => Err("a private chunk of no possible length"),
+    }
+}
+
+impl ShmLinks {
+    /// From now on private memory may be lent to all peers, and is fetched from them: `offers[r]` is what rank r made, and holds.
+    ///
+    /// # Panics
+    /// When there is not one offer for each rank.
+    pub fn fetch_from(&mut self, offers: &[Offer]) {
+        assert!(offers.len() == self.peers.ranks(), "{} offers", offers.len());
+        for (peer, pipes) in self.peers.iter_mut().zip(&mut self.pipes) {
+            let process = offers[peer.rank.index()].process();
+            peer.fetched = Some(Fetched::new(peer.rank, process, BOUNCE_BYTES));
+            pipes.drain.fetched = Some(Fetched::new(peer.rank, process, pipe::BOUNCE_BYTES));
+        }
+    }
+
+    /// Whether private memory is fetched.
+    pub fn fetches(&self) -> bool {
+        self.peers.iter().any(|peer| peer.fetched.is_some())
+    }
+
+    /// Bytes that [`fetch_from`](Self::fetch_from) takes with `ranks` ranks, once they are used.
+    pub fn fetch_bytes(ranks: u32) -> usize {
+        (ranks as usize - 1) * (BOUNCE_BYTES + pipe::BOUNCE_BYTES)
+    }
+}
+
+impl Peer {
+    /// A chunk of the peer's private memory, as it named it.
+    pub(super) fn private(&self, address: u64, len: u64) -> Result<Front, LinkError> {
+        let len = bounded_private(self.fetched.as_ref(), address, len);
+        Ok(Front::Private { address, len: len.map_err(|what| self.corrupt(what))? })
+    }
+
+    /// Puts a chunk that lies in this rank's private memory; there must be room.
+    pub(super) fn put_private(&mut self, address: usize, len: usize, loan: usize, ours: &Call) {
+        self.fly(Flight::Lent(loan));
+        self.out_at += len as u64;
+        self.put(PRIVATE, 0, &[address as u64, len as u64], ours);
+    }
+
+    /// Has the next `len` bytes ready for [`view`](Self::view). If not, the peer's process is gone.
+    #[inline]
+    pub(super) fn fetch(&mut self, len: usize) -> Result<bool, LinkError> {
+        match (self.front, &mut self.fetched) {
+            (Some(Front::Private { address, .. }), Some(fetched)) => {
+                Ok(fetched.bounce(address + self.taken as u64, len)?.len() == len)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Moves the next bytes of the peer's private memory to `into`, in one go, and consumes them. Returns how many.
+    pub(super) fn fetch_into(&mut self, into: ViewMut<'_>) -> Result<usize, LinkError> {
+        let (Some(Front::Private { address, len }), Some(fetched)) = (self.front, &self.fetched) else {
+            return Ok(0);
+        };
+        let len = (len - self.taken).min(into.len());
+        if !fetched.read(address + self.taken as u64, into.first(len))? {
+            return Ok(0);
+        }
+        self.consume(len);
+        Ok(len)
+    }
+}
