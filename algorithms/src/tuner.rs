@@ -356,12 +356,13 @@ impl Tuner {
     fn fetched_from(&self, job: &Job) -> usize {
         let crowded = self.machine.share() > 1.0;
         let times = match job.collective {
-            // What is short is folded before it would have been fetched.
-            Collective::AllReduce if !crowded => 2,
-            Collective::AllToAll if crowded => 2,
-            Collective::AllGather | Collective::ReduceScatter if crowded => 8,
+            Collective::AllReduce if !crowded => 4,
+            Collective::AllToAll if crowded => 4,
+            Collective::AllGather | Collective::ReduceScatter if crowded => 16,
             _ if crowded => usize::MAX,
-            _ => 1,
+            // Who receives has nothing to stage meanwhile.
+            Collective::Broadcast | Collective::Gather | Collective::Scatter => 1,
+            _ => 2,
         };
         self.machine.fetched_min.saturating_mul(times)
     }
@@ -390,8 +391,8 @@ impl Tuner {
         cost.waiting += m.handover_ns;
         cost.steps += work.receives * FETCH_NS;
         // It takes no less than the longest parts that are staged.
-        let shorter = bytes as f64 * self.fetched_from(job) as f64 / work.message;
-        let least = self.staged(&Work::of(algorithm, job, shorter)).total();
+        let shorter = bytes as f64 * (self.fetched_from(job) - 1) as f64 / work.message;
+        let least = self.staged(&Work::of(algorithm, job, shorter.round())).total();
         cost.waiting += (least - cost.total()).max(0.0);
         cost
     }

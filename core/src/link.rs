@@ -318,7 +318,7 @@ pub const LEND_MIN: usize = 1024;
 
 /// Below this many bytes private memory is copied, even where links fetch it: the system call for it takes as long as a copy of half
 /// of them.
-pub const FETCH_MIN: usize = 16 << 10;
+pub const FETCH_MIN: usize = 8 << 10;
 
 /// Spans that may be out when part of a result is lent ahead of the rest. A link must have room for as many loans, and
 /// for one more, whatever it uses room for besides.

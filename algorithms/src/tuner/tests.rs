@@ -44,9 +44,9 @@ fn jobs() -> impl Iterator<Item = Job> {
     })
 }
 
-/// Ranks that fetch private memory of 16 KiB and more.
+/// Ranks that fetch private memory of 8 KiB and more.
 fn fetching(size: u32, cores: u32) -> Machine {
-    Machine::shm(size, cores).fetching(16 << 10)
+    Machine::shm(size, cores).fetching(8 << 10)
 }
 
 fn tuners(size: u32) -> impl Iterator<Item = Tuner> {
@@ -269,8 +269,9 @@ fn predictions_are_positive_and_never_fall_when_bytes_grow() {
                     for bytes in BYTES {
                         let name = algorithm.name();
                         let found = forced(&tuner, name, &job, bytes, registered).predicted_us;
+                        // But for rounding.
                         assert!(
-                            found.is_finite() && found > 0.0 && found >= before,
+                            found.is_finite() && found > 0.0 && found >= before * (1.0 - 1e-12),
                             "{name} for {job:?}: {found} us for {bytes} bytes, {before} us for fewer"
                         );
                         before = found;

@@ -18,9 +18,9 @@ fn private_memory_is_fetched_where_that_was_faster() {
         (Collective::AllGather, kib(16), mib(64) / 6),
         (Collective::ReduceScatter, kib(16), mib(64) / 6),
         (Collective::AllToAll, kib(16), mib(8)),
-        (Collective::Broadcast, kib(16), mib(1)),
-        (Collective::Gather, kib(16), mib(1)),
-        (Collective::Scatter, kib(16), mib(1)),
+        (Collective::Broadcast, kib(8), mib(1)),
+        (Collective::Gather, kib(8), mib(1)),
+        (Collective::Scatter, kib(8), mib(1)),
         (Collective::Reduce, kib(16), kib(128)),
     ] {
         for (bytes, expected) in
