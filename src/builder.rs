@@ -3,7 +3,7 @@
 use crate::bootstrap::{self, HostFacts, Place, UniqueId};
 use crate::communicator::Communicator;
 use crate::config::Config;
-use crate::connect::Fabric;
+use crate::connect::{FETCHED, Fabric};
 use crate::drive::Manners;
 use crate::lane;
 use crate::memory::Account;
@@ -134,7 +134,8 @@ impl Builder {
     }
 
     /// Whether long messages in private memory are fetched by the kernel instead of staged in shared memory: unless set, where all
-    /// ranks may read each other's memory and their kernels copy fast enough. [`Fetch::Never`] on one rank holds for all.
+    /// ranks may read each other's memory and their kernels copy fast enough. [`Fetch::Never`] on one rank holds for all: memory that the
+    /// kernel does not read for others, as that of devices, needs it.
     pub fn fetch(mut self, fetch: Fetch) -> Self {
         self.fetch = Some(fetch);
         self
@@ -277,9 +278,12 @@ impl Builder {
         let cores = cores.len() as u32;
         let kind = self.transport.unwrap_or_default();
         let (heap_bytes, fetch) = (self.heap_bytes.unwrap_or(HEAP_BYTES), self.fetch.unwrap_or_default());
-        let connected =
-            Account::open(size, Fabric::items(kind, size, cores), self.max_memory).and_then(|account| {
+        let connected = Account::open(size, Fabric::items(kind, size, cores, fetch), self.max_memory)
+            .and_then(|account| {
                 let fabric = Fabric::connect(kind, &mut mesh, cores, (heap_bytes, fetch), deadline)?;
+                if !fabric.fetches() {
+                    account.without(FETCHED);
+                }
                 Ok((account, fabric))
             });
         // Else the others would only see that this rank is gone.

@@ -19,6 +19,9 @@ use std::time::Instant;
 const STAGING_BYTES: usize = 2 << 20;
 const STAGING_LEAST: usize = 256 << 10;
 
+/// Among what links take: where private memory is fetched to.
+pub(crate) const FETCHED: &str = "fetched";
+
 /// The links, whichever transport they go over.
 #[derive(Debug)]
 pub(crate) enum Fabric {
@@ -28,13 +31,14 @@ pub(crate) enum Fabric {
 
 impl Fabric {
     /// What the links of one of `size` ranks on `cores` cores take from their beginning on.
-    pub(crate) fn items(kind: TransportKind, size: u32, cores: u32) -> Items {
+    pub(crate) fn items(kind: TransportKind, size: u32, cores: u32, fetch: Fetch) -> Items {
         match kind {
             // More ranks than can be are refused when they connect.
             TransportKind::Shm => {
                 let size = size.clamp(1, Layout::RANKS_MAX);
-                let fetched = ("fetched", ShmLinks::fetch_bytes(size));
-                layout(size, cores, 0).parts().into_iter().chain([fetched]).collect()
+                let fetched = (FETCHED, ShmLinks::fetch_bytes(size));
+                let fetched = (fetch != Fetch::Never).then_some(fetched);
+                layout(size, cores, 0).parts().into_iter().chain(fetched).collect()
             }
             TransportKind::Tcp => vec![("queues", TcpLinks::queue_bytes(size))],
         }
@@ -100,11 +104,16 @@ impl Fabric {
             other => failed(other),
         })?;
         // No rank goes on before all have mapped everything: a rank that fails to is told of here.
-        let fetches = size > 1 && offers.iter().all(Offer::holds);
-        let theirs = mesh.swap(&[u8::from(fetches)], None, deadline)?;
+        // Of which process each rank is, the system says.
+        let pids: Option<Vec<u32>> = mesh.pids().into_iter().collect();
+        let pids =
+            pids.filter(|pids| size > 1 && offers.iter().zip(pids).all(|(offer, pid)| offer.holds(*pid)));
+        let theirs = mesh.swap(&[u8::from(pids.is_some())], None, deadline)?;
         // Plans depend on it, so all do or none.
-        if fetches && (0..).map(Rank).zip(&theirs).all(|(peer, (blob, _))| peer == rank || *blob == [1]) {
-            links.fetch_from(&offers);
+        if let Some(pids) = pids
+            && (0..).map(Rank).zip(&theirs).all(|(peer, (blob, _))| peer == rank || *blob == [1])
+        {
+            links.fetch_from(&pids);
         }
         Ok(Self::Shm(Box::new(links)))
     }

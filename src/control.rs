@@ -165,8 +165,12 @@ impl Control {
     /// What the process of a peer is doing, as the kernel tells: `T` if it is stopped by a signal, `S` if it sleeps,
     /// `R` if it runs. `None` where that can not be found out.
     pub(crate) fn process_state(&self, peer: Rank) -> Option<char> {
-        let pid = self.peers.get(peer.index())?.as_ref()?.socket.pid()?;
-        Process::read(pid).map(|process| process.state)
+        Process::read(self.pid(peer)?).map(|process| process.state)
+    }
+
+    /// The process of a peer, where the kernel could tell.
+    pub(crate) fn pid(&self, peer: Rank) -> Option<u32> {
+        self.peers.get(peer.index())?.as_ref()?.socket.pid()
     }
 
     fn tell(&mut self, frame: &[u8]) {

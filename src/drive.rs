@@ -283,7 +283,8 @@ impl Driver<'_> {
     /// # Errors
     /// As for [`run`](Self::run).
     pub(crate) fn finish(&mut self, work: &mut impl Work) -> Result<(), Box<Error>> {
-        self.wait(work, &mut Wait::new(self.patience), Until::Over).map(drop)
+        let over = self.wait(work, &mut Wait::new(self.patience), Until::Over);
+        over.map(drop).inspect_err(|_| self.links.abandon())
     }
 
     /// Drives something that has begun. Says whether it is over.
@@ -296,7 +297,7 @@ impl Driver<'_> {
         wait: &mut Wait,
         until: Until,
     ) -> Result<bool, Box<Error>> {
-        self.wait(work, wait, until)
+        self.wait(work, wait, until).inspect_err(|_| self.links.abandon())
     }
 
     #[inline]

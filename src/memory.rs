@@ -116,6 +116,11 @@ impl Account {
         Ok(Arc::new(Self { number, max }))
     }
 
+    /// What the communicator does not take after all.
+    pub(crate) fn without(&self, item: &str) {
+        Book::open().entry(self.number).fixed.retain(|(name, _)| *name != item);
+    }
+
     /// Registered memory comes from here.
     pub(crate) fn connected(&self, memory: &Memory) {
         Book::open().entry(self.number).heap = memory.heap().map(Arc::downgrade);

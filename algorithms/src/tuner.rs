@@ -1,7 +1,7 @@
 //! Chooses an algorithm, a slice and a protocol for a call: a closed form over latency, bandwidth and steps.
 //!
 //! Invariant: a choice is a pure function of the machine's numbers, the job and the bytes, so ranks that agree on
-//! those agree on the choice; and predictions never fall when bytes grow. The tuner only orders candidates:
+//! those agree on the choice; and predictions never fall when bytes grow, but from what is fetched to what is staged. The tuner only orders candidates:
 //! every one of them is correct, and each can be forced by name.
 
 mod machine;
@@ -346,16 +346,18 @@ impl Tuner {
         cost
     }
 
-    /// Whether blocks of whatever lengths are best fetched, of which this rank has none longer than `longest` bytes.
-    pub fn fetches_blocks(&self, longest: usize) -> bool {
-        self.machine.fetched_min < usize::MAX && longest <= FETCH_BLOCK_MAX
+    /// Whether blocks of whatever lengths are best fetched, of which this rank has none longer than `longest` bytes, and all together
+    /// `held`.
+    pub fn fetches_blocks(&self, collective: Collective, longest: usize, held: f64) -> bool {
+        (self.fetched_from(collective)..=FETCH_BLOCK_MAX).contains(&longest)
+            && held <= self.machine.cache_bytes * FETCH_CACHES_MAX
     }
 
     /// From how many bytes of a part on it pays to fetch. Who lends has to be left for the return, where ranks share cores, so there it
     /// takes longer parts, and a root has better things to do.
-    fn fetched_from(&self, job: &Job) -> usize {
+    fn fetched_from(&self, collective: Collective) -> usize {
         let crowded = self.machine.share() > 1.0;
-        let times = match job.collective {
+        let times = match collective {
             Collective::AllReduce if !crowded => 4,
             Collective::AllToAll if crowded => 4,
             Collective::AllGather | Collective::ReduceScatter if crowded => 16,
@@ -370,7 +372,11 @@ impl Tuner {
     /// Whether parts of `part` bytes are best fetched, of a call of `bytes` bytes.
     fn fetches_part(&self, job: &Job, part: usize, bytes: usize) -> bool {
         let held = held_by_all(job, bytes as f64);
-        part >= self.fetched_from(job)
+        // What a later pass stores over is not lent, and in place that is all that is sent.
+        let is_kept =
+            !job.in_place || !matches!(job.collective, Collective::AllReduce | Collective::AllToAll);
+        is_kept
+            && part >= self.fetched_from(job.collective)
             && match job.collective {
                 Collective::Broadcast | Collective::Gather | Collective::Scatter => part <= FETCH_ONE_WAY_MAX,
                 Collective::Reduce => part <= FETCH_ROOT_MAX,
@@ -391,7 +397,7 @@ impl Tuner {
         cost.waiting += m.handover_ns;
         cost.steps += work.receives * FETCH_NS;
         // It takes no less than the longest parts that are staged.
-        let shorter = bytes as f64 * (self.fetched_from(job) - 1) as f64 / work.message;
+        let shorter = bytes as f64 * (self.fetched_from(job.collective) - 1) as f64 / work.message;
         let least = self.staged(&Work::of(algorithm, job, shorter.round())).total();
         cost.waiting += (least - cost.total()).max(0.0);
         cost

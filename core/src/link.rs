@@ -316,8 +316,8 @@ pub trait Links: Send {
 /// costs a second hand-over, for its return.
 pub const LEND_MIN: usize = 1024;
 
-/// Below this many bytes private memory is copied, even where links fetch it: the system call for it takes as long as a copy of half
-/// of them.
+/// Shorter parts of a call are not lent out of private memory, even where links fetch it: the system call for it takes as long as a copy
+/// of half of them. A link takes what is left of a longer one from [`LEND_MIN`] on.
 pub const FETCH_MIN: usize = 8 << 10;
 
 /// Spans that may be out when part of a result is lent ahead of the rest. A link must have room for as many loans, and

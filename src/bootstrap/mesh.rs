@@ -65,6 +65,13 @@ impl Mesh {
         self.control.roster()
     }
 
+    /// The process of each rank, where the system could tell.
+    pub(crate) fn pids(&self) -> Vec<Option<u32>> {
+        let own = self.rank();
+        let pid = |rank| if rank == own { Some(std::process::id()) } else { self.control.pid(rank) };
+        (0..self.size()).map(|rank| pid(Rank(rank))).collect()
+    }
+
     /// Gives `blob`, and `file` if there is one, to every other rank and gets theirs, by rank; this rank's own entry
     /// is empty. Collective: every rank must make the same swaps in the same order.
     ///

@@ -165,7 +165,7 @@ impl Plans {
         let (held, registered) = (f64::from(size) * own as f64, key.registered == [true; 2]);
         let streams = tuner.streams(held, registered);
         let longest = layout.longest();
-        let fetched = !registered && tuner.fetches_blocks(longest);
+        let fetched = !registered && tuner.fetches_blocks(key.call.collective, longest, held);
         let binding = Binding {
             kernel: Kernel::new(key.call.dtype, key.call.op),
             element: key.call.dtype.size(),

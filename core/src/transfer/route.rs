@@ -34,7 +34,7 @@ const TURN: usize = 8;
 /// long messages, one would wait while the other one copies, and then change places with it.
 const TAKE_MAX: usize = 96 << 10;
 
-/// The most that is fetched at once, and ends a turn too.
+/// The most that is fetched at once, and ends a turn too: 512 KiB take 22 us so, and 25 in parts of 96.
 const FETCH_MAX: usize = 512 << 10;
 
 /// Fewer bytes go through the caches, however far.

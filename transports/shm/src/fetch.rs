@@ -35,7 +35,7 @@ static TOKEN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::
 
 /// How fast the kernel copies, in bytes per microsecond; 0 where it may not.
 static RATE: LazyLock<u64> = LazyLock::new(|| {
-    let own = Process { pid: std::process::id() };
+    let own = Process::of(std::process::id());
     let (from, mut into) = (vec![1u8; TRIAL_BYTES], vec![0u8; TRIAL_BYTES]);
     let mut best = Duration::MAX;
     for _ in 0..TRIALS {
@@ -48,10 +48,10 @@ static RATE: LazyLock<u64> = LazyLock::new(|| {
     TRIAL_BYTES as u64 * 1000 / (best.as_nanos() as u64).max(1)
 });
 
-/// What a rank tells its peers, so that they can try to read its memory.
+/// What a rank tells its peers, so that they can try to read its memory. Not of which process: that is for the system to say, or a
+/// rank could be made to read from another process than its peer's, or from its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
-    pid: u32,
     /// Where the token lies, and what it is.
     address: u64,
     token: u64,
@@ -61,7 +61,7 @@ pub struct Offer {
 
 impl Offer {
     /// Bytes of an offer that travels.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = 24;
 
     /// This process's own.
     pub fn new(fetch: Fetch) -> Self {
@@ -72,12 +72,12 @@ impl Offer {
         };
         let token: &u64 = &TOKEN;
         let address = core::ptr::from_ref(token).addr() as u64;
-        Self { pid: std::process::id(), address, token: *token, rate }
+        Self { address, token: *token, rate }
     }
 
     /// As it travels.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
-        let words = [u64::from(self.pid), self.address, self.token, self.rate];
+        let words = [self.address, self.token, self.rate];
         let mut bytes = [0; Self::BYTES];
         bytes.as_chunks_mut::<8>().0.iter_mut().zip(words).for_each(|(b, word)| *b = word.to_le_bytes());
         bytes
@@ -87,19 +87,15 @@ impl Offer {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
         let word = |at: usize| u64::from_le_bytes(bytes.as_chunks::<8>().0[at]);
-        Some(Self { pid: u32::try_from(word(0)).ok()?, address: word(1), token: word(2), rate: word(3) })
+        Some(Self { address: word(0), token: word(1), rate: word(2) })
     }
 
-    /// Whether this rank can read the memory of the process that made the offer, and that one's kernel is fast enough.
-    pub fn holds(&self) -> bool {
+    /// Whether this rank can read the memory of the process of that number, which made the offer, and its kernel is fast enough.
+    pub fn holds(&self, pid: u32) -> bool {
         let mut found = [0; 8];
         self.rate >= RATE_MIN
-            && self.process().read(self.address, ViewMut::from(&mut found[..])).is_ok()
+            && Process::of(pid).read(self.address, ViewMut::from(&mut found[..])).is_ok()
             && u64::from_le_bytes(found) == self.token
-    }
-
-    pub(crate) fn process(&self) -> Process {
-        Process { pid: self.pid }
     }
 }
 
@@ -121,10 +117,15 @@ pub(crate) enum Unread {
 }
 
 impl Process {
+    /// The one of that number, as this process counts them.
+    pub(crate) fn of(pid: u32) -> Self {
+        Self { pid }
+    }
+
     /// The system call.
     pub(crate) const CALL: &str = "process_vm_readv";
 
-    /// Fills `into` with what lies at `address` of the process.
+    /// Fills `into` with what lies at `address` of the process; where that is missing in part, so is what was read.
     pub(crate) fn read(self, address: u64, into: ViewMut<'_>) -> Result<(), Unread> {
         let pid = libc::pid_t::try_from(self.pid).map_err(|_| Unread::Gone)?;
         let mut done = 0;
@@ -158,29 +159,29 @@ mod tests {
 
     #[test]
     fn an_offer_travels_and_holds_while_its_process_says_the_truth() {
-        let offer = Offer::new(Fetch::Always);
+        let (offer, pid) = (Offer::new(Fetch::Always), std::process::id());
         assert_eq!(Offer::from_bytes(&offer.to_bytes()), Some(offer));
-        assert!(offer.holds(), "a process can read its own memory");
+        assert!(offer.holds(pid), "a process can read its own memory");
         for lie in [
             Offer { token: !offer.token, ..offer },
             Offer { address: 0, ..offer },
             Offer { address: u64::MAX - 3, ..offer },
-            // Beyond all processes, and no number of one.
-            Offer { pid: i32::MAX as u32, ..offer },
-            Offer { pid: u32::MAX, ..offer },
             Offer { rate: RATE_MIN - 1, ..offer },
             Offer::new(Fetch::Never),
         ] {
-            assert!(!lie.holds(), "{lie:?}");
+            assert!(!lie.holds(pid), "{lie:?}");
+        }
+        // Beyond all processes, and no number of one.
+        for nobody in [i32::MAX as u32, u32::MAX] {
+            assert!(!offer.holds(nobody), "{nobody}");
         }
         let long = [offer.to_bytes().as_slice(), &[0]].concat();
-        assert_eq!((Offer::from_bytes(&long), Offer::from_bytes(&long[..31])), (None, None));
-        assert_eq!(Offer::from_bytes(&[0xff; 32]), None, "a process number has 32 bits");
+        assert_eq!([&long[..], &long[..23]].map(Offer::from_bytes), [None; 2]);
     }
 
     #[test]
-    fn memory_is_read_whole_or_not_at_all() {
-        let own = Offer::new(Fetch::Never).process();
+    fn memory_is_read_to_its_end_or_the_reason_told() {
+        let own = Process::of(std::process::id());
         let from: Vec<u8> = (0..100_000).map(|at| at as u8).collect();
         let mut into = vec![0; from.len()];
         let address = from.as_ptr().addr() as u64;
@@ -191,7 +192,7 @@ mod tests {
             Err(Unread::Nothing),
             "nothing is mapped there"
         );
-        let gone = Process { pid: i32::MAX as u32 };
+        let gone = Process::of(i32::MAX as u32);
         assert_eq!(gone.read(address, ViewMut::from(&mut into[..])), Err(Unread::Gone));
     }
 }

@@ -120,6 +120,11 @@ impl Layout {
         4 * LINE
     }
 
+    /// The word that says that the owner's loans are not good any more.
+    pub(crate) fn withdrawn(&self) -> usize {
+        8 * LINE
+    }
+
     /// Where the credits for lines that `peer` sent to the owner lie, in bytes from the start of the segment.
     pub fn credit(&self, peer: usize) -> usize {
         PAGE + peer * LINE
@@ -205,7 +210,8 @@ mod tests {
         for ranks in 1..=Layout::RANKS_MAX {
             let layout = Layout::new(ranks, 5000, 1);
             let last = ranks as usize - 1;
-            assert!(layout.probe() + LINE <= layout.credit(0));
+            assert!(layout.probe() + LINE <= layout.withdrawn());
+            assert!(layout.withdrawn() + LINE <= layout.credit(0));
             assert!(layout.credit(last) + LINE <= layout.lines(0));
             assert!(layout.lines(last) + LINES * Layout::LINE_PITCH <= layout.boards().start);
             assert!(layout.boards().end <= layout.beacon(0).start);

@@ -13,7 +13,7 @@ use sohu_coll_core::pipe::Strand;
 use sohu_coll_mem::line::Line;
 use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, Regions, View, ViewMut};
-use sohu_coll_shm::{Fetch, Offer, ShmLinks};
+use sohu_coll_shm::ShmLinks;
 use villain::Villain;
 
 /// More than is fetched in one go for a pass, and no multiple of anything.
@@ -136,24 +136,17 @@ fn messages_are_fetched_to_where_they_go() {
     assert_eq!(receiver.fetch(Rank(0), ViewMut::from(&mut [0; 100][..])), Ok(0));
 }
 
-/// The victim fetches from a process of that number.
-fn fetching(victim: &mut ShmLinks, pid: u32) {
-    let mut bytes = Offer::new(Fetch::Always).to_bytes();
-    bytes[..4].copy_from_slice(&pid.to_le_bytes());
-    victim.fetch_from(&[Offer::from_bytes(&bytes).expect("it is one"); 2]);
-}
-
 /// What the victim of a line says of rank 1, both of a call's lines and of a pipe's.
 fn told(words: [u64; 2], fetches: bool) -> [Result<usize, LinkError>; 2] {
     let (mut villain, mut victim) = Villain::new();
     if fetches {
-        fetching(&mut victim, std::process::id());
+        victim.fetch_from(&[std::process::id(); 2]);
     }
     villain.open().put(PRIVATE, 0, &words);
     let call = recv(&mut victim, PEER, &mut [0; 100]);
     let (mut villain, mut victim) = Villain::idle();
     if fetches {
-        fetching(&mut victim, std::process::id());
+        victim.fetch_from(&[std::process::id(); 2]);
     }
     let words = [words[0], words[1], 0, 0, 0, 0, 0];
     villain.pipe(Strand::Bytes, Line { kind: PRIVATE, words, ..Line::default() });
@@ -191,7 +184,7 @@ fn private_memory_that_is_none_is_corrupt() {
 fn of_a_process_that_is_gone_nothing_comes() {
     let (mut villain, mut victim) = Villain::new();
     // Beyond all processes.
-    fetching(&mut victim, i32::MAX as u32);
+    victim.fetch_from(&[i32::MAX as u32; 2]);
     villain.open().put(PRIVATE, 0, &[4096, 100]);
     let mut bytes = [7; 100];
     // Who watches over the ranks says so; to the links it is a peer that does nothing.
@@ -200,4 +193,26 @@ fn of_a_process_that_is_gone_nothing_comes() {
         assert_eq!(victim.pass(&[PEER], &[], 100, 1, &mut |_| panic!("there is nothing to work on")), Ok(0));
     }
     assert_eq!((bytes, victim.poll().map(drop)), ([7; 100], Ok(())));
+}
+
+#[test]
+fn what_is_withdrawn_is_not_taken_for_what_was_lent() {
+    let mut links = join::fetching(3, 1 << 16, 1 << 16);
+    join::begin(&mut links);
+    let (mut input, ledger) = (pattern(LEN), Ledger::new());
+    scope(&ledger, Loan::Apart { input: &input, output: &mut [] }, &mut [], |regions| {
+        lend(&mut links[0], &[PEER, Rank(2)], regions, 0..LEN);
+        let mut got = vec![0; LEN];
+        assert_eq!(recv(&mut links[1], Rank(0), &mut got[..100]), Ok(100));
+        // The call of rank 0 fails, and its memory is its caller's again.
+        links[0].abandon();
+    });
+    input.fill(0);
+    let closed = Err(LinkError::Closed { peer: Rank(0) });
+    assert_eq!(recv(&mut links[1], Rank(0), &mut [0; 100]), closed);
+    assert_eq!(links[2].pass(&[Rank(0)], &[], 100, 1, &mut |_| panic!("these are other bytes")), closed);
+    let mut pipes = join::fetching(2, 1 << 16, 1 << 16);
+    assert_eq!(pipes[0].pipes().lend(PEER, View::from(&input[..])), Ok(true));
+    pipes[0].abandon();
+    assert_eq!(pipes[1].pipes().fetch(Rank(0), ViewMut::from(&mut [0; 100][..])), closed);
 }

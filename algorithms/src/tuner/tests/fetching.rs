@@ -32,6 +32,16 @@ fn private_memory_is_fetched_where_that_was_faster() {
             assert_eq!(chosen(Machine::shm(2, 2), false), "staged", "{collective} of {bytes} bytes");
         }
     }
+    // What is stored over can not be lent.
+    for (collective, expected) in [
+        (Collective::AllReduce, "staged"),
+        (Collective::AllToAll, "staged"),
+        (Collective::AllGather, "fetched"),
+    ] {
+        let job = Job { in_place: true, ..Job::new(collective, 2) };
+        let chosen = forced(&Tuner::new(fetching(2, 2)), "one_shot", &job, kib(256), false).protocol;
+        assert_eq!(chosen, expected, "{collective} in place");
+    }
     // Ranks that share cores have better things to do than to wait for what they lent.
     for (collective, first) in [
         (Collective::AllReduce, None),

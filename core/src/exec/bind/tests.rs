@@ -130,6 +130,34 @@ fn what_a_later_pass_stores_over_is_not_lent() {
 }
 
 #[test]
+fn private_memory_that_is_fetched_is_lent_from_a_length_on_and_never_posted() {
+    // Sends input, scratch and what it received, in place or not.
+    let bound = |in_place, bytes: usize| {
+        let job = Job { in_place, ..Job::new(Collective::AllReduce, 3) };
+        let mut writer = Writer::new(job, Rank(0), 1);
+        writer.send(input(0, 1), Rank(1));
+        writer.recv(scratch(0, 1), Rank(1));
+        writer.send(scratch(0, 1), Rank(2));
+        writer.recv(output(0, 1), Rank(2));
+        writer.send(output(0, 1), Rank(1));
+        let program = writer.finish();
+        let extents = Extents::bind(&program, bytes / 4, 4);
+        Bound::new(&program, &fuse(&program), &extents, &Binding { fetched: true, ..binding(false) })
+    };
+    let lends = |in_place, bytes| {
+        let bound = bound(in_place, bytes);
+        assert!(bound.fetches && bound.posts == 0 && bound.exchange.is_none(), "{bytes} bytes");
+        let sends = bound.passes.iter().filter(|pass| !pass.to.is_empty());
+        let lends: Vec<(Buffer, bool)> = sends.map(|pass| (pass.out_of.buffer, pass.lends)).collect();
+        lends
+    };
+    let [input, scratch, output] = [Buffer::Input, Buffer::Scratch, Buffer::Output];
+    assert_eq!(lends(false, FETCH_MIN), [(input, true), (scratch, false), (output, true)]);
+    assert_eq!(lends(false, FETCH_MIN - 4), [(input, false), (scratch, false), (output, false)]);
+    assert_eq!(lends(true, FETCH_MIN), [(input, false), (scratch, false), (output, true)], "stored over");
+}
+
+#[test]
 fn memory_is_posted_once_those_that_use_it_are_done_whatever_the_order_on_the_link() {
     let bound = bound(true, 3, 300, true, |p| {
         p.send(input(0, 1), Rank(1));

@@ -2,7 +2,7 @@ use super::*;
 use sohu_coll::{Collective, DType, ReduceOp};
 
 #[test]
-fn states_part_at_130_ns() {
+fn states_part_at_185_ns() {
     for (ns, name) in [(55.0, "near"), (184.9, "near"), (185.0, "far"), (290.0, "far"), (f64::NAN, "-")] {
         assert_eq!(state(ns), name);
     }

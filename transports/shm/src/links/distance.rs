@@ -58,6 +58,8 @@ pub(super) struct Distance {
     pub(super) far: bool,
     /// Whether the last look said the opposite. It takes two: a single one may have met an interrupt.
     doubted: bool,
+    /// Whether a look has counted, here or on the other side.
+    pub(super) known: bool,
     /// Whether the peer says that it sees this rank far away: it may be the only one that receives.
     pub(super) told: bool,
 }
@@ -75,6 +77,7 @@ impl Distance {
         }
         let far = line_ns(beacon, lines) > FAR_NS;
         if chunk > 0 {
+            self.known = true;
             self.looked(far);
         }
         Some(if self.far { FAR_NOTE } else { 0 })

@@ -3,26 +3,35 @@
 use super::peer::Peer;
 use super::protocol::{Flight, Front, PRIVATE};
 use super::{Call, ShmLinks, pipe};
-use crate::fetch::{Offer, Process, Unread};
+use crate::fetch::{Process, Unread};
+use crate::layout::LINE;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
+use sohu_coll_mem::words::{Mapped, Ordering, Words};
 use sohu_coll_mem::{View, ViewMut};
 
 /// Bytes of a peer's private memory that one pass works on: they are fetched to here first. Part of a core's own cache, and long
 /// enough that the system call does not count.
 pub(super) const BOUNCE_BYTES: usize = 128 << 10;
 
+/// What is told of a chunk that the kernel can not fetch.
+const NOTHING: &str = "a private chunk where it has no memory, or none that the kernel fetches (device memory, say; it is staged with \
+                       SOHU_COLL_FETCH=never)";
+
 /// Where a peer's private memory is fetched from, and where to if it has no place of its own.
 pub(super) struct Fetched {
     peer: Rank,
     process: Process,
+    /// The peer's word that says that it has given up.
+    withdrawn: Mapped,
     bounce: Box<[u8]>,
 }
 
 impl Fetched {
     /// That of `peer`, with so many bytes to fetch to.
-    pub(super) fn new(peer: Rank, process: Process, bounce: usize) -> Self {
-        Self { peer, process, bounce: vec![0; bounce].into() }
+    fn new(peer: &Peer, process: Process, bounce: usize) -> Self {
+        let withdrawn = peer.map.words(peer.layout.withdrawn(), LINE / 8);
+        Self { peer: peer.rank, process, withdrawn, bounce: vec![0; bounce].into() }
     }
 
     /// Fetches `len` bytes, or as many as there is room for, and shows them; nothing, if the peer's process is gone.
@@ -45,13 +54,16 @@ impl Fetched {
 
     fn is_well(&self, read: Result<(), Unread>) -> Result<bool, LinkError> {
         let peer = self.peer;
+        // Pairs with the fence in `ShmLinks::withdraw`: if a byte was fetched that its owner stored after that, the word is seen.
+        self.withdrawn.fence(Ordering::Acquire);
+        if self.withdrawn.word(0).load(Ordering::Relaxed) != 0 {
+            return Err(LinkError::Closed { peer });
+        }
         match read {
             Ok(()) => Ok(true),
             // Whoever watches the ranks finds out, and says so on all of them.
             Err(Unread::Gone) => Ok(false),
-            Err(Unread::Nothing) => {
-                Err(LinkError::Corrupt { peer, what: "a private chunk where it has no memory" })
-            }
+            Err(Unread::Nothing) => Err(LinkError::Corrupt { peer, what: NOTHING }),
             Err(Unread::System(errno)) => Err(LinkError::System { peer, call: Process::CALL, errno }),
         }
     }
@@ -72,17 +84,26 @@ pub(super) fn bounded_private(
 }
 
 impl ShmLinks {
-    /// From now on private memory may be lent to all peers, and is fetched from them: `offers[r]` is what rank r made, and holds.
+    /// From now on private memory may be lent to all peers, and is fetched from them: `pids[r]` is the process of rank r, whose offer
+    /// [holds](crate::Offer::holds).
     ///
     /// # Panics
-    /// When there is not one offer for each rank.
-    pub fn fetch_from(&mut self, offers: &[Offer]) {
-        assert!(offers.len() == self.peers.ranks(), "{} offers", offers.len());
+    /// When there is not one process for each rank.
+    pub fn fetch_from(&mut self, pids: &[u32]) {
+        assert!(pids.len() == self.peers.ranks(), "{} processes", pids.len());
         for (peer, pipes) in self.peers.iter_mut().zip(&mut self.pipes) {
-            let process = offers[peer.rank.index()].process();
-            peer.fetched = Some(Fetched::new(peer.rank, process, BOUNCE_BYTES));
-            pipes.drain.fetched = Some(Fetched::new(peer.rank, process, pipe::BOUNCE_BYTES));
+            let process = Process::of(pids[peer.rank.index()]);
+            peer.fetched = Some(Fetched::new(peer, process, BOUNCE_BYTES));
+            pipes.drain.fetched = Some(Fetched::new(peer, process, pipe::BOUNCE_BYTES));
         }
+    }
+
+    /// Says that nothing this rank has lent is good any more, before it is its caller's again: a peer may be fetching it.
+    pub(super) fn withdraw(&self) {
+        let word = self.segment.map.words(self.layout().withdrawn(), LINE / 8);
+        word.word(0).store(1, Ordering::Relaxed);
+        // Pairs with the fence in `Fetched::is_well`.
+        word.fence(Ordering::Release);
     }
 
     /// Whether private memory is fetched.
@@ -92,7 +113,7 @@ impl ShmLinks {
 
     /// Bytes that [`fetch_from`](Self::fetch_from) takes with `ranks` ranks, once they are used.
     pub fn fetch_bytes(ranks: u32) -> usize {
-        (ranks as usize - 1) * (BOUNCE_BYTES + pipe::BOUNCE_BYTES)
+        ranks.saturating_sub(1) as usize * (BOUNCE_BYTES + pipe::BOUNCE_BYTES)
     }
 }
 

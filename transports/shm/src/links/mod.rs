@@ -418,6 +418,7 @@ impl Links for ShmLinks {
     }
 
     fn abandon(&mut self) {
+        self.withdraw();
         self.shared.loans.clear();
         self.peers.iter_mut().for_each(Peer::abandon);
     }

@@ -13,8 +13,7 @@ impl PipePair {
     /// Whether what is staged for the peer travels far; nothing as long as messages have not shown it.
     #[inline]
     pub(in super::super) fn is_far(&self) -> Option<bool> {
-        let chunks = self.source.chunks_put.max(self.drain.chunks_taken);
-        (chunks >= LIT_FIRST).then(|| self.distance.is_far())
+        self.distance.known.then(|| self.distance.is_far())
     }
 
     /// As [`Pipes::put`](sohu_coll_core::pipe::Pipes::put), forward. The beacon is lit once there is room: who finds none comes back again
@@ -61,6 +60,8 @@ impl PipePair {
     fn listen(&mut self) -> Result<(), LinkError> {
         self.source.collect()?;
         self.distance.told = self.source.credit_rx.note() == FAR_NOTE;
+        // It has looked by then, if it took any of what was put before.
+        self.distance.known |= self.source.chunks_back >= LIT_FIRST;
         Ok(())
     }
 

@@ -175,6 +175,13 @@ impl PipePair {
         limit: usize,
         work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
+        self.look_for_bytes()?;
+        self.drain.take(limit, work)
+    }
+
+    /// Looks what comes next, and how far away the peer is if that tells.
+    #[inline]
+    fn look_for_bytes(&mut self) -> Result<(), LinkError> {
         self.open()?;
         // Once for each: a second look would find the lines that the first one fetched.
         if self.drain.front.is_none()
@@ -182,12 +189,12 @@ impl PipePair {
         {
             self.look_out(front);
         }
-        self.drain.take(limit, work)
+        Ok(())
     }
 
     /// As [`Pipes::fetch`](sohu_coll_core::pipe::Pipes::fetch).
     pub(in super::super) fn fetch(&mut self, into: ViewMut<'_>) -> Result<usize, LinkError> {
-        self.open()?;
+        self.look_for_bytes()?;
         self.drain.fetch(into)
     }
 
