@@ -17,11 +17,23 @@ use sohu_coll_mem::{ReadSpan, View};
 /// The most bytes that travel in a call's first line.
 pub(super) const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
 
-/// The most bytes of a board that are asked for ahead of time: a processor has room for so many lines that are under way.
-const FETCH_MAX: usize = 1024;
+/// What of the next board is asked for ahead of time.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// The most bytes.
+    most: usize,
+    /// The most bytes of a call whose next board is asked for while its own is under way.
+    pub(super) early: usize,
+}
 
-/// The most bytes of a call whose next board is asked for while its own is under way. The lines of a longer one would wait for that.
-pub(super) const FETCH_EARLY: usize = 2048;
+impl Ahead {
+    /// A processor has room for so many lines that are under way, and those of a longer call would wait for that.
+    pub(super) const SOME: Self = Self { most: 1024, early: 2048 };
+
+    /// Where lines take long, over a mesh, all at once are best: an all-gather of 8 KiB takes 0.96 us so, and 1.13, an all-reduce of 4 KiB 0.99
+    /// and 1.16.
+    pub(super) const ALL: Self = Self { most: EXCHANGE_MAX, early: EXCHANGE_MAX };
+}
 
 /// What a look for a peer's bytes came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,7 +101,7 @@ impl ShmLinks {
     #[inline]
     pub(super) fn fetch_board(&self, len: usize) {
         let at = self.segment.layout().boards().start + (self.turn ^ 1) * EXCHANGE_MAX;
-        self.segment.map.view_mut(at, len.min(FETCH_MAX)).fetch();
+        self.segment.map.view_mut(at, len.min(self.ahead.most)).fetch();
     }
 
     fn offer_loan(

@@ -1,5 +1,6 @@
 //! Bytes that a peer lent out of its private memory: the kernel fetches them from there.
 
+use super::exchange::Ahead;
 use super::peer::Peer;
 use super::protocol::{Flight, Front, PRIVATE};
 use super::{Call, ShmLinks, pipe};
@@ -91,6 +92,8 @@ impl ShmLinks {
     /// When there is not one process for each rank.
     pub fn fetch_from(&mut self, pids: &[u32]) {
         assert!(pids.len() == self.peers.ranks(), "{} processes", pids.len());
+        // Where that is faster lines take long.
+        self.ahead = Ahead::ALL;
         for (peer, pipes) in self.peers.iter_mut().zip(&mut self.pipes) {
             let process = Process::of(pids[peer.rank.index()]);
             peer.fetched = Some(Fetched::new(peer, process, BOUNCE_BYTES));

@@ -23,6 +23,7 @@ use crate::futex::SharedFutex;
 use crate::heap::{Heap, HeapBytes};
 use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
+use exchange::Ahead;
 use few::Few;
 use loans::Loans;
 use peer::Peer;
@@ -71,6 +72,7 @@ pub struct ShmLinks {
     call: Call,
     /// Which of the first two boards was used last.
     turn: usize,
+    ahead: Ahead,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     /// In an exchange, the peers that it waits for.
@@ -120,6 +122,7 @@ impl ShmLinks {
             },
             call: Call { signature: Signature::none(), words: [0; 2] },
             turn: 0,
+            ahead: Ahead::SOME,
             open: 0,
             awaited: Few::ALL,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),

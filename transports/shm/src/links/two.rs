@@ -4,7 +4,7 @@
 //! back: where the streams are, what is under way, what is lent. Where the peer does not come soon, or something else
 //! comes, that is noted [then](ShmLinks::come_back), and the ordinary way goes on from there.
 
-use super::exchange::{FETCH_EARLY, INLINE_MAX};
+use super::exchange::INLINE_MAX;
 use super::peer::Peer;
 use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, SIGNATURE_WORDS};
 use super::{Call, Few, ShmLinks};
@@ -83,7 +83,7 @@ impl ShmLinks {
         peer.tx.fetch_next();
         self.open = 0;
         let Some(lend) = lend else {
-            if len > FETCH_EARLY {
+            if len > self.ahead.early {
                 self.fetch_board(len);
             }
             return Some(Met::Settled);
@@ -128,7 +128,7 @@ impl ShmLinks {
         let peer = self.peers.only()?;
         peer.put_first(BOARD, &words, 0);
         peer.note_board(board);
-        if len <= FETCH_EARLY {
+        if len <= self.ahead.early {
             self.fetch_board(len);
         }
         Some(None)
