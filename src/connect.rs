@@ -78,7 +78,8 @@ impl Fabric {
         let segment = Segment::create(layout(size, cores, heap_bytes)).map_err(failed)?;
         // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
         let length = (segment.layout().len() as u64).to_le_bytes();
-        let own = Offer::new(fetch);
+        // A rank alone has nobody to measure its kernel for.
+        let own = Offer::new(if size > 1 { fetch } else { Fetch::Never });
         let theirs = mesh.swap(&[&length, &own.to_bytes()[..]].concat(), Some(segment.fd()), deadline)?;
         let mut offers = Vec::with_capacity(size as usize);
         for (peer, (blob, _)) in (0..).map(Rank).zip(&theirs) {
@@ -103,11 +104,10 @@ impl Fabric {
             ShmError::Hostile(what) => Error::Corrupt { peer, what },
             other => failed(other),
         })?;
-        // No rank goes on before all have mapped everything: a rank that fails to is told of here.
         // Of which process each rank is, the system says.
         let pids: Option<Vec<u32>> = mesh.pids().into_iter().collect();
-        let pids =
-            pids.filter(|pids| size > 1 && offers.iter().zip(pids).all(|(offer, pid)| offer.holds(*pid)));
+        let pids = pids.filter(|pids| offers.iter().zip(pids).all(|(offer, pid)| offer.holds(*pid)));
+        // No rank goes on before all have mapped everything: a rank that fails to is told of here.
         let theirs = mesh.swap(&[u8::from(pids.is_some())], None, deadline)?;
         // Plans depend on it, so all do or none.
         if let Some(pids) = pids

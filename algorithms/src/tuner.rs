@@ -1,8 +1,8 @@
 //! Chooses an algorithm, a slice and a protocol for a call: a closed form over latency, bandwidth and steps.
 //!
 //! Invariant: a choice is a pure function of the machine's numbers, the job and the bytes, so ranks that agree on
-//! those agree on the choice; and predictions never fall when bytes grow, but from what is fetched to what is staged. The tuner only orders candidates:
-//! every one of them is correct, and each can be forced by name.
+//! those agree on the choice; and predictions never fall when bytes grow, but from what is fetched to what is staged.
+//! The tuner only orders candidates: every one of them is correct, and each can be forced by name.
 
 mod machine;
 mod work;
@@ -113,8 +113,7 @@ pub struct Choice {
     /// Pieces that each part of the plan is cut into: see [`Job::pieces`].
     pub pieces: u32,
     /// How messages travel: `line` (inside a cache line), `staged`, `direct` (registered memory), `fetched`
-    /// (private memory, by the kernel), `stream`
-    /// (a socket), or `local` where there is only one rank.
+    /// (private memory, by the kernel), `stream` (a socket), or `local` where there is only one rank.
     pub protocol: &'static str,
     /// Whether results are stored past the caches.
     pub streams: bool,

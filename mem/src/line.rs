@@ -284,8 +284,8 @@ impl<W: Words, O: Orders> LineTx<W, O> {
     /// Asks for the next line's memory ahead of the next put: the reader's cache still has a copy of it, and to take that
     /// away is half of a hand-over.
     #[inline]
-    pub fn fetch_next(&self) {
-        self.words.fetch_to_write(self.place.word(self.sent));
+    pub fn claim_next(&self) {
+        self.words.claim(self.place.word(self.sent));
     }
 
     /// Learns how many lines the reader has consumed, modulo 2^16. An old count changes nothing.

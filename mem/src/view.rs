@@ -156,9 +156,9 @@ impl<'a> ViewMut<'a> {
 
     /// Asks for the cache lines of the view ahead of a store to them: a hint, that changes nothing.
     #[inline]
-    pub fn fetch(&self) {
+    pub fn claim(&self) {
         for at in (0..self.len).step_by(LINE) {
-            crate::words::fetch_to_write(self.base.wrapping_add(at));
+            crate::words::claim(self.base.wrapping_add(at));
         }
     }
 

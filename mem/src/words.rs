@@ -84,7 +84,7 @@ pub trait Words {
     /// # Panics
     /// May panic when there is no such word.
     #[inline]
-    fn fetch_to_write(&self, index: usize) {
+    fn claim(&self, index: usize) {
         let _ = index;
     }
 
@@ -116,7 +116,7 @@ pub fn between_looks() {
 
 /// Asks for the cache line at `address`, to be written soon.
 #[inline]
-pub(crate) fn fetch_to_write(address: *const u8) {
+pub fn claim(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // No intrinsic: theirs becomes a fetch to read unless the whole program is built for processors that have
     // this instruction. The others of 64 bits take it for nothing.
@@ -199,8 +199,8 @@ impl Words for Mapped {
     }
 
     #[inline]
-    fn fetch_to_write(&self, index: usize) {
-        fetch_to_write(core::ptr::from_ref(self.word(index)).cast());
+    fn claim(&self, index: usize) {
+        claim(core::ptr::from_ref(self.word(index)).cast());
     }
 
     #[inline]

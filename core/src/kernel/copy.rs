@@ -2,6 +2,7 @@
 
 use super::fold::registers;
 use super::isa::Simd;
+use sohu_coll_mem::words::claim;
 
 /// A copy loop of one family of instructions: the source, `into`, `also` (null where there is none), bytes.
 pub(super) type MoveFn = unsafe fn(*const u8, *mut u8, *mut u8, usize);
@@ -98,19 +99,6 @@ fn fetch(address: *const u8) {
     // SAFETY: a prefetch reads nothing as far as the program can tell, and does nothing where nothing is mapped.
     unsafe {
         core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// Asks for the cache line at `address`, to be written soon.
-#[inline(always)]
-fn claim(address: *mut u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch writes nothing as far as the program can tell, and does nothing where nothing is mapped. The others of
-    // 64 bits take this one for nothing.
-    unsafe {
-        core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

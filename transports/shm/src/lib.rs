@@ -4,7 +4,8 @@
 //! registered heap. Peers map it whole; it has no name anywhere and is gone with its last process. A message of a
 //! few words travels inside a cache line next to its sequence number; a longer one is copied once into the
 //! staging ring, where all its readers find it; one in registered memory is not copied at all: the peer
-//! reads it, or writes it, in place. One in private memory is fetched by the kernel where that is faster. Words that a peer wrote are bounded before they are used.
+//! reads it, or writes it, in place. One in private memory is fetched by the kernel where that is faster. Words that a
+//! peer wrote are bounded before they are used.
 #![expect(unsafe_code, reason = "one of the homes of unsafe: memory is mapped here")]
 
 mod fetch;

@@ -77,7 +77,7 @@ impl ShmLinks {
                 peer.put_first(BOARD, &words, 0);
                 peer.note_board(board);
             }
-            self.fetch_board(len);
+            self.claim_board(len);
         } else {
             self.try_begin(call)?;
             return Ok(0);
@@ -99,9 +99,9 @@ impl ShmLinks {
     /// Asks for the memory of the board whose turn is next, as much as the last call took: the peers have read what was there,
     /// or are about to have, and their caches hold it still.
     #[inline]
-    pub(super) fn fetch_board(&self, len: usize) {
+    pub(super) fn claim_board(&self, len: usize) {
         let at = self.segment.layout().boards().start + (self.turn ^ 1) * EXCHANGE_MAX;
-        self.segment.map.view_mut(at, len.min(self.ahead.most)).fetch();
+        self.segment.map.view_mut(at, len.min(self.ahead.most)).claim();
     }
 
     fn offer_loan(
@@ -280,7 +280,7 @@ impl Peer {
         self.front = None;
         self.rx.advance();
         // The next call is likely to be such a one, and to come soon.
-        self.tx.fetch_next();
+        self.tx.claim_next();
         self.front_is_first = false;
         if lent {
             // The peer waits for it.

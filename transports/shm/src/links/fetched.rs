@@ -111,7 +111,8 @@ impl ShmLinks {
 
     /// Whether private memory is fetched.
     pub fn fetches(&self) -> bool {
-        self.peers.iter().any(|peer| peer.fetched.is_some())
+        // All are, or none.
+        self.peers.iter().next().is_some_and(|peer| peer.fetched.is_some())
     }
 
     /// Bytes that [`fetch_from`](Self::fetch_from) takes with `ranks` ranks, once they are used.

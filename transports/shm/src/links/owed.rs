@@ -60,7 +60,7 @@ impl Peer {
             self.owed.push(ours.words);
         }
         // The next call is likely to be such a one, and to come soon.
-        self.tx.fetch_next();
+        self.tx.claim_next();
     }
 
     /// Whether this rank may leave its call before it hears more of the peer.

@@ -413,8 +413,8 @@ impl End {
 
     /// Asks for the next line's memory ahead of the next put.
     #[inline]
-    pub(super) fn fetch_next(&self) {
-        self.tx.fetch_next();
+    pub(super) fn claim_next(&self) {
+        self.tx.claim_next();
     }
 
     fn look(&mut self) -> Result<Option<Front>, LinkError> {

@@ -21,9 +21,11 @@ impl ShmLinks {
     /// Where bytes lie that can be lent to `to`.
     #[inline]
     fn loan(&self, to: Rank, bytes: View<'_>) -> Option<Lent> {
+        if bytes.len() < LEND_MIN {
+            return None;
+        }
         if let Some(offset) = self.segment.map.offset_of(bytes.as_ptr(), bytes.len()) {
-            let is_lent = bytes.len() >= LEND_MIN && self.layout().heap().contains(&offset);
-            return is_lent.then_some(Lent::Segment(offset));
+            return self.layout().heap().contains(&offset).then_some(Lent::Segment(offset));
         }
         // What a core has just written comes to a far one too slowly for the kernel to wait for it.
         let is_fetched = FETCHED.contains(&bytes.len()) && self.fetches() && !Pipes::is_far(self, to);
@@ -150,8 +152,8 @@ impl Pipes for ShmLinks {
             let clear = source.is_clear()?;
             if clear {
                 // Nothing else is to be done, and the next message is likely to come soon.
-                source.fetch_next();
-                drain.fetch_next();
+                source.claim_next();
+                drain.claim_next();
             }
             Ok(clear)
         })

@@ -61,7 +61,7 @@ impl ShmLinks {
         peer.rx.advance();
         peer.chunks_taken += 1;
         peer.publish_credit();
-        peer.tx.fetch_next();
+        peer.tx.claim_next();
         self.open = 0;
         if peer.is_returned(looks) {
             return Some(Met::Settled);

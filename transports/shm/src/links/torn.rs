@@ -50,6 +50,7 @@ impl Peer {
             // Memory is posted for whole messages, and those hold whole elements.
             let wanted = if matches!(front, Front::Landed { .. }) { 0 } else { granule - have };
             let part = self.available().min(wanted);
+            // If not, the peer's process is gone, and no more of the element will come.
             if part > 0 && !self.fetch(part)? {
                 return Ok(false);
             }

@@ -80,11 +80,11 @@ impl ShmLinks {
             peer.publish_credit();
         }
         // The next call is likely to be such a one, and to come soon.
-        peer.tx.fetch_next();
+        peer.tx.claim_next();
         self.open = 0;
         let Some(lend) = lend else {
             if len > self.ahead.early {
-                self.fetch_board(len);
+                self.claim_board(len);
             }
             return Some(Met::Settled);
         };
@@ -129,7 +129,7 @@ impl ShmLinks {
         peer.put_first(BOARD, &words, 0);
         peer.note_board(board);
         if len <= self.ahead.early {
-            self.fetch_board(len);
+            self.claim_board(len);
         }
         Some(None)
     }

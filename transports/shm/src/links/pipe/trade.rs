@@ -137,7 +137,7 @@ impl PipePair {
             }
         }
         // The next message is likely to be such a one, and to come soon.
-        source.tx.fetch_next();
+        source.tx.claim_next();
         Ok(true)
     }
 
