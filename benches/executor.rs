@@ -6,7 +6,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sohu_coll_algorithms::by_name;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::exec::{Binding, Bound, Executor, Progress};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched, Progress};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::{LinkCaps, Links, Window};
 use sohu_coll_core::pipe::Pipes;
@@ -109,7 +109,7 @@ fn all_reduces(c: &mut Criterion) {
             store: Store::Cached,
             input_registered: false,
             output_registered: false,
-            fetched: false,
+            fetched: Fetched::Nothing,
         };
         let bound = Bound::new(&program, &fuse(&program), &Extents::bind(&program, count, 4), &binding);
         let mut scratch = vec![0; bound.scratch_bytes];

@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use sohu_coll::{Communicator, UniqueId};
 use sohu_coll_algorithms::by_name;
-use sohu_coll_core::exec::{Binding, Bound, Executor, Progress};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched, Progress};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::Links;
 use sohu_coll_core::plan::{Extents, Job, fuse::fuse};
@@ -74,7 +74,7 @@ impl Bare {
             store: Store::Cached,
             input_registered: false,
             output_registered: false,
-            fetched: false,
+            fetched: Fetched::Nothing,
         };
         let bound = Bound::new(&program, &fuse(&program), &Extents::bind(&program, count, 4), &binding);
         Self {

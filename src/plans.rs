@@ -321,7 +321,7 @@ impl Plans {
             store: if choice.streams { Store::Streaming } else { Store::Cached },
             input_registered: lends && shape.input_registered,
             output_registered: lends && shape.output_registered,
-            fetched: choice.fetches(),
+            fetched: choice.fetched(),
         };
         let fused = |room| {
             let mut passes = fuse_for(&program, room);

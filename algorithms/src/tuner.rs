@@ -10,6 +10,7 @@ mod work;
 pub use machine::{Fabric, Machine};
 
 use sohu_coll_core::Collective;
+use sohu_coll_core::exec::Fetched;
 use sohu_coll_core::plan::Job;
 use work::Work;
 
@@ -60,11 +61,14 @@ const SLICE_LARGE: usize = 256 << 10;
 /// and 1140, and 2 ranks 8 MiB in 1200 and 740, out of registered memory in 830 and 630.
 const STREAM_STAGED: f64 = 0.625;
 const STREAM_DIRECT: f64 = 0.875;
-/// Bytes of the vector that ranks which share cores go through at a time: 4 MiB on 4 ranks take 1.2 ms so, and 1.5
-/// ms in one piece. Smaller pieces cost more turns of the cores than they save.
-const PIECE_BYTES: usize = 512 << 10;
+/// Bytes of the vector that ranks which share a core go through at a time, for all of them, and the least that each does: half of its
+/// staging memory, so that a rank can stage the next piece while others read this one. 4 MiB on 4 ranks take 1.2 ms so, and 1.5 ms in one
+/// piece; on 8 ranks 3.6 ms, and 4.7 in pieces of twice that, with seven times as many turns of the cores. Smaller ones cost more turns
+/// than they save.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECE_LEAST: usize = 128 << 10;
 /// The most pieces: a program has some steps for each piece and peer.
-const PIECES_MAX: usize = 64;
+const PIECES_MAX: usize = 256;
 /// The protocol of what lies in registered memory.
 const DIRECT: &str = "direct";
 /// Slice of registered memory: nothing is copied, so slices only serve the passes that follow in the cache.
@@ -72,6 +76,8 @@ const SLICE_DIRECT: usize = 256 << 10;
 
 /// The protocol of private memory that the links fetch.
 const FETCHED: &str = "fetched";
+/// The protocol where they fetch what ranks give, and what is folded of that is staged.
+const MIXED: &str = "mixed";
 /// Slice of what is fetched: the kernel takes it in one go, and a system call for each 64 KiB makes 512 KiB a quarter longer.
 pub const SLICE_FETCHED: usize = 512 << 10;
 /// Rate at which the kernel fetches, and what each system call costs beside the bytes: 64 KiB took 3.2 us and 512 KiB 20. What the
@@ -81,6 +87,9 @@ const FETCH_WRITTEN_PER_NS: f64 = 12.0;
 const FETCH_NS: f64 = 800.0;
 /// From here on what is fetched to be folded takes twice as long: it leaves the core's own cache in between.
 const FETCH_FOLD_NEAR: f64 = (512 << 10) as f64;
+/// How much longer than others parts are of which only the inputs are fetched: 8 ranks take 0.79 ms for 1 MiB either way, and for 4 MiB 3.1 ms and
+/// 3.6 staged; 4 ranks for 512 KiB 175 us, and for 2 MiB 640 and 780.
+const MIXED_TIMES: usize = 32;
 /// The longest parts that are fetched where they go one way, and where they are folded at the root: who has them could stage the rest
 /// meanwhile. A broadcast of 1 MiB takes 51 us fetched and 68 to 103 staged, of 4 MiB 374 and 340 to 420; to fold 256 KiB 18 and 18.
 const FETCH_ONE_WAY_MAX: usize = 1 << 20;
@@ -113,7 +122,8 @@ pub struct Choice {
     /// Pieces that each part of the plan is cut into: see [`Job::pieces`].
     pub pieces: u32,
     /// How messages travel: `line` (inside a cache line), `staged`, `direct` (registered memory), `fetched`
-    /// (private memory, by the kernel), `stream` (a socket), or `local` where there is only one rank.
+    /// (private memory, by the kernel), `mixed` (inputs fetched, results staged), `stream` (a socket), or `local` where there is only
+    /// one rank.
     pub protocol: &'static str,
     /// Whether results are stored past the caches.
     pub streams: bool,
@@ -127,9 +137,13 @@ impl Choice {
         self.protocol == DIRECT
     }
 
-    /// Whether private memory is fetched from where it lies.
-    pub fn fetches(&self) -> bool {
-        self.protocol == FETCHED
+    /// What of private memory is fetched from where it lies.
+    pub fn fetched(&self) -> Fetched {
+        match self.protocol {
+            FETCHED => Fetched::All,
+            MIXED => Fetched::Inputs,
+            _ => Fetched::Nothing,
+        }
     }
 }
 
@@ -273,6 +287,10 @@ impl Tuner {
                     _ if !registered && self.fetches_part(job, part, bytes) => {
                         (self.fetched(algorithm, job, bytes, &work), FETCHED, SLICE_FETCHED)
                     }
+                    _ if !registered && self.fetches_inputs(algorithm, job, part) => {
+                        // It takes 5 to 25 % less than if all of it were staged.
+                        (staged.0, MIXED, SLICE_LARGE)
+                    }
                     _ => staged,
                 }
             }
@@ -291,7 +309,8 @@ impl Tuner {
         if algorithm != "two_shot" || protocol != "staged" || !crowded {
             return 1;
         }
-        bytes.div_ceil(PIECE_BYTES).clamp(1, PIECES_MAX) as u32
+        let piece = (PIECE_BYTES / self.machine.share() as usize).max(PIECE_LEAST);
+        bytes.div_ceil(piece).clamp(1, PIECES_MAX) as u32
     }
 
     /// Through staging memory: each distinct byte is staged once, whoever reads it.
@@ -380,8 +399,22 @@ impl Tuner {
                 Collective::Broadcast | Collective::Gather | Collective::Scatter => part <= FETCH_ONE_WAY_MAX,
                 Collective::Reduce => part <= FETCH_ROOT_MAX,
                 Collective::AllReduce => !self.streams(held, false),
+                // Round the ring it takes twice as long and more: 16 MiB on 8 ranks 10 and 16 to 29 ms.
+                Collective::ReduceScatter if self.machine.share() > 1.0 => true,
                 _ => held <= self.machine.cache_bytes * FETCH_CACHES_MAX,
             }
+    }
+
+    /// Whether only what ranks give is best fetched, where the parts have `part` bytes. A rank stages its result as it folds it, and can be
+    /// left for that.
+    fn fetches_inputs(&self, algorithm: &str, job: &Job, part: usize) -> bool {
+        let is_crowded = self.machine.share() > 1.0;
+        let takes_long = part >= self.machine.fetched_min.saturating_mul(MIXED_TIMES);
+        algorithm == "two_shot"
+            && job.collective == Collective::AllReduce
+            && !job.in_place
+            && is_crowded
+            && takes_long
     }
 
     /// Out of private memory, by the kernel: what is folded is fetched first, and nobody may leave before all have fetched.

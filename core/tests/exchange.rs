@@ -7,7 +7,7 @@ use simulate::{Call, run};
 use sohu_coll_algorithms::{all, by_name};
 use sohu_coll_conformance::{Faults, LoopLinks, Seeded};
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::exec::{Binding, Bound, Executor};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LinkCaps, Links, Met, Window};
 use sohu_coll_core::pipe::Pipes;
@@ -29,7 +29,7 @@ fn exchangers(algorithm: &str, job: Job, count: usize, registered: bool) -> Vec<
             store: Store::Cached,
             input_registered: registered,
             output_registered: registered,
-            fetched: false,
+            fetched: Fetched::Nothing,
         };
         let extents = Extents::bind(&program, count, 4);
         let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);

@@ -9,7 +9,7 @@ use crate::lane::Pinned;
 use crate::owned::Owner;
 use crate::request::Buffers;
 use sohu_coll_algorithms::OneShot;
-use sohu_coll_core::exec::{Binding, Bound, Executor};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::EXCHANGE_MAX;
 use sohu_coll_core::plan::fuse::{Room, fuse_for};
@@ -92,7 +92,7 @@ impl Memos {
                 store: Store::Cached,
                 input_registered: false,
                 output_registered: false,
-                fetched: false,
+                fetched: Fetched::Nothing,
             };
             let bound = Bound::new(&program, &passes, &Extents::bind(&program, len, 1), &binding);
             let signature = Signature {

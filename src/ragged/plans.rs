@@ -7,7 +7,7 @@ use super::{Blocks, Memos, Words};
 use crate::plans::scale_alone;
 use sohu_coll_algorithms::tuner::{Machine, SLICE_FETCHED, Tuner};
 use sohu_coll_algorithms::{self as algorithms, pairwise::OUTSTANDING_MAX};
-use sohu_coll_core::exec::{Binding, Bound, Executor};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::plan::fuse::{Passes, Room, fuse_for};
 use sohu_coll_core::plan::{Algorithm, Extents, Job, Program};
@@ -173,7 +173,7 @@ impl Plans {
             store: if streams { Store::Streaming } else { Store::Cached },
             input_registered: key.registered[0],
             output_registered: key.registered[1],
-            fetched,
+            fetched: if fetched { Fetched::All } else { Fetched::Nothing },
         };
         Executor::new(Arc::new(Bound::new(program, passes, &extents, &binding)))
     }

@@ -459,3 +459,16 @@ fn results_are_stored_past_the_caches_when_the_buffers_of_all_ranks_fill_them() 
     assert_eq!(held_by_all(&in_place, 4.0), 8.0);
     assert_eq!(held_by_all(&Job { in_place: true, ..Job::new(Broadcast, 3) }, 4.0), 12.0);
 }
+
+#[test]
+fn ranks_that_share_a_core_go_through_pieces_of_half_their_staging_memory() {
+    let pieces = |size, cores, bytes| {
+        let job = Job::new(Collective::AllReduce, size);
+        forced(&Tuner::new(Machine::shm(size, cores)), "two_shot", &job, bytes, false).pieces
+    };
+    for (size, piece) in [(4, 512 << 10), (8, 256 << 10), (16, 128 << 10), (64, 128 << 10)] {
+        assert_eq!([pieces(size, 2, piece), pieces(size, 2, piece + 1)], [1, 2], "{size} ranks");
+        assert_eq!(pieces(size, 2, 1 << 40), 256, "{size} ranks: a program is no longer");
+    }
+    assert_eq!([pieces(2, 1, 4 << 20), pieces(4, 4, 4 << 20)], [1, 1]);
+}

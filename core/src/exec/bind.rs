@@ -26,8 +26,20 @@ pub struct Binding {
     pub input_registered: bool,
     /// Whether the output lies in registered memory, so that it can be lent and posted.
     pub output_registered: bool,
-    /// Whether input and output can be lent wherever they lie, from [`FETCH_MIN`] bytes on, for the links to fetch.
-    pub fetched: bool,
+    /// What can be lent wherever it lies, from [`FETCH_MIN`] bytes on, for the links to fetch.
+    pub fetched: Fetched,
+}
+
+/// What of private memory is lent, for the links to fetch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fetched {
+    /// Nothing: all of it is copied.
+    #[default]
+    Nothing,
+    /// What the caller gives. What the call makes is copied, since it is in the cache of the core that made it.
+    Inputs,
+    /// What the caller gives, and what it gets.
+    All,
 }
 
 /// A program that is ready to run on buffers of one shape.
@@ -47,7 +59,7 @@ pub struct Bound {
     pub(super) shared_at: Option<usize>,
     /// The copy of what is this rank's own, where it can be done at any time.
     pub(super) own: Option<Own>,
-    /// Whether what comes is fetched, so that the links move it best themselves.
+    /// Whether all that comes is fetched, so that the links move it best themselves.
     pub(super) fetches: bool,
     /// Bytes of scratch memory that a call needs.
     pub scratch_bytes: usize,
@@ -136,7 +148,8 @@ impl Bound {
             bound.iter_mut().zip(inputs).for_each(|(pass, input)| scale(pass, input));
         }
         skip_empty(&mut bound);
-        let least = if binding.fetched { FETCH_MIN } else { LEND_MIN };
+        let fetches = binding.fetched != Fetched::Nothing;
+        let least = if fetches { FETCH_MIN } else { LEND_MIN };
         for (index, pass) in bound.iter_mut().enumerate() {
             pass.lends &= pass.len >= least && !is_overwritten(program, passes, index);
             if pass.posts {
@@ -146,11 +159,11 @@ impl Bound {
         Self {
             // An exchange offers bytes as they lie, and folds them without an operand.
             exchange: exchange::find(&bound, program.job.size)
-                .filter(|_| !binding.fetched && !binding.kernel.op().is_open()),
+                .filter(|_| !fetches && !binding.kernel.op().is_open()),
             posts: bound.iter().filter(|pass| pass.posts).count(),
-            shared_at: share::find(&bound, program.job.size).filter(|_| !binding.fetched),
-            own: own::find(&bound, program.job.size).filter(|_| !binding.fetched),
-            fetches: binding.fetched,
+            shared_at: share::find(&bound, program.job.size).filter(|_| !fetches),
+            own: own::find(&bound, program.job.size).filter(|_| !fetches),
+            fetches: binding.fetched == Fetched::All,
             passes: bound,
             kernel: binding.kernel,
             granule: binding.element,
@@ -294,7 +307,12 @@ fn bind_pass(pass: &Pass, extents: &Extents, binding: &Binding, streams: &mut [u
         ([], [_], Some(_)) if pass.to.is_empty() && !pass.finishes => Kind::Recv,
         _ => Kind::Fold,
     };
-    let lent = |spot: &Spot| registered(spot) || binding.fetched && spot.buffer != Buffer::Scratch;
+    let fetched = |spot: &Spot| match binding.fetched {
+        Fetched::Nothing => false,
+        Fetched::Inputs => spot.buffer == Buffer::Input,
+        Fetched::All => spot.buffer != Buffer::Scratch,
+    };
+    let lent = |spot: &Spot| registered(spot) || fetched(spot);
     // A pass that neither stores nor has a source of its own only relays; it never lends.
     let relay = Spot { buffer: Buffer::Scratch, start: 0 };
     let out_of = into.or(locals.first().map(|l| l.1)).unwrap_or(relay);

@@ -11,7 +11,7 @@ mod fold;
 mod own;
 mod share;
 
-pub use bind::{Binding, Bound};
+pub use bind::{Binding, Bound, Fetched};
 
 use crate::error::LinkError;
 use crate::kernel;

@@ -11,7 +11,7 @@ mod expected;
 use core::ops::DerefMut;
 use sohu_coll_conformance::Seeded;
 use sohu_coll_core::error::{LinkError, list};
-use sohu_coll_core::exec::{Binding, Bound, Executor, Progress};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched, Progress};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::Links;
 use sohu_coll_core::plan::fuse::fuse_for;
@@ -90,7 +90,7 @@ impl Call<'_> {
             store: self.store,
             input_registered: self.registered,
             output_registered: self.registered,
-            fetched: false,
+            fetched: Fetched::Nothing,
         };
         let extents = Extents::bind(&program, self.count, element);
         let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);

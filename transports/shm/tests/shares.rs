@@ -3,7 +3,7 @@
 mod join;
 
 use sohu_coll_algorithms::by_name;
-use sohu_coll_core::exec::{Binding, Bound, Executor, Progress};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched, Progress};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::Links;
 use sohu_coll_core::plan::fuse::fuse_for;
@@ -32,7 +32,7 @@ fn rank_0(job: &Job, extents: impl FnOnce(&Program) -> Extents) -> Executor {
         store: Store::Cached,
         input_registered: true,
         output_registered: true,
-        fetched: false,
+        fetched: Fetched::Nothing,
     };
     Executor::new(Arc::new(Bound::new(&program, &fuse_for(&program, Room::Chunk), &extents, &binding)))
 }

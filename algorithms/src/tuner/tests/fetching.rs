@@ -2,6 +2,7 @@
 
 use super::{Machine, Tuner, fetching, forced};
 use sohu_coll_core::Collective;
+use sohu_coll_core::exec::Fetched;
 use sohu_coll_core::plan::Job;
 
 #[test]
@@ -57,4 +58,28 @@ fn private_memory_is_fetched_where_that_was_faster() {
             assert_eq!([chosen(first - 1), chosen(first)], ["staged", "fetched"], "{collective}");
         }
     }
+}
+
+#[test]
+fn ranks_that_share_cores_fetch_long_inputs_and_stage_what_they_fold() {
+    let choice = |machine: Machine, job: &Job, kib: usize, registered| {
+        forced(&Tuner::new(machine), "two_shot", job, kib << 10, registered)
+    };
+    let job = Job::new(Collective::AllReduce, 4);
+    let crowded = fetching(4, 2);
+    for (kib, expected) in [(1023, "staged"), (1024, "mixed"), (512 << 10, "mixed")] {
+        let choice = choice(crowded, &job, kib, false);
+        assert_eq!((choice.protocol, choice.lends()), (expected, false), "{kib} KiB");
+        let fetched = if expected == "mixed" { Fetched::Inputs } else { Fetched::Nothing };
+        assert_eq!((choice.fetched(), choice.pieces > 1), (fetched, expected == "staged"), "{kib} KiB");
+    }
+    let protocol = |machine, job: &Job, registered| choice(machine, job, 1024, registered).protocol;
+    assert_eq!(protocol(crowded, &job, true), "direct");
+    assert_eq!(protocol(crowded, &Job { in_place: true, ..job }, false), "staged", "inputs are stored over");
+    assert_eq!(protocol(crowded, &Job { collective: Collective::Broadcast, ..job }, false), "staged");
+    assert_eq!(protocol(Machine::shm(4, 2), &job, false), "staged");
+    assert_eq!(protocol(fetching(4, 4), &job, false), "fetched", "with a core each");
+    // Nothing of a block that is folded at once is worth a turn round the ring.
+    let job = Job::new(Collective::ReduceScatter, 8);
+    assert_eq!(Tuner::new(fetching(8, 2)).choose(&job, 32 << 20, false).protocol, "fetched");
 }

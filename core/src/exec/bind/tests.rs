@@ -12,7 +12,7 @@ fn binding(registered: bool) -> Binding {
         store: Store::Cached,
         input_registered: registered,
         output_registered: registered,
-        fetched: false,
+        fetched: Fetched::Nothing,
     }
 }
 
@@ -132,7 +132,7 @@ fn what_a_later_pass_stores_over_is_not_lent() {
 #[test]
 fn private_memory_that_is_fetched_is_lent_from_a_length_on_and_never_posted() {
     // Sends input, scratch and what it received, in place or not.
-    let bound = |in_place, bytes: usize| {
+    let bound = |in_place, bytes: usize, fetched| {
         let job = Job { in_place, ..Job::new(Collective::AllReduce, 3) };
         let mut writer = Writer::new(job, Rank(0), 1);
         writer.send(input(0, 1), Rank(1));
@@ -142,19 +142,27 @@ fn private_memory_that_is_fetched_is_lent_from_a_length_on_and_never_posted() {
         writer.send(output(0, 1), Rank(1));
         let program = writer.finish();
         let extents = Extents::bind(&program, bytes / 4, 4);
-        Bound::new(&program, &fuse(&program), &extents, &Binding { fetched: true, ..binding(false) })
+        Bound::new(&program, &fuse(&program), &extents, &Binding { fetched, ..binding(false) })
     };
-    let lends = |in_place, bytes| {
-        let bound = bound(in_place, bytes);
-        assert!(bound.fetches && bound.posts == 0 && bound.exchange.is_none(), "{bytes} bytes");
+    let lends = |in_place, bytes, fetched| {
+        let bound = bound(in_place, bytes, fetched);
+        assert!(
+            bound.fetches == (fetched == Fetched::All) && bound.posts == 0 && bound.exchange.is_none(),
+            "{bytes} bytes"
+        );
         let sends = bound.passes.iter().filter(|pass| !pass.to.is_empty());
         let lends: Vec<(Buffer, bool)> = sends.map(|pass| (pass.out_of.buffer, pass.lends)).collect();
         lends
     };
     let [input, scratch, output] = [Buffer::Input, Buffer::Scratch, Buffer::Output];
-    assert_eq!(lends(false, FETCH_MIN), [(input, true), (scratch, false), (output, true)]);
-    assert_eq!(lends(false, FETCH_MIN - 4), [(input, false), (scratch, false), (output, false)]);
-    assert_eq!(lends(true, FETCH_MIN), [(input, false), (scratch, false), (output, true)], "stored over");
+    let all = |in_place, bytes| lends(in_place, bytes, Fetched::All);
+    let inputs = |in_place, bytes| lends(in_place, bytes, Fetched::Inputs);
+    let none = [(input, false), (scratch, false), (output, false)];
+    assert_eq!(all(false, FETCH_MIN), [(input, true), (scratch, false), (output, true)]);
+    assert_eq!(all(true, FETCH_MIN), [(input, false), (scratch, false), (output, true)], "stored over");
+    assert_eq!(inputs(false, FETCH_MIN), [(input, true), (scratch, false), (output, false)]);
+    assert_eq!(inputs(true, FETCH_MIN), none, "stored over");
+    assert_eq!([all(false, FETCH_MIN - 4), inputs(false, FETCH_MIN - 4)], [none, none]);
 }
 
 #[test]
