@@ -95,7 +95,7 @@ const MIXED_TIMES: usize = 32;
 const FETCH_ONE_WAY_MAX: usize = 1 << 20;
 const FETCH_ROOT_MAX: usize = 128 << 10;
 /// The same of blocks of any lengths, which may go both ways or not: with 1.6 MiB one way and 0.4 the other, ranks take as long as staged, with
-/// twice that 750 us and not 530.
+/// twice that 750 us and not 530. Ranks that share cores had something else to do: 4 of them take 2.1 ms for 8 MiB with blocks of 4.6, and 2.5.
 const FETCH_BLOCK_MAX: usize = 2 << 20;
 /// Parts of the cache that the buffers of all ranks fill up to which it pays to fetch: the kernel stores through the caches. An
 /// all-to-all of 16 MiB takes 1.4 ms fetched and 1.9 staged, of 64 MiB 10.0 and 9.6.
@@ -367,7 +367,8 @@ impl Tuner {
     /// Whether blocks of whatever lengths are best fetched, of which this rank has none longer than `longest` bytes, and all together
     /// `held`.
     pub fn fetches_blocks(&self, collective: Collective, longest: usize, held: f64) -> bool {
-        (self.fetched_from(collective)..=FETCH_BLOCK_MAX).contains(&longest)
+        let most = if self.machine.share() > 1.0 { usize::MAX } else { FETCH_BLOCK_MAX };
+        (self.fetched_from(collective)..=most).contains(&longest)
             && held <= self.machine.cache_bytes * FETCH_CACHES_MAX
     }
 
@@ -399,8 +400,8 @@ impl Tuner {
                 Collective::Broadcast | Collective::Gather | Collective::Scatter => part <= FETCH_ONE_WAY_MAX,
                 Collective::Reduce => part <= FETCH_ROOT_MAX,
                 Collective::AllReduce => !self.streams(held, false),
-                // Round the ring it takes twice as long and more: 16 MiB on 8 ranks 10 and 16 to 29 ms.
-                Collective::ReduceScatter if self.machine.share() > 1.0 => true,
+                // Staged, it takes twice as long and more: 16 MiB on 8 ranks 9 ms, and 16 to 29 round the ring. All-to-all of 64 MiB: 51 and 59.
+                Collective::ReduceScatter | Collective::AllToAll if self.machine.share() > 1.0 => true,
                 _ => held <= self.machine.cache_bytes * FETCH_CACHES_MAX,
             }
     }
