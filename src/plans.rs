@@ -6,7 +6,7 @@ use crate::tuning::{Sought, Tuning};
 use crate::wish::Wish;
 use sohu_coll_algorithms as algorithms;
 use sohu_coll_algorithms::tuner::{Choice, Tuner};
-use sohu_coll_core::exec::{Binding, Bound, Executor};
+use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched};
 use sohu_coll_core::kernel::{Kernel, Store};
 use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::operation::Tag;
@@ -321,7 +321,11 @@ impl Plans {
             store: if choice.streams { Store::Streaming } else { Store::Cached },
             input_registered: lends && shape.input_registered,
             output_registered: lends && shape.output_registered,
-            fetched: choice.fetched(),
+            fetched: match (choice.fetches(), choice.fetches_inputs()) {
+                (true, _) => Fetched::All,
+                (_, true) => Fetched::Inputs,
+                _ => Fetched::Nothing,
+            },
         };
         let fused = |room| {
             let mut passes = fuse_for(&program, room);

@@ -59,7 +59,7 @@ fn messages(random: &mut Seeded, size: u32, crumbs: bool) -> Vec<Message> {
     for key in 0..random.below(4 * size as usize) {
         let (from, to) = (random.below(size as usize) as u32, random.below(size as usize) as u32);
         let dtype = pick(random, &DType::ALL);
-        let most = if crumbs { 700 } else { 20_000 };
+        let most = if crumbs { 700 } else { pick(random, &[20_000, 70_000]) };
         let count = pick(random, &[0, 1, 3, 40, 41, 500, most]) as u64;
         let other = match random.below(6) {
             0 => (dtype, count + 1),
@@ -220,6 +220,7 @@ fn simulate(seed: u64) {
         max_piece: if crumbs { pick(&mut random, &[1, 3, 17]) } else { usize::MAX },
         refuse_percent: pick(&mut random, &[0, 20, 60]),
         window_bytes: pick(&mut random, &[64, 1000, 1 << 16]),
+        lends_from: pick(&mut random, &[1024, 70_000, usize::MAX]),
         ..Faults::NONE
     };
     let mut links = LoopLinks::fabric(size, faults);

@@ -61,6 +61,7 @@ fn faults(random: &mut Seeded, calls: &[Call<'_>]) -> Faults {
         misses_percent: pick(random, &[0, 50, 100]),
         break_after: None,
         window_bytes: least + pick(random, &[0, 0, 5, 1 << 16]),
+        lends_from: usize::MAX,
     }
 }
 

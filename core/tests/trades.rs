@@ -141,6 +141,7 @@ fn simulate(seed: u64) -> usize {
         max_piece: if crumbs { pick(&mut random, &[1, 3, 17]) } else { usize::MAX },
         refuse_percent: pick(&mut random, &[0, 0, 20, 60]),
         window_bytes: pick(&mut random, &[64, 1000, 1 << 18]),
+        lends_from: pick(&mut random, &[1024, 70_000, usize::MAX]),
         ..Faults::NONE
     };
     let mut links = LoopLinks::fabric(2, faults);

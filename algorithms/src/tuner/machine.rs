@@ -92,13 +92,15 @@ impl Machine {
     }
 
     /// The same where private memory of `fetched_min` bytes and more is fetched: copies of the kernel are fast there, and what one core has just written comes slowly to
-    /// another one, so what is staged takes twice as long (512 KiB one-shot 54 us, on cores of one mesh with sixty others). Not so
+    /// another one, so what is staged takes twice as long (512 KiB one-shot 54 us, on cores of one mesh with sixty others), and a line 120 to 180 ns. Not so
     /// between ranks of one core.
     #[must_use]
     pub fn fetching(self, fetched_min: usize) -> Self {
-        let slowdown = if self.share() > 1.0 { 1.0 } else { 2.13 };
-        let (copy, reduce) = (self.copy_bytes_per_ns / slowdown, self.reduce_bytes_per_ns / slowdown);
-        Self { fetched_min, copy_bytes_per_ns: copy, reduce_bytes_per_ns: reduce, ..self }
+        if self.share() > 1.0 {
+            return Self { fetched_min, ..self };
+        }
+        let (copy, reduce) = (self.copy_bytes_per_ns / 2.13, self.reduce_bytes_per_ns / 2.13);
+        Self { fetched_min, handover_ns: 120.0, copy_bytes_per_ns: copy, reduce_bytes_per_ns: reduce, ..self }
     }
 
     /// How many ranks take turns on the busiest core.

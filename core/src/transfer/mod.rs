@@ -78,6 +78,8 @@ pub struct Item<'a> {
 struct State {
     /// Whether the head of its message was put or taken.
     begun: bool,
+    /// Whether all its bytes go ahead of the answer.
+    goes_ahead: bool,
     /// Bytes moved, behind the head.
     at: usize,
     /// What the receiver thinks of it, once that is known here.

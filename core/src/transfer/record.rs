@@ -28,19 +28,25 @@ pub(super) struct Record {
     pub(super) count: u64,
     /// How many messages went through this pipe before, modulo 2^32.
     pub(super) sequence: u32,
+    /// Of a head: whether all bytes of the message go ahead of the answer.
+    pub(super) goes_ahead: bool,
 }
+
+/// Set in the first word of a head whose bytes all go ahead of the answer.
+pub(super) const GOES_AHEAD: u64 = 1 << 16;
 
 impl Record {
     /// What a rank says of the message with this number, of which it makes a half.
     #[inline]
     pub(super) fn of(kind: Kind, transfer: &Transfer, sequence: u32) -> Self {
-        Self { kind, dtype: transfer.dtype, count: transfer.count, sequence }
+        Self { kind, dtype: transfer.dtype, count: transfer.count, sequence, goes_ahead: false }
     }
 
     #[inline]
     pub(super) fn to_words(self) -> Note {
         let kinds = u64::from(self.kind as u8) | u64::from(self.dtype as u8) << 8;
-        [kinds | u64::from(self.sequence) << 32, self.count]
+        let ahead = if self.goes_ahead { GOES_AHEAD } else { 0 };
+        [kinds | ahead | u64::from(self.sequence) << 32, self.count]
     }
 
     #[inline]
@@ -61,7 +67,8 @@ impl Record {
         peer: Rank,
     ) -> Result<Self, LinkError> {
         let corrupt = |what| LinkError::Corrupt { peer, what };
-        if bytes[0] != kind as u8 || bytes[2..4] != [0, 0] {
+        let goes_ahead = bytes[2] == 1 && kind == Kind::Head;
+        if bytes[0] != kind as u8 || bytes[2..4] != [u8::from(goes_ahead), 0] {
             return Err(corrupt("no message begins where one should"));
         }
         let dtype = DType::from_code(bytes[1]).ok_or(corrupt("a message of no known type"))?;
@@ -73,7 +80,7 @@ impl Record {
         if count > Transfer::COUNT_MAX {
             return Err(corrupt("a message of more elements than there can be"));
         }
-        Ok(Self { kind, dtype, count, sequence })
+        Ok(Self { kind, dtype, count, sequence, goes_ahead })
     }
 }
 
@@ -112,15 +119,16 @@ mod tests {
     const PEER: Rank = Rank(3);
 
     fn head() -> Record {
-        Record { kind: Kind::Head, dtype: DType::Bf16, count: 0x1234_5678_9abc, sequence: u32::MAX - 1 }
+        let sequence = u32::MAX - 1;
+        Record { kind: Kind::Head, dtype: DType::Bf16, count: 0x1234_5678_9abc, sequence, goes_ahead: false }
     }
 
     #[test]
     fn what_is_written_is_read() {
-        for kind in [Kind::Head, Kind::Answer] {
+        for (kind, goes_ahead) in [(Kind::Head, false), (Kind::Head, true), (Kind::Answer, false)] {
             for dtype in DType::ALL {
                 for count in [0, 1, 255, 1 << 32, Transfer::COUNT_MAX] {
-                    let record = Record { kind, dtype, count, ..head() };
+                    let record = Record { kind, dtype, count, goes_ahead, ..head() };
                     assert_eq!(
                         Record::from_bytes(record.to_bytes(), kind, record.sequence, PEER),
                         Ok(record)
@@ -137,13 +145,16 @@ mod tests {
             bytes[at] = byte;
             Record::from_bytes(bytes, Kind::Head, head().sequence, PEER)
         };
-        for (at, byte) in [(0, 0), (0, 2), (0, 255), (1, 0), (1, 13), (2, 1), (3, 9), (4, 1), (7, 0), (14, 1)]
-        {
+        let wrong = [(0, 0), (0, 2), (0, 255), (1, 0), (1, 13), (2, 2), (3, 9), (4, 1), (7, 0), (14, 1)];
+        for (at, byte) in wrong {
             let told = spoilt(at, byte);
             assert!(
                 matches!(told, Err(LinkError::Corrupt { peer: PEER, .. })),
                 "byte {at} is {byte}: {told:?}"
             );
         }
+        let answer = Record { kind: Kind::Answer, goes_ahead: true, ..head() };
+        let told = Record::from_bytes(answer.to_bytes(), Kind::Answer, answer.sequence, PEER);
+        assert!(matches!(told, Err(LinkError::Corrupt { .. })), "an answer has no bytes: {told:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! One pipe, on one side: its transfers one after the other.
 //!
 //! The sender puts the head of a message and its first [`EAGER_BYTES`] at once, and the rest when it knows that the receiver
-//! accepts it. The receiver says what it expects as soon as it has begun, which is its answer whatever comes: each side
+//! accepts it; or all of it at once if it lends it, and says so in the head. The receiver says what it expects as soon as it has begun, which is its answer whatever comes: each side
 //! compares what the other one said with what it made itself, and both come to the same. Of a message that it refuses, the
 //! receiver takes as much as a sender puts that does not know, and forgets it. So both sides know, without another word,
 //! where the next message begins.
@@ -34,8 +34,9 @@ const TURN: usize = 8;
 /// long messages, one would wait while the other one copies, and then change places with it.
 const TAKE_MAX: usize = 96 << 10;
 
-/// The most that is fetched at once, and ends a turn too: 512 KiB take 22 us so, and 25 in parts of 96.
-const FETCH_MAX: usize = 512 << 10;
+/// The most that is fetched at once, and ends a turn too: 512 KiB take 22 us so, and 25 in parts of 96. So long a copy of the kernel's takes
+/// 2 ms, in which this rank looks at nothing else.
+const FETCH_MAX: usize = 16 << 20;
 
 /// Fewer bytes go through the caches, however far.
 const FAR_MIN: usize = 4 << 10;
@@ -110,6 +111,7 @@ impl Route {
     pub(super) fn resume(&mut self, state: &mut State, moved: Option<usize>, agreed: bool) {
         state.begun = moved.is_some();
         state.at = moved.unwrap_or(0);
+        state.goes_ahead = state.at > EAGER_BYTES;
         if agreed {
             state.verdict = Some(Verdict::Accepted);
         }
@@ -234,10 +236,14 @@ impl Route {
             let len = item.len();
             let Bytes::Out(bytes) = &item.bytes else { unreachable!("a send has bytes to give") };
             let bytes = View::from(*bytes);
+            if !states[index].begun {
+                states[index].goes_ahead = goes_ahead(self.peer, bytes, pipes);
+            }
             let state = states[index];
-            let goal = if state.verdict == Some(Verdict::Accepted) { len } else { len.min(EAGER_BYTES) };
+            let is_all = state.goes_ahead || state.verdict == Some(Verdict::Accepted);
+            let goal = if is_all { len } else { len.min(EAGER_BYTES) };
             if state.begun && state.at == goal {
-                if state.verdict.is_none() && len > EAGER_BYTES {
+                if state.verdict.is_none() && goal < len {
                     break;
                 }
                 states[index].moved = true;
@@ -249,7 +255,7 @@ impl Route {
                 break;
             }
             let put = match state.begun {
-                false => self.open(item, bytes.first(goal), pipes)?,
+                false => self.open(item, &state, bytes.first(goal), pipes)?,
                 true => put(self.peer, bytes.slice(state.at..goal), pipes)?,
             };
             if put == 0 {
@@ -269,8 +275,15 @@ impl Route {
     }
 
     /// Puts the head of a message, and of its first bytes what fits with it.
-    fn open(&self, item: &Item<'_>, first: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, LinkError> {
-        let head = Record::of(Kind::Head, &item.transfer, self.sequence).to_bytes();
+    fn open(
+        &self,
+        item: &Item<'_>,
+        state: &State,
+        first: View<'_>,
+        pipes: &mut dyn Pipes,
+    ) -> Result<usize, LinkError> {
+        let head = Record::of(Kind::Head, &item.transfer, self.sequence);
+        let head = Record { goes_ahead: state.goes_ahead, ..head }.to_bytes();
         // Bytes that are lent go alone.
         let alone = first.len() >= LEND_MIN && pipes.lends(self.peer, first);
         let limit = RECORD_BYTES + if alone { 0 } else { first.len() };
@@ -379,6 +392,7 @@ impl Route {
 fn look(expected: &Transfer, state: &mut State, head: Record) {
     let equal = (head.dtype, head.count) == (expected.dtype, expected.count);
     state.verdict = Some(if equal { Verdict::Accepted } else { Verdict::Refused(head.dtype, head.count) });
+    state.goes_ahead = head.goes_ahead;
     state.begun = true;
 }
 
@@ -419,10 +433,17 @@ fn goal(len: usize, state: &State) -> usize {
     match state.verdict {
         // What the sender puts before it knows. No overflow: a record's count is bounded.
         Some(Verdict::Refused(dtype, count)) => {
-            (count * dtype.size() as u64).min(EAGER_BYTES as u64) as usize
+            let len = (count * dtype.size() as u64) as usize;
+            if state.goes_ahead { len } else { len.min(EAGER_BYTES) }
         }
         _ => len,
     }
+}
+
+/// Whether all bytes of a message go ahead of the answer: those of a long one that is lent, since they take no room.
+#[inline]
+pub(super) fn goes_ahead(peer: Rank, bytes: View<'_>, pipes: &dyn Pipes) -> bool {
+    bytes.len() > EAGER_BYTES && pipes.lends(peer, bytes)
 }
 
 /// Puts or lends bytes of a message that has begun.

@@ -22,6 +22,8 @@ pub struct Faults {
     pub break_after: Option<(Rank, u64)>,
     /// Bytes that a link holds before the peer must take some. More than any granule.
     pub window_bytes: usize,
+    /// From how many bytes on pipes lend, whatever else they hold.
+    pub lends_from: usize,
 }
 
 impl Faults {
@@ -33,6 +35,7 @@ impl Faults {
         misses_percent: 0,
         break_after: None,
         window_bytes: 1 << 16,
+        lends_from: usize::MAX,
     };
 }
 

@@ -61,6 +61,25 @@ impl Pipes for LoopLinks {
         })
     }
 
+    fn lends(&self, to: Rank, bytes: View<'_>) -> bool {
+        let _ = to;
+        bytes.len() >= self.fabric.faults.lends_from
+    }
+
+    fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
+        self.run(|links| {
+            if links.refuses() {
+                return Ok(false);
+            }
+            let mut queue = links.fabric.strand(links.rank, to, Strand::Bytes);
+            if queue.closed {
+                return Err(LinkError::Closed { peer: to });
+            }
+            queue.bytes.extend(copied(bytes));
+            Ok(true)
+        })
+    }
+
     fn bid(
         &mut self,
         to: Rank,
@@ -72,7 +91,8 @@ impl Pipes for LoopLinks {
         if !self.bids(to) {
             return None;
         }
-        let count = bytes.len().min(self.fabric.faults.max_piece);
+        let most = if self.lends(to, bytes) { bytes.len() } else { self.fabric.faults.max_piece };
+        let count = bytes.len().min(most);
         let mut piece = vec![0; count];
         copy(bytes.first(count), ViewMut::from(&mut piece[..]));
         let mut queue = self.fabric.strand(self.rank, to, Strand::Bytes);
@@ -137,6 +157,12 @@ impl LoopLinks {
         let room = has_room(self.rank, to, Strand::Bytes) && has_room(to, self.rank, Strand::Answers);
         room && self.failed.is_none() && !self.refuses()
     }
+}
+
+fn copied(bytes: View<'_>) -> Vec<u8> {
+    let mut copy = vec![0; bytes.len()];
+    bytes.copy_to(ViewMut::from(&mut copy[..]));
+    copy
 }
 
 fn note(bytes: &[u8]) -> Note {

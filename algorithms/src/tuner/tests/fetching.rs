@@ -2,7 +2,6 @@
 
 use super::{Machine, Tuner, fetching, forced};
 use sohu_coll_core::Collective;
-use sohu_coll_core::exec::Fetched;
 use sohu_coll_core::plan::Job;
 
 #[test]
@@ -70,8 +69,8 @@ fn ranks_that_share_cores_fetch_long_inputs_and_stage_what_they_fold() {
     for (kib, expected) in [(1023, "staged"), (1024, "mixed"), (512 << 10, "mixed")] {
         let choice = choice(crowded, &job, kib, false);
         assert_eq!((choice.protocol, choice.lends()), (expected, false), "{kib} KiB");
-        let fetched = if expected == "mixed" { Fetched::Inputs } else { Fetched::Nothing };
-        assert_eq!((choice.fetched(), choice.pieces > 1), (fetched, expected == "staged"), "{kib} KiB");
+        assert_eq!((choice.fetches(), choice.fetches_inputs()), (false, expected == "mixed"), "{kib} KiB");
+        assert_eq!(choice.pieces > 1, expected == "staged", "{kib} KiB");
     }
     let protocol = |machine, job: &Job, registered| choice(machine, job, 1024, registered).protocol;
     assert_eq!(protocol(crowded, &job, true), "direct");
@@ -82,4 +81,13 @@ fn ranks_that_share_cores_fetch_long_inputs_and_stage_what_they_fold() {
     // Nothing of a block that is folded at once is worth a turn round the ring.
     let job = Job::new(Collective::ReduceScatter, 8);
     assert_eq!(Tuner::new(fetching(8, 2)).choose(&job, 32 << 20, false).protocol, "fetched");
+}
+
+#[test]
+fn two_ranks_fetch_a_short_broadcast_in_one_go() {
+    let job = Job::new(Collective::Broadcast, 2);
+    for kib in [8, 16, 64, 512] {
+        let choice = Tuner::new(fetching(2, 2)).choose(&job, kib << 10, false);
+        assert_eq!((choice.algorithm, choice.protocol), ("one_shot", "fetched"), "{kib} KiB");
+    }
 }

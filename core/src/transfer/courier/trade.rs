@@ -5,7 +5,7 @@
 //! does the same. Then a short trade is over when they have met. What is not over with that goes on as if it had begun in
 //! parts: to the peer it is the same.
 
-use super::super::record::{Kind, Record};
+use super::super::record::{GOES_AHEAD, Kind, Record};
 use super::super::route::{self, EAGER_BYTES};
 use super::{Bytes, Courier, Item, Muddle, Way};
 use crate::kernel::{self, Store};
@@ -82,9 +82,14 @@ impl Courier {
         let peer = send.transfer.peer;
         let numbers = self.counts[peer.index()];
         let record = |kind, transfer, way: Way| Record::of(kind, transfer, numbers[way as usize]).to_words();
-        let head = record(Kind::Head, &send.transfer, Way::Send);
+        let mut head = record(Kind::Head, &send.transfer, Way::Send);
         let answer = record(Kind::Answer, &recv.transfer, Way::Recv);
-        let first = View::from(&from[..from.len().min(EAGER_BYTES)]);
+        let mut first = View::from(&**from);
+        if route::goes_ahead(peer, first, pipes) {
+            head[0] |= GOES_AHEAD;
+        } else {
+            first = first.first(first.len().min(EAGER_BYTES));
+        }
         let copies: fn(View<'_>, ViewMut<'_>) = match route::store(peer, first.len(), pipes) {
             Store::Cached => copy,
             _ => copy_past,
@@ -96,7 +101,8 @@ impl Courier {
         let limit = into.len().min(EAGER_BYTES);
         let mut got = None;
         pipes.deal(peer, limit, looks, &mut |head, answer, bytes| {
-            if [head, answer] != theirs {
+            // How much goes ahead does not matter to who takes it all.
+            if [[head[0] & !GOES_AHEAD, head[1]], answer] != theirs {
                 return None;
             }
             // Of a long message the rest is put first, for the peer to go on with. To put and take in turn, a little each, takes

@@ -17,11 +17,11 @@ use sohu_coll_mem::{ReadSpan, View};
 /// The most bytes that travel in a call's first line.
 pub(super) const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
 
-/// What of the next board is asked for ahead of time.
+/// What of the next board is asked for ahead of time, and of the place of the next message.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     /// The most bytes.
-    most: usize,
+    pub(super) most: usize,
     /// The most bytes of a call whose next board is asked for while its own is under way.
     pub(super) early: usize,
 }

@@ -134,6 +134,8 @@ pub(super) struct PipePair {
     distance: Distance,
     beacon: Mapped,
     own_beacon: Mapped,
+    /// Where the bytes of the next bid are likely to go.
+    next: Option<(usize, usize)>,
     /// How many answers went with bids, and how many that came so were taken.
     bidden: u64,
     heard: u64,
@@ -195,6 +197,7 @@ impl PipePair {
             distance: Distance::default(),
             beacon: beacon(other, mine),
             own_beacon: beacon(own, theirs),
+            next: None,
             bidden: 0,
             heard: 0,
             early: VecDeque::with_capacity(EARLY_MAX),
@@ -332,6 +335,14 @@ impl End {
         // To put and to take a little each in turn takes longer than much of each.
         out.clogged = range.is_none() && limit >= PIECE;
         Ok(range)
+    }
+
+    /// Where the bytes of the next bid go, if these are in one of the two places and it has as many.
+    fn other_place(&self, offset: usize, len: usize) -> Option<(usize, usize)> {
+        let start = self.outgoing.as_ref().expect("answers fit a line").range.start;
+        let pitch = len.next_multiple_of(SEGMENT_ALIGN);
+        (len <= SMALL && (offset == start || offset == start + pitch))
+            .then(|| (2 * start + pitch - offset, len))
     }
 
     /// The next line tells of a loan.

@@ -108,7 +108,15 @@ impl Pipes for ShmLinks {
         looks: u32,
         work: &mut dyn FnMut(Note, Note, View<'_>) -> Option<usize>,
     ) -> bool {
-        self.at_pair(from, |pair, _| pair.deal(limit, looks, work)).unwrap_or(false)
+        let most = self.ahead.most;
+        let dealt = self.at_pair(from, |pair, own| {
+            let dealt = pair.deal(limit, looks, work)?;
+            if dealt {
+                pair.claim_place(own, most);
+            }
+            Ok(dealt)
+        });
+        dealt.unwrap_or(false)
     }
 
     fn is_far(&self, to: Rank) -> bool {

@@ -9,10 +9,10 @@ use sohu_coll_mem::ViewMut;
 /// Bytes that are fetched at once where nobody says where to: of messages that are refused, which nobody keeps.
 pub(in crate::links) const BOUNCE_BYTES: usize = 4 << 10;
 
-/// The shortest and the longest message, or rest of one, that is fetched. Where two ranks send each other something, 16 KiB take
-/// two thirds as long as staged, 64 KiB half as long, and 64 MiB as long; where only one sends, it could stage long ones while the
-/// other one copies: 4 MiB take a sixth longer fetched, and 32 MiB twice as long.
-pub(in crate::links) const FETCHED: core::ops::RangeInclusive<usize> = 16 << 10..=8 << 20;
+/// The shortest and the longest message, or rest of one, that is fetched. Where ranks send each other something, 16 KiB take
+/// two thirds as long as staged, 64 KiB half as long, 16 MiB four fifths, and 32 MiB as long. Where only one sends, it could stage long ones
+/// while the other one copies: 4 to 16 MiB take a sixth longer fetched, and 64 MiB twice as long.
+pub(in crate::links) const FETCHED: core::ops::RangeInclusive<usize> = 8 << 10..=16 << 20;
 
 /// Where lent bytes lie.
 #[derive(Clone, Copy)]

@@ -54,6 +54,7 @@ impl PipePair {
         words[ANSWER..HEAD].copy_from_slice(&answer);
         words[HEAD..BYTES].copy_from_slice(&head);
         let mut len = bytes.len();
+        let mut next = None;
         let (kind, inline) = if len <= INLINE_MAX {
             bytes.load_words(&mut words[BYTES..]);
             (BID, len as u8)
@@ -68,6 +69,7 @@ impl PipePair {
                         source.stage(own, len, true, &mut |room| copy(bytes.first(room.len()), room))?;
                     let Some((offset, staged)) = staged else { return Ok(None) };
                     len = staged;
+                    next = source.other_place(offset, len);
                     (BID_CHUNK, offset as u64)
                 }
             };
@@ -77,6 +79,7 @@ impl PipePair {
         let (lines, chunks) = drain.acks();
         let put = source.tx.put_whole(kind, inline, lines, chunks, &words);
         assert!(put, "a line to {} without room", source.peer);
+        self.next = next;
         self.bidden += 1;
         drain.mark = (self.bidden as u8) << MARK_SHIFT & MARK;
         Ok(Some(len))
@@ -139,6 +142,15 @@ impl PipePair {
         // The next message is likely to be such a one, and to come soon.
         source.tx.claim_next();
         Ok(true)
+    }
+
+    /// Asks for the memory of the next bid's bytes, up to `most` of them, now that a bid has come: the peer has made that after it had read what
+    /// was there.
+    #[inline]
+    pub(in super::super) fn claim_place(&self, own: &Segment, most: usize) {
+        if let Some((offset, len)) = self.next {
+            own.map.view_mut(offset, len.min(most)).claim();
+        }
     }
 
     /// Whether there may be something to take.
