@@ -39,6 +39,10 @@ const PROBE: Duration = Duration::from_millis(150);
 /// of the call. Some microseconds: as long as the others, on their cores, take to change places.
 const HOLD: u32 = 100;
 
+/// How often a rank yields its core before it reads the clock, and helps with other calls: that takes a twentieth of the time that it takes to
+/// change places.
+const BRIEF: u32 = 2;
+
 /// How a rank waits.
 #[derive(Debug)]
 pub(crate) struct Manners {
@@ -167,12 +171,14 @@ pub(crate) struct Wait {
     watch: Option<Watch>,
     /// How often it was polled on instead of yielding the core.
     held: u32,
+    /// How often the core was yielded, and nothing else done.
+    brief: u32,
 }
 
 impl Wait {
     /// Not at all.
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, watch: None, held: 0 }
+        Self { patience, watch: None, held: 0, brief: 0 }
     }
 
     /// Whether it has waited for so long that the core is better given to others.
@@ -336,6 +342,13 @@ impl Driver<'_> {
             (Pause::Spin, Until::Over | Until::Time(_)) => return Ok(Paused::GoOn),
             (Pause::Yield, Until::Over) if wait.held < HOLD && work.holds(self.links, self.mates) => {
                 wait.held += 1;
+                return Ok(Paused::GoOn);
+            }
+            (Pause::Yield, Until::Over) if wait.brief < BRIEF => {
+                wait.brief += 1;
+                // Who sleeps must hear of what was sent.
+                self.links.ring();
+                std::thread::yield_now();
                 return Ok(Paused::GoOn);
             }
             _ => {}
