@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Every algorithm there is.
-const ALGORITHMS: [&str; 9] = [
+const ALGORITHMS: [&str; 10] = [
     "one_shot",
     "two_shot",
     "ring",
@@ -42,6 +42,7 @@ const ALGORITHMS: [&str; 9] = [
     "double_tree",
     "halving_doubling",
     "pairwise",
+    "star",
 ];
 /// How long one call may take: the machine may be busy with other tests.
 const TIMEOUT_MS: u64 = 60_000;

@@ -13,6 +13,7 @@
 //! | [`double_tree`] | two binary trees | large vectors to or from one rank of many |
 //! | [`binomial`] | binomial trees | reduce, gather and scatter of tiny blocks by many ranks |
 //! | [`bruck`] | Bruck's all-to-all | tiny blocks of many ranks |
+//! | [`star`] | all to rank 0 and back | barriers of ranks that share cores |
 //! | [`pairwise`] | pairwise exchange | all-to-all with at most 16 sends of a rank outstanding, of many ranks |
 
 pub mod binomial;
@@ -25,6 +26,7 @@ mod pairing;
 pub mod pairwise;
 pub mod recursive_doubling;
 pub mod ring;
+pub mod star;
 pub mod tuner;
 
 pub use binomial::Binomial;
@@ -36,6 +38,7 @@ pub use halving_doubling::HalvingDoubling;
 pub use pairwise::Pairwise;
 pub use recursive_doubling::RecursiveDoubling;
 pub use ring::Ring;
+pub use star::Star;
 pub use tuner::{Candidate, Choice, Machine, Tuner};
 
 use sohu_coll_core::Rank;
@@ -54,6 +57,7 @@ pub fn all() -> &'static [&'static dyn Algorithm] {
         &DoubleTree,
         &HalvingDoubling,
         &Pairwise,
+        &Star,
     ]
 }
 

@@ -306,7 +306,10 @@ fn what_can_not_do_the_job_comes_last_and_says_so() {
     let (fit, rest) = candidates.split_at(3);
     assert!(fit.iter().all(|c| c.choice.predicted_us.is_finite()), "{fit:?}");
     let names: Vec<_> = rest.iter().map(|c| c.choice.algorithm).collect();
-    assert_eq!(names, ["two_shot", "binomial", "bruck", "double_tree", "halving_doubling", "pairwise"]);
+    assert_eq!(
+        names,
+        ["two_shot", "binomial", "bruck", "double_tree", "halving_doubling", "pairwise", "star"]
+    );
     for last in rest {
         assert_eq!(last.choice.predicted_us, f64::INFINITY);
         assert_eq!(last.why_not.as_deref(), Some("does not do all_gather on 4 ranks"));
@@ -332,7 +335,7 @@ fn a_name_that_does_not_fit_is_refused_with_those_that_do() {
         (
             "tree",
             Collective::AllReduce,
-            "one_shot, two_shot, ring, recursive_doubling, double_tree, halving_doubling",
+            "one_shot, two_shot, ring, recursive_doubling, double_tree, halving_doubling, star",
         ),
         ("two_shot", Collective::ReduceScatter, "one_shot, ring, recursive_doubling"),
         ("", Collective::Broadcast, "one_shot, two_shot, ring, recursive_doubling, double_tree"),
@@ -471,4 +474,21 @@ fn ranks_that_share_a_core_go_through_pieces_of_half_their_staging_memory() {
         assert_eq!(pieces(size, 2, 1 << 40), 256, "{size} ranks: a program is no longer");
     }
     assert_eq!([pieces(2, 1, 4 << 20), pieces(4, 4, 4 << 20)], [1, 1]);
+}
+
+#[test]
+fn where_ranks_share_cores_rank_0_is_the_first_to_leave_a_barrier() {
+    let chosen = |machine: Machine, in_place, bytes| {
+        let job = Job { in_place, ..Job::new(Collective::AllReduce, machine.size) };
+        Tuner::new(machine).choose(&job, bytes, false).algorithm
+    };
+    for size in [3, 4, 8, 33] {
+        let crowded = Machine::shm(size, 2);
+        assert_eq!(chosen(crowded, true, 1), "star", "{size} ranks");
+        assert_ne!(chosen(crowded, true, 2), "star", "{size} ranks: what is reduced");
+        assert_ne!(chosen(crowded, false, 1), "star", "{size} ranks: what is reduced");
+        assert_ne!(chosen(Machine::shm(size, size), true, 1), "star", "{size} ranks with a core each");
+        assert_ne!(chosen(Machine::tcp(size, 2), true, 1), "star", "{size} ranks over sockets");
+    }
+    assert_eq!(chosen(Machine::shm(2, 1), true, 1), "one_shot");
 }

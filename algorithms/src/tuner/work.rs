@@ -106,19 +106,23 @@ fn slice(message: f64) -> f64 {
 
 fn all_reduce(algorithm: &str, size: u32, bytes: f64) -> Work {
     let (peers, part) = (f64::from(size - 1), bytes / f64::from(size));
+    // Every rank folds what comes from all others.
+    let direct = Work {
+        rounds: 1.0,
+        writes: 1.0,
+        sends: peers,
+        receives: peers,
+        message: bytes,
+        staged: bytes,
+        sent: peers * bytes,
+        folded: peers * bytes,
+        streams: peers,
+        ..Work::default()
+    };
     match algorithm {
-        "one_shot" => Work {
-            rounds: 1.0,
-            writes: 1.0,
-            sends: peers,
-            receives: peers,
-            message: bytes,
-            staged: bytes,
-            sent: peers * bytes,
-            folded: peers * bytes,
-            streams: peers,
-            ..Work::default()
-        },
+        "one_shot" => direct,
+        // Rank 0 does that alone, and the result goes back from there.
+        "star" => Work { rounds: 2.0, moved: bytes, ..direct },
         // Each part to its owner, then each result to all.
         "two_shot" => Work {
             rounds: 2.0,
