@@ -2,7 +2,7 @@
 //! aborted, or the deadline passes. A call that was started can be left before, and driven on later ([`Until`]).
 //!
 //! While bytes move nothing else is looked at. A rank that has waited for some microseconds yields its core;
-//! from then on it reads the clock, and about once a millisecond the control sockets; after about a
+//! from the third time on it reads the clock, and about once a millisecond the control sockets; after about a
 //! millisecond it sleeps on its doorbell, for at most [`NAP`].
 
 mod ending;

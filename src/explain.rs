@@ -20,7 +20,7 @@ pub struct Candidate {
 pub struct Explanation {
     /// The algorithm.
     pub algorithm: &'static str,
-    /// How bytes move: `line`, `staged`, `direct` or `stream`.
+    /// How bytes move: `line`, `staged`, `direct`, `fetched`, `mixed`, `stream` or `local`.
     pub protocol: &'static str,
     /// The most bytes that move in one trip.
     pub slice: usize,

@@ -223,15 +223,16 @@ impl Plans {
         let job = shape.job(self.size);
         let bytes = shape.bytes();
         // What is scaled goes through staging, wherever it lies.
-        let registered = shape.registered() && shape.op != ReduceOp::PreMulSum;
+        let is_scaled = shape.op == ReduceOp::PreMulSum;
+        let registered = shape.registered() && !is_scaled;
+        let tuner = if is_scaled { self.tuner.staging() } else { self.tuner };
         let ordered = shape.op == ReduceOp::User && !shape.tag.is_commutative();
         let in_order = (self.settings.reproducible || ordered) && shape.collective.reduces();
         let Settings { wish, tuning, .. } = &self.settings;
         let keeps_order =
             |name: &str| !in_order || algorithms::by_name(name).is_some_and(|a| a.folds_in_rank_order());
         let among = |may: &dyn Fn(&str) -> bool, told: &dyn Fn() -> String| {
-            let chosen =
-                self.tuner.choose_among(&job, bytes, registered, |name| may(name) && keeps_order(name));
+            let chosen = tuner.choose_among(&job, bytes, registered, |name| may(name) && keeps_order(name));
             chosen.map_err(|fitting| {
                 let (call, size, known) = (shape.collective.name(), self.size, fitting.join(", "));
                 Error::from(Misuse::Algorithm { call, algorithm: told(), size, known })
@@ -249,7 +250,7 @@ impl Plans {
             return Ok(Choice { slice: line.slice.unwrap_or(choice.slice), ..choice });
         }
         if wish.is_none() && !in_order {
-            return Ok(self.tuner.choose(&job, bytes, registered));
+            return Ok(tuner.choose(&job, bytes, registered));
         }
         among(&wished, &|| wish.as_ref().map_or_else(String::new, |wish| wish.text().into()))
     }
@@ -351,7 +352,9 @@ impl Plans {
                 collective: shape.collective,
                 dtype: shape.dtype,
                 op: shape.op,
-                algorithm: number | if shape.registered() { Signature::REGISTERED } else { 0 },
+                algorithm: number
+                    | if shape.registered() { Signature::REGISTERED } else { 0 }
+                    | if choice.pieces > 1 { Signature::PIECES } else { 0 },
                 root: shape.root,
                 count: match shape.op {
                     ReduceOp::User => Signature::count_for(shape.count as u64, shape.tag),

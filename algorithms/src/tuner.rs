@@ -69,8 +69,8 @@ const STREAM_DIRECT: f64 = 0.875;
 /// than they save.
 const PIECE_BYTES: usize = 1 << 20;
 const PIECE_LEAST: usize = 128 << 10;
-/// The most pieces: a program has some steps for each piece and peer.
-const PIECES_MAX: usize = 256;
+/// The most pieces of all ranks together: a program has some steps for each piece and peer.
+const PIECES_MAX: usize = 2048;
 /// Slice of registered memory: nothing is copied, so slices only serve the passes that follow in the cache.
 const SLICE_DIRECT: usize = 256 << 10;
 
@@ -226,7 +226,7 @@ impl Tuner {
     /// behind one that all leave as their turn comes.
     fn is_barrier(&self, job: &Job, bytes: usize) -> bool {
         let is_memory = self.machine.fabric == Fabric::Memory;
-        is_memory && self.machine.share() > 1.0 && job.in_place && bytes <= 1
+        is_memory && self.machine.share() > 1.0 && job.collective == Collective::AllReduce && bytes <= 1
     }
 
     fn score(&self, algorithm: &'static str, job: &Job, bytes: usize, registered: bool) -> Scored {
@@ -274,7 +274,7 @@ impl Tuner {
             return 1;
         }
         let piece = (PIECE_BYTES / self.machine.share() as usize).max(PIECE_LEAST);
-        bytes.div_ceil(piece).clamp(1, PIECES_MAX) as u32
+        bytes.div_ceil(piece).clamp(1, (PIECES_MAX / job.size as usize).max(1)) as u32
     }
 
     /// Through staging memory: each distinct byte is staged once, whoever reads it.
@@ -370,16 +370,19 @@ impl Tuner {
             }
     }
 
-    /// Whether only what ranks give is best fetched, where the parts have `part` bytes. A rank stages its result as it folds it, and can be
+    /// The same where private memory is not fetched: what a call scales on its way does not lie in anybody's memory as it is sent.
+    #[must_use]
+    pub fn staging(self) -> Self {
+        Self { machine: Machine { fetched_min: usize::MAX, ..self.machine } }
+    }
+
+    /// Whether only what ranks give is best fetched, where the parts have `part` bytes. In place too, where all that they give is stored over and
+    /// so is staged after all: pieces are what ranks must agree on, and who is in place is each one's own business. A rank stages its result as it folds it, and can be
     /// left for that.
     fn fetches_inputs(&self, algorithm: &str, job: &Job, part: usize) -> bool {
         let is_crowded = self.machine.share() > 1.0;
         let takes_long = part >= self.machine.fetched_min.saturating_mul(MIXED_TIMES);
-        algorithm == "two_shot"
-            && job.collective == Collective::AllReduce
-            && !job.in_place
-            && is_crowded
-            && takes_long
+        algorithm == "two_shot" && job.collective == Collective::AllReduce && is_crowded && takes_long
     }
 
     /// Out of private memory, by the kernel: what is folded is fetched first, and nobody may leave before all have fetched.
@@ -450,7 +453,9 @@ fn slower(this: &Scored, best: &Scored) -> String {
     if by <= 0.0 {
         return format!("no faster than {name}");
     }
-    let why = if waiting >= steps && waiting >= bytes {
+    let why = if waiting >= steps && waiting >= bytes && this.rounds <= best.rounds {
+        "rank 0 has to wait for its turn".into()
+    } else if waiting >= steps && waiting >= bytes {
         format!("{} rounds, one after another, not {}", this.rounds, best.rounds)
     } else if steps >= bytes {
         format!("{} messages a rank, not {}", this.messages, best.messages)

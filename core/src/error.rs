@@ -370,7 +370,7 @@ pub fn list(ranks: &[Rank]) -> String {
 fn remedy(ours: &Signature, theirs: &Signature) -> &'static str {
     if ours.to_string() == theirs.to_string() {
         // All that the text of a signature leaves out is how the call was planned.
-        return "they planned it differently; are SOHU_COLL_ALGO, the tuning file, what was forced and the processors the same for every rank";
+        return "they planned it differently; are SOHU_COLL_ALGO, the tuning file, what was forced and the processors the same for every rank, and is the call in place on all of them or on none";
     }
     "every rank must make the same calls in the same order"
 }

@@ -115,7 +115,7 @@ pub struct Signature {
     /// Reduction; `Sum` where the collective does not reduce.
     pub op: ReduceOp,
     /// The algorithm's number in the library's table, so that two ranks tuned differently are caught; with
-    /// [`REGISTERED`](Self::REGISTERED) where the call is planned for registered buffers.
+    /// [`REGISTERED`](Self::REGISTERED) where the call is planned for registered buffers, and [`PIECES`](Self::PIECES) where it is cut.
     pub algorithm: u8,
     /// The root; rank 0 where there is none. At most `u16::MAX`.
     pub root: Rank,
@@ -143,6 +143,10 @@ impl Signature {
     /// Set in [`algorithm`](Self::algorithm) of a barrier, which is planned as an all-reduce of one byte and is none to the
     /// ranks: one that makes the other is told so.
     pub const BARRIER: u8 = 0x20;
+
+    /// Set in [`algorithm`](Self::algorithm) where the call goes through its buffers in several pieces. How many follows from what
+    /// else is in a signature, but whether it does may not: bytes of two pieces would else be taken for those of one.
+    pub const PIECES: u8 = 0x10;
 
     /// A signature for the time before the first call. Never sent.
     pub fn none() -> Self {

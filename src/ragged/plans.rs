@@ -165,10 +165,12 @@ impl Plans {
         let (held, registered) = (f64::from(size) * own as f64, key.registered == [true; 2]);
         let streams = tuner.streams(held, registered);
         let longest = layout.longest();
-        // Of an all-to-all, as if they got what they give: else only the rank that gets the most would copy for the others.
         let is_traded = key.call.collective == Collective::AllToAll;
-        let shared = if is_traded { f64::from(size) * 2.0 * gives as f64 } else { held };
-        let fetched = !registered && tuner.fetches_blocks(key.call.collective, longest, shared);
+        // What is stored over, or scaled on its way, is staged.
+        let is_kept = key.call.op != ReduceOp::PreMulSum && !(is_traded && key.in_place);
+        // Of an all-to-all, as if they got what they give: else only the rank that gets the most would copy for the others.
+        let held = if is_traded { f64::from(size) * 2.0 * gives as f64 } else { held };
+        let fetched = !registered && is_kept && tuner.fetches_blocks(key.call.collective, longest, held);
         let binding = Binding {
             kernel: Kernel::new(key.call.dtype, key.call.op),
             element: key.call.dtype.size(),

@@ -1,11 +1,12 @@
 //! How a call is done, and why not otherwise.
 
-/// The protocol where they fetch what ranks give, and what is folded of that is staged.
+/// The protocol where the links fetch what ranks give, and what is folded of that is staged.
 pub(super) const MIXED: &str = "mixed";
 /// The protocol of private memory that the links fetch.
 pub(super) const FETCHED: &str = "fetched";
 /// The protocol of what lies in registered memory.
 pub(super) const DIRECT: &str = "direct";
+
 /// How a call is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {

@@ -252,7 +252,8 @@ fn halving_is_for_middling_messages_over_sockets_of_many_ranks() {
             for machine in [Machine::shm(size, size), Machine::shm(size, 2)] {
                 for registered in [false, true] {
                     let found = chosen(machine, bytes, registered);
-                    assert!(matches!(found, "one_shot" | "two_shot"), "{found}: {bytes} bytes, {machine:?}");
+                    let is_direct = matches!(found, "one_shot" | "two_shot") || found == "star" && bytes <= 1;
+                    assert!(is_direct, "{found}: {bytes} bytes, {machine:?}");
                 }
             }
         }
@@ -471,7 +472,7 @@ fn ranks_that_share_a_core_go_through_pieces_of_half_their_staging_memory() {
     };
     for (size, piece) in [(4, 512 << 10), (8, 256 << 10), (16, 128 << 10), (64, 128 << 10)] {
         assert_eq!([pieces(size, 2, piece), pieces(size, 2, piece + 1)], [1, 2], "{size} ranks");
-        assert_eq!(pieces(size, 2, 1 << 40), 256, "{size} ranks: a program is no longer");
+        assert_eq!(pieces(size, 2, 1 << 40), 2048 / size, "{size} ranks: a program is no longer");
     }
     assert_eq!([pieces(2, 1, 4 << 20), pieces(4, 4, 4 << 20)], [1, 1]);
 }
@@ -482,13 +483,12 @@ fn where_ranks_share_cores_rank_0_is_the_first_to_leave_a_barrier() {
         let job = Job { in_place, ..Job::new(Collective::AllReduce, machine.size) };
         Tuner::new(machine).choose(&job, bytes, false).algorithm
     };
-    for size in [3, 4, 8, 33] {
+    for (size, in_place) in [(3, true), (4, false), (8, true), (33, true)] {
         let crowded = Machine::shm(size, 2);
-        assert_eq!(chosen(crowded, true, 1), "star", "{size} ranks");
-        assert_ne!(chosen(crowded, true, 2), "star", "{size} ranks: what is reduced");
-        assert_ne!(chosen(crowded, false, 1), "star", "{size} ranks: what is reduced");
-        assert_ne!(chosen(Machine::shm(size, size), true, 1), "star", "{size} ranks with a core each");
-        assert_ne!(chosen(Machine::tcp(size, 2), true, 1), "star", "{size} ranks over sockets");
+        assert_eq!(chosen(crowded, in_place, 1), "star", "{size} ranks");
+        assert_ne!(chosen(crowded, in_place, 2), "star", "{size} ranks: what is reduced");
+        assert_ne!(chosen(Machine::shm(size, size), in_place, 1), "star", "{size} ranks with a core each");
+        assert_ne!(chosen(Machine::tcp(size, 2), in_place, 1), "star", "{size} ranks over sockets");
     }
     assert_eq!(chosen(Machine::shm(2, 1), true, 1), "one_shot");
 }

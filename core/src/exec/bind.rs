@@ -151,7 +151,8 @@ impl Bound {
         let fetches = binding.fetched != Fetched::Nothing;
         let least = if fetches { FETCH_MIN } else { LEND_MIN };
         for (index, pass) in bound.iter_mut().enumerate() {
-            pass.lends &= pass.len >= least && !is_overwritten(program, passes, index);
+            // In this order: to look for who stores over it takes long in a long program.
+            pass.lends = pass.lends && pass.len >= least && !is_overwritten(program, passes, index);
             if pass.posts {
                 pass.conflicts = conflicts(program, passes, index);
             }

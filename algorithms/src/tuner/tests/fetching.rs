@@ -74,7 +74,9 @@ fn ranks_that_share_cores_fetch_long_inputs_and_stage_what_they_fold() {
     }
     let protocol = |machine, job: &Job, registered| choice(machine, job, 1024, registered).protocol;
     assert_eq!(protocol(crowded, &job, true), "direct");
-    assert_eq!(protocol(crowded, &Job { in_place: true, ..job }, false), "staged", "inputs are stored over");
+    let placed = choice(crowded, &Job { in_place: true, ..job }, 1024, false);
+    assert_eq!((placed.protocol, placed.pieces), ("mixed", 1), "a rank in place makes the same call");
+    assert!(!Tuner::new(crowded).staging().choose(&job, 4 << 20, false).fetches_inputs());
     assert_eq!(protocol(crowded, &Job { collective: Collective::Broadcast, ..job }, false), "staged");
     assert_eq!(protocol(Machine::shm(4, 2), &job, false), "staged");
     assert_eq!(protocol(fetching(4, 4), &job, false), "fetched", "with a core each");

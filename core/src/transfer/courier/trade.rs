@@ -18,8 +18,9 @@ use sohu_coll_mem::{View, ViewMut};
 struct Trade {
     /// The items: the send and the receive.
     pair: [usize; 2],
-    /// Bytes that were put.
+    /// Bytes that were put, and whether all of them go ahead of the answer.
     put: usize,
+    goes_ahead: bool,
     /// Bytes that came, if both halves of both messages were compared, and equal.
     got: Option<usize>,
 }
@@ -85,7 +86,8 @@ impl Courier {
         let mut head = record(Kind::Head, &send.transfer, Way::Send);
         let answer = record(Kind::Answer, &recv.transfer, Way::Recv);
         let mut first = View::from(&**from);
-        if route::goes_ahead(peer, first, pipes) {
+        let goes_ahead = route::goes_ahead(peer, first, pipes);
+        if goes_ahead {
             head[0] |= GOES_AHEAD;
         } else {
             first = first.first(first.len().min(EAGER_BYTES));
@@ -112,7 +114,7 @@ impl Courier {
             got = Some(used);
             got
         });
-        Some(Trade { pair, put, got })
+        Some(Trade { pair, put, goes_ahead, got })
     }
 
     /// The call has begun, and this much of it was done before.
@@ -122,6 +124,7 @@ impl Courier {
             let place = self.places[peer.index()][way as usize].expect("both ways are used");
             let moved = if way == Way::Send { Some(trade.put) } else { trade.got };
             let state = &mut self.states[trade.pair[way as usize]];
+            state.goes_ahead = trade.goes_ahead && way == Way::Send;
             self.routes[place].resume(state, moved, trade.got.is_some());
         }
     }
