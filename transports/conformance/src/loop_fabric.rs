@@ -50,9 +50,17 @@ impl Default for Faults {
 pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
     pub(crate) closed: bool,
+    /// How many of them stand before the end of the last that was lent.
+    pub(crate) lent: usize,
 }
 
 impl Pipe {
+    /// Takes so many away.
+    pub(crate) fn take(&mut self, count: usize) {
+        self.bytes.drain(..count);
+        self.lent = self.lent.saturating_sub(count);
+    }
+
     /// Copies the next bytes without taking them.
     pub(crate) fn peek(&self, into: &mut [u8]) {
         let (front, back) = self.bytes.as_slices();

@@ -56,7 +56,7 @@ impl Pipes for LoopLinks {
             let mut bytes = vec![0; count];
             queue.peek(&mut bytes);
             let used = work(View::from(&bytes[..]));
-            queue.bytes.drain(..used);
+            queue.take(used);
             Ok(used)
         })
     }
@@ -68,7 +68,7 @@ impl Pipes for LoopLinks {
 
     fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
         self.run(|links| {
-            if links.refuses() {
+            if !links.lends(to, bytes) || links.refuses() {
                 return Ok(false);
             }
             let mut queue = links.fabric.strand(links.rank, to, Strand::Bytes);
@@ -76,6 +76,7 @@ impl Pipes for LoopLinks {
                 return Err(LinkError::Closed { peer: to });
             }
             queue.bytes.extend(copied(bytes));
+            queue.lent = queue.bytes.len();
             Ok(true)
         })
     }
@@ -91,13 +92,17 @@ impl Pipes for LoopLinks {
         if !self.bids(to) {
             return None;
         }
-        let most = if self.lends(to, bytes) { bytes.len() } else { self.fabric.faults.max_piece };
+        let lends = self.lends(to, bytes);
+        let most = if lends { bytes.len() } else { self.fabric.faults.max_piece };
         let count = bytes.len().min(most);
         let mut piece = vec![0; count];
         copy(bytes.first(count), ViewMut::from(&mut piece[..]));
         let mut queue = self.fabric.strand(self.rank, to, Strand::Bytes);
         queue.bytes.extend(head.iter().flat_map(|word| word.to_le_bytes()));
         queue.bytes.extend(piece);
+        if lends {
+            queue.lent = queue.bytes.len();
+        }
         drop(queue);
         let mut queue = self.fabric.strand(to, self.rank, Strand::Answers);
         queue.bytes.extend(answer.iter().flat_map(|word| word.to_le_bytes()));
@@ -127,8 +132,8 @@ impl Pipes for LoopLinks {
         answers.peek(&mut answer);
         let used = work(note(&said[..NOTE]), note(&answer), View::from(&said[NOTE..]));
         if let Some(used) = used {
-            bytes.bytes.drain(..NOTE + used);
-            answers.bytes.drain(..NOTE);
+            bytes.take(NOTE + used);
+            answers.take(NOTE);
         }
         used.is_some()
     }
@@ -140,8 +145,10 @@ impl Pipes for LoopLinks {
 
     fn is_clear(&mut self, peer: Rank) -> Result<bool, LinkError> {
         // What was put lies in the peers' queues, which need no help.
-        let _ = peer;
-        self.run(|links| Ok(!links.refuses()))
+        self.run(|links| {
+            let lent = links.fabric.strand(links.rank, peer, Strand::Bytes).lent;
+            Ok(lent == 0 && !links.refuses())
+        })
     }
 }
 
