@@ -322,10 +322,12 @@ impl Plans {
             store: if choice.streams { Store::Streaming } else { Store::Cached },
             input_registered: lends && shape.input_registered,
             output_registered: lends && shape.output_registered,
-            fetched: match (choice.fetches(), choice.fetches_inputs()) {
-                (true, _) => Fetched::All,
-                (_, true) => Fetched::Inputs,
-                _ => Fetched::Nothing,
+            fetched: if choice.fetches() {
+                Fetched::All
+            } else if choice.fetches_inputs() {
+                Fetched::Inputs
+            } else {
+                Fetched::Nothing
             },
         };
         let fused = |room| {

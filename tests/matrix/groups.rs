@@ -6,8 +6,8 @@ use sohu_coll::{Communicator, ReduceOp};
 
 const WELL: &str = "well";
 
-/// Every role that is played here runs on both transports.
-fn on_all_transports(role: &str, size: u32) {
+/// Starts `size` ranks in that role over each transport, and hears that all is well on them.
+pub(crate) fn on_all_transports(role: &str, size: u32) {
     for transport in TRANSPORTS {
         let mut group = Group::start(role, size);
         for post in Post::all(size, transport, TIMEOUT_MS, "-") {

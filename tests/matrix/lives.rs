@@ -1,6 +1,7 @@
 //! Communicators over their lives: calls by type, several at once, many in a row.
 
 use crate::TIMEOUT_MS;
+use crate::groups::on_all_transports;
 use crate::ranks::values::{Kind, Values};
 use crate::ranks::{Group, Member, Post, TRANSPORTS, host};
 use sohu_coll::{Communicator, E4m3, E5m2, Element, Misuse, ReduceOp, bf16, f16};
@@ -9,14 +10,7 @@ use sohu_coll::{Communicator, E4m3, E5m2, Element, Misuse, ReduceOp, bf16, f16};
 const WELL: &str = "well";
 
 pub(crate) fn typed_calls() {
-    for transport in TRANSPORTS {
-        let mut group = Group::start("typed", 3);
-        for post in Post::all(3, transport, TIMEOUT_MS, "-") {
-            group.tell(post.rank as usize, &post.line());
-        }
-        group.all_say(WELL);
-        group.end();
-    }
+    on_all_transports("typed", 3);
 }
 
 pub(crate) fn play_typed(member: &mut Member) {

@@ -1,21 +1,10 @@
 //! Names of communicators in errors, and the bound on the memory that they take.
 
-use crate::TIMEOUT_MS;
-use crate::ranks::{Group, Member, Post, TRANSPORTS};
+use crate::groups::on_all_transports;
+use crate::ranks::{Member, Post};
 use sohu_coll::{Builder, Communicator, Error, Misuse, ReduceOp, UniqueId};
 
 const WELL: &str = "well";
-
-fn on_all_transports(role: &str, size: u32) {
-    for transport in TRANSPORTS {
-        let mut group = Group::start(role, size);
-        for post in Post::all(size, transport, TIMEOUT_MS, "-") {
-            group.tell(post.rank as usize, &post.line());
-        }
-        group.all_say(WELL);
-        group.end();
-    }
-}
 
 pub(crate) fn names() {
     on_all_transports("names", 2);

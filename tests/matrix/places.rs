@@ -1,40 +1,34 @@
 //! Ranks of one call of which some are in place and others not: they plan by what all of them know.
 
-use crate::TIMEOUT_MS;
-use crate::ranks::{Group, Member, Post, TRANSPORTS};
+use crate::groups::on_all_transports;
+use crate::ranks::{Member, Post};
 use sohu_coll::{Communicator, Element, ReduceOp};
 
-const WELL: &str = "well";
-
 pub(crate) fn places() {
-    for transport in TRANSPORTS {
-        let mut group = Group::start("places", 4);
-        for post in Post::all(4, transport, TIMEOUT_MS, "-") {
-            group.tell(post.rank as usize, &post.line());
-        }
-        group.all_say(WELL);
-        group.end();
-    }
+    on_all_transports("places", 4);
 }
 
-/// The least of what the ranks have, where every other rank is in place.
-fn least<T: Element + PartialEq>(comm: &mut Communicator, own: Vec<T>, least: T) {
+/// Sums what `of` says of each rank and place, where every other rank is in place. No two places near each other have the same, so that
+/// bytes which are taken for others show.
+fn sums<T: Element + PartialEq>(comm: &mut Communicator, count: usize, of: impl Fn(usize) -> T) {
+    let (rank, size) = (comm.rank() as usize, comm.size() as usize);
+    let own: Vec<T> = (0..count).map(|at| of(rank + at % 251)).collect();
     let mut result = own.clone();
-    if comm.rank().is_multiple_of(2) {
-        comm.all_reduce_in_place(&mut result, ReduceOp::Min).expect("a good call");
+    if rank.is_multiple_of(2) {
+        comm.all_reduce_in_place(&mut result, ReduceOp::Sum).expect("a good call");
     } else {
-        comm.all_reduce(&own, &mut result, ReduceOp::Min).expect("a good call");
+        comm.all_reduce(&own, &mut result, ReduceOp::Sum).expect("a good call");
     }
-    assert!(result.iter().all(|one| *one == least), "{} elements", own.len());
+    let of_all = |at: usize| (0..size).map(|rank| rank + at % 251).sum();
+    assert!((0..count).all(|at| result[at] == of(of_all(at))), "{count} elements");
 }
 
 pub(crate) fn play_places(member: &mut Member) {
     let mut comm = Post::read(&member.hear()).join();
-    let rank = comm.rank();
     // One byte is what a barrier has; 4 MiB go in one piece or in several.
-    least(&mut comm, vec![rank as u8 + 3], 3);
+    sums(&mut comm, 1, |value| value as u8);
     for count in [10, 1000, 1 << 20] {
-        least(&mut comm, vec![rank as f32 - 7.0; count], -7.0);
+        sums(&mut comm, count, |value| value as f32);
     }
-    member.say(WELL);
+    member.say("well");
 }
