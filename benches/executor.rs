@@ -110,6 +110,7 @@ fn all_reduces(c: &mut Criterion) {
             input_registered: false,
             output_registered: false,
             fetched: Fetched::Nothing,
+            within: None,
         };
         let bound = Bound::new(&program, &fuse(&program), &Extents::bind(&program, count, 4), &binding);
         let mut scratch = vec![0; bound.scratch_bytes];

@@ -75,6 +75,7 @@ impl Bare {
             input_registered: false,
             output_registered: false,
             fetched: Fetched::Nothing,
+            within: None,
         };
         let bound = Bound::new(&program, &fuse(&program), &Extents::bind(&program, count, 4), &binding);
         Self {

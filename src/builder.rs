@@ -103,7 +103,7 @@ impl Builder {
     }
 
     /// Which algorithms may be chosen, in the grammar of `NCCL_ALGO`: the name of one (`one_shot`, `two_shot`, `ring`,
-    /// `recursive_doubling`, `binomial`, `bruck`, `double_tree`, `halving_doubling`, `pairwise`, `star`), several with commas
+    /// `recursive_doubling`, `binomial`, `bruck`, `double_tree`, `halving_doubling`, `pairwise`, `star`, `chains`), several with commas
     /// between them, or all but some (`^ring`); for all collectives, or for one (`all_reduce:ring;broadcast:^ring`). A call that
     /// none of them does is refused.
     pub fn algorithm(mut self, wish: &str) -> Self {

@@ -311,7 +311,8 @@ impl Plans {
             .zip(algorithms::all())
             .find(|(_, algorithm)| algorithm.name() == choice.algorithm)
             .expect("the tuner chooses among the algorithms that there are");
-        let program = algorithm.program(&Job { pieces: choice.pieces, ..shape.job(self.size) }, self.rank);
+        let program = algorithm
+            .program(&Job { pieces: choice.pieces, ..self.tuner.place(shape.job(self.size)) }, self.rank);
         let element = shape.dtype.size();
         let extents = Extents::bind(&program, shape.count, element);
         let lends = choice.lends();
@@ -329,6 +330,7 @@ impl Plans {
             } else {
                 Fetched::Nothing
             },
+            within: choice.within,
         };
         let fused = |room| {
             let mut passes = fuse_for(&program, room);

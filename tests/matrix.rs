@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Every algorithm there is.
-const ALGORITHMS: [&str; 10] = [
+const ALGORITHMS: [&str; 11] = [
     "one_shot",
     "two_shot",
     "ring",
@@ -45,6 +45,7 @@ const ALGORITHMS: [&str; 10] = [
     "halving_doubling",
     "pairwise",
     "star",
+    "chains",
 ];
 /// How long one call may take: the machine may be busy with other tests.
 const TIMEOUT_MS: u64 = 60_000;

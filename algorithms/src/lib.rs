@@ -14,10 +14,12 @@
 //! | [`binomial`] | binomial trees | reduce, gather and scatter of tiny blocks by many ranks |
 //! | [`bruck`] | Bruck's all-to-all | tiny blocks of many ranks |
 //! | [`star`] | all to rank 0 and back | barriers of ranks that share cores |
+//! | [`chains`] | a chain through the ranks of each core | long folds of ranks that share cores |
 //! | [`pairwise`] | pairwise exchange | all-to-all with at most 16 sends of a rank outstanding, of many ranks |
 
 pub mod binomial;
 pub mod bruck;
+pub mod chains;
 pub mod direct;
 pub mod double_tree;
 pub mod golden;
@@ -31,6 +33,7 @@ pub mod tuner;
 
 pub use binomial::Binomial;
 pub use bruck::Bruck;
+pub use chains::Chains;
 pub use direct::{OneShot, TwoShot};
 pub use double_tree::DoubleTree;
 pub use golden::{golden_files, golden_text};
@@ -58,6 +61,7 @@ pub fn all() -> &'static [&'static dyn Algorithm] {
         &HalvingDoubling,
         &Pairwise,
         &Star,
+        &Chains,
     ]
 }
 

@@ -83,6 +83,9 @@ const FETCH_WRITTEN_PER_NS: f64 = 12.0;
 const FETCH_NS: f64 = 400.0;
 /// From here on what is fetched to be folded takes twice as long: it leaves the core's own cache in between.
 const FETCH_FOLD_NEAR: f64 = (512 << 10) as f64;
+/// Where ranks share cores, what part of that time it takes, as what is staged is counted, since some of what they fetch is in the cache of their own
+/// core: a reduce-scatter of 1 to 16 MiB on 4 ranks takes a tenth less fetched than down chains, on 8 ranks a fifth more.
+const FETCH_CROWDED: f64 = 0.8;
 /// How much longer than others parts are of which only the inputs are fetched: 8 ranks take 0.79 ms for 1 MiB either way, and for 4 MiB 3.1 ms and
 /// 3.6 staged; 4 ranks for 512 KiB 175 us, and for 2 MiB 640 and 780.
 const MIXED_TIMES: usize = 32;
@@ -102,11 +105,15 @@ const SHARED_LEAD: f64 = 2048.0;
 /// Slice of a socket: about what its buffer holds, so that the kernel copies while the rank folds.
 const SLICE_STREAM: usize = 128 << 10;
 
-/// Where ranks share cores, bytes of all ranks that are staged at once, each for one peer, from which on they take longer, and by
-/// how much for each rank that waits for the core. A reduce-scatter of 4 MiB on 4 ranks of 2 cores took 913 us directly and 702 round the
-/// ring, of 2 MiB 188 and 229; on 8 ranks 2 MiB took 2695 and 1164, 1 MiB 813 and 1218.
-const PARTED_MAX: f64 = (10 << 20) as f64;
+/// By how much longer bytes take, for each rank that waits for the core, of which more than [`Machine::parted_max`] are staged at once. A reduce-scatter of 4 MiB on 4 ranks of 2 cores takes 1110 us directly, 1340 round the
+/// ring and 690 down chains, of 16 MiB 5530, 5270 and 2770; on 8 ranks 4 MiB take 2500, 3660 and 1390.
 const PARTING: f64 = 0.4;
+
+/// The slice of chains, and how much of the staging memory they go round in: enough for one rank to fill a slice while the next one of the core has the
+/// other, and little enough for what all ranks of a core stage to stay in the core's cache. 4 MiB on 8 ranks take 2.3 ms so, and 2.6
+/// round all of the staging memory; with a slice in all, ranks take as many turns again.
+const SLICE_CHAINS: usize = 128 << 10;
+const WITHIN_CHAINS: usize = 256 << 10;
 
 /// Chooses among all algorithms of this crate.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +153,12 @@ impl Tuner {
     /// What the tuner knows of the machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// A job as it is on this machine.
+    #[must_use]
+    pub fn place(&self, job: Job) -> Job {
+        Job { cores: self.machine.cores.min(job.size), ..job }
     }
 
     /// Whether results are best stored past the caches, where all ranks together have buffers of `bytes` bytes: registered memory that
@@ -201,6 +214,7 @@ impl Tuner {
                 algorithm: a.name(),
                 slice: SLICE_SMALL,
                 pieces: 1,
+                within: None,
                 protocol: "none",
                 streams: false,
                 predicted_us: f64::INFINITY,
@@ -230,8 +244,13 @@ impl Tuner {
     }
 
     fn score(&self, algorithm: &'static str, job: &Job, bytes: usize, registered: bool) -> Scored {
-        let work = Work::of(algorithm, job, bytes as f64);
+        let job = &self.place(*job);
+        let passes_on = self.machine.fabric == Fabric::Memory && self.machine.share() > 1.0;
+        // Over sockets, and on a core each, a chain has nothing before a ring.
+        let like = if algorithm == "chains" && !passes_on { "ring" } else { algorithm };
+        let work = Work::of(like, job, bytes as f64);
         let part = work.message as usize;
+        let within = (algorithm == "chains").then_some(WITHIN_CHAINS);
         let (mut cost, protocol, slice) = match self.machine.fabric {
             _ if job.size == 1 => (self.staged(&work), "local", SLICE_LARGE),
             Fabric::Stream => (self.stream(&work), "stream", SLICE_STREAM),
@@ -242,6 +261,8 @@ impl Tuner {
                 let is_lent = self.machine.share() <= 1.0 && part >= self.machine.lent_min;
                 let is_direct = registered && (is_lent || direct.0.total() < staged.0.total());
                 match part {
+                    // What goes down a chain is a sum that lies nowhere else.
+                    _ if algorithm == "chains" => (staged.0, staged.1, staged.2.min(SLICE_CHAINS)),
                     ..=LINE_BYTES => (if is_direct { direct.0 } else { staged.0 }, "line", SLICE_SMALL),
                     _ if is_direct => direct,
                     _ if !registered && self.fetches_part(job, part, bytes) => {
@@ -261,7 +282,8 @@ impl Tuner {
         }
         let pieces = self.pieces(algorithm, job, bytes, protocol);
         let streams = self.streams(held_by_all(job, bytes as f64), protocol == DIRECT);
-        let choice = Choice { algorithm, slice, pieces, protocol, streams, predicted_us: cost.total() / 1e3 };
+        let choice =
+            Choice { algorithm, slice, pieces, within, protocol, streams, predicted_us: cost.total() / 1e3 };
         let sends = if self.machine.fabric == Fabric::Memory { work.writes } else { work.sends };
         Scored { choice, cost, rounds: work.rounds, messages: sends + work.receives }
     }
@@ -310,7 +332,7 @@ impl Tuner {
     /// How much longer bytes take because peers that do not run keep their parts of the staging memory from those that do.
     fn parting(&self, work: &Work) -> f64 {
         let (waiting, all) = (self.machine.share() - 1.0, work.parted * f64::from(self.machine.size));
-        if waiting > 0.0 && all > PARTED_MAX { 1.0 + PARTING * waiting } else { 1.0 }
+        if waiting > 0.0 && all > self.machine.parted_max { 1.0 + PARTING * waiting } else { 1.0 }
     }
 
     /// Out of registered memory: nothing is staged, but nobody may leave before all have read.
@@ -389,10 +411,13 @@ impl Tuner {
     fn fetched(&self, algorithm: &str, job: &Job, bytes: usize, work: &Work) -> Cost {
         let m = &self.machine;
         let moves = if work.folded > 0.0 { FETCH_WRITTEN_PER_NS } else { FETCH_BYTES_PER_NS };
-        let fetched = work.folded + (work.folded - FETCH_FOLD_NEAR).max(0.0);
-        let time = fetched / FETCH_BYTES_PER_NS
+        let is_crowded = m.share() > 1.0;
+        let near = if is_crowded { f64::INFINITY } else { FETCH_FOLD_NEAR };
+        let fetched = work.folded + (work.folded - near).max(0.0);
+        let time = (fetched / FETCH_BYTES_PER_NS
             + work.moved / moves
-            + (work.folded + work.kept) / m.copy_bytes_per_ns;
+            + (work.folded + work.kept) / m.copy_bytes_per_ns)
+            * if is_crowded { FETCH_CROWDED } else { 1.0 };
         let mut cost = self.cost(work, work.writes, time * self.spill(work));
         cost.waiting += m.handover_ns;
         cost.steps += work.receives * FETCH_NS;

@@ -17,12 +17,22 @@ fn roots(collective: Collective, size: u32) -> u32 {
     if collective.rooted() { size } else { 1 }
 }
 
+/// On how many cores: most algorithms do not ask.
+fn cores(algorithm: &dyn Algorithm, size: u32) -> impl Iterator<Item = u32> {
+    let some = if algorithm.name() == "chains" { [1, 2, 3, size.min(7)] } else { [size; 4] };
+    let bounded = some.map(|cores| cores.min(size));
+    (0..4).filter(move |at| !bounded[..*at].contains(&bounded[*at])).map(move |at| bounded[at])
+}
+
 /// Calls `visit` for every job that the algorithm fits.
 fn each_job(algorithm: &dyn Algorithm, collective: Collective, mut visit: impl FnMut(&Job)) {
     for size in 1..=SIZE_MAX {
         for root in (0..roots(collective, size)).map(Rank) {
-            for (in_place, pieces) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
-                let job = Job { collective, size, root, in_place, pieces };
+            let places = [(false, 1), (true, 1), (false, 2), (true, 2)].into_iter();
+            for ((in_place, pieces), cores) in
+                places.flat_map(|place| cores(algorithm, size).map(move |c| (place, c)))
+            {
+                let job = Job { collective, size, root, in_place, pieces, cores };
                 let whole = Job { pieces: 1, ..job };
                 // Most algorithms write the same whatever the pieces; for the others, some roots do.
                 let some_root = [0, size / 2, size - 1].contains(&root.0);

@@ -105,6 +105,10 @@ pub trait Links: Send {
     /// When the links have failed.
     fn begin(&mut self, call: &Signature) -> Result<(), LinkError>;
 
+    /// Of the call that was just begun: `bytes` bytes of the memory that what is sent is copied to are enough, and best used over and
+    /// over, since what is there is soon read on the same core. A hint, for links that have such memory.
+    fn stage_within(&mut self, _bytes: usize) {}
+
     /// Begins an exchange: a call in which a rank sends the same few bytes to some peers or to all, takes as many from
     /// some or from all, and has nothing else to do with them. Does [`begin`](Links::begin), sends `bytes` to all of
     /// `to`, or lends them, where `lent` is a span of the same bytes. Returns how many

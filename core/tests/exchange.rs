@@ -30,6 +30,7 @@ fn exchangers(algorithm: &str, job: Job, count: usize, registered: bool) -> Vec<
             input_registered: registered,
             output_registered: registered,
             fetched: Fetched::Nothing,
+            within: None,
         };
         let extents = Extents::bind(&program, count, 4);
         let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);

@@ -29,6 +29,7 @@ fn draw<'a>(random: &mut Seeded, algorithm: &'a dyn Algorithm, job: Job) -> Call
         job: Job {
             root: Rank(if job.collective.rooted() { random.below(job.size as usize) as u32 } else { 0 }),
             pieces: pick(random, &[1, 1, 2, 3]),
+            cores: pick(random, &[1, 2, 3, job.size]).min(job.size),
             ..job
         },
         dtype: pick(random, &[DType::F32, DType::I64, DType::Bf16]),

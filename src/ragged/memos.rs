@@ -93,6 +93,7 @@ impl Memos {
                 input_registered: false,
                 output_registered: false,
                 fetched: Fetched::Nothing,
+                within: None,
             };
             let bound = Bound::new(&program, &passes, &Extents::bind(&program, len, 1), &binding);
             let signature = Signature {

@@ -179,6 +179,7 @@ impl Plans {
             input_registered: key.registered[0],
             output_registered: key.registered[1],
             fetched: if fetched { Fetched::All } else { Fetched::Nothing },
+            within: None,
         };
         Executor::new(Arc::new(Bound::new(program, passes, &extents, &binding)))
     }

@@ -16,6 +16,8 @@ pub struct Choice {
     pub slice: usize,
     /// Pieces that each part of the plan is cut into: see [`Job::pieces`](sohu_coll_core::plan::Job::pieces).
     pub pieces: u32,
+    /// Bytes of a rank's staging memory that the call goes round in, where that is not all of it.
+    pub within: Option<usize>,
     /// How messages travel: `line` (inside a cache line), `staged`, `direct` (registered memory), `fetched`
     /// (private memory, by the kernel), `mixed` (inputs fetched, results staged), `stream` (a socket), or `local` where there is only
     /// one rank.

@@ -3,8 +3,10 @@
 //! Invariant: every quantity is linear in the bytes, or does not depend on them, or grows with them up to a
 //! bound; so no prediction falls when bytes grow.
 
+mod all_to_all;
+mod chains;
+
 use super::{SHARED_LEAD, SLICE_SMALL, SLICE_STREAM};
-use crate::pairwise::OUTSTANDING_MAX;
 use sohu_coll_core::Collective;
 use sohu_coll_core::plan::Job;
 
@@ -63,12 +65,13 @@ impl Work {
         // Of two ranks, a tree of pairs is a message.
         let algorithm = if algorithm == "binomial" && job.size == 2 { "one_shot" } else { algorithm };
         let work = match job.collective {
+            _ if algorithm == "chains" => chains::chains(job, bytes),
             Collective::AllReduce => all_reduce(algorithm, job.size, bytes),
             Collective::AllGather | Collective::ReduceScatter => blocks(algorithm, job, bytes),
             Collective::Broadcast => broadcast(algorithm, job.size, bytes),
             Collective::Reduce => reduce(algorithm, job.size, bytes),
             Collective::Gather | Collective::Scatter => rooted(algorithm, job, bytes),
-            Collective::AllToAll => all_to_all(algorithm, job.size, bytes),
+            Collective::AllToAll => all_to_all::all_to_all(algorithm, job.size, bytes),
         };
         let work =
             Self { shared: if algorithm == "one_shot" { shared(job, work.moved) } else { 0.0 }, ..work };
@@ -268,7 +271,10 @@ fn blocks(algorithm: &str, job: &Job, block: f64) -> Work {
                 ..all
             }
         }
-        _ => Work { rounds: peers, writes: peers, sends: peers, receives: peers, streams: 1.0, ..all },
+        _ => {
+            let parted = arrived - moved;
+            Work { rounds: peers, writes: peers, sends: peers, receives: peers, streams: 1.0, parted, ..all }
+        }
     }
 }
 
@@ -447,46 +453,5 @@ fn rooted(algorithm: &str, job: &Job, block: f64) -> Work {
                 ..Work::default()
             }
         }
-    }
-}
-
-/// Every rank has a block of `block` bytes for every other one.
-fn all_to_all(algorithm: &str, size: u32, block: f64) -> Work {
-    let peers = f64::from(size - 1);
-    let outstanding = if algorithm == "pairwise" { peers.min(f64::from(OUTSTANDING_MAX)) } else { peers };
-    match algorithm {
-        // A block takes a hop for each bit of its distance. It is packed for each but the first.
-        "bruck" => {
-            let hops = depth(size);
-            let carried = bits(size) * block;
-            Work {
-                rounds: hops,
-                writes: hops,
-                sends: hops,
-                receives: hops,
-                message: f64::from(size / 2) * block,
-                staged: carried,
-                sent: carried,
-                moved: carried,
-                kept: carried,
-                // The packs of all hops take one for each block or so; in the end each block goes to its place.
-                copies: 2.0 * peers,
-                streams: 1.0,
-                ..Work::default()
-            }
-        }
-        // Spread out: every rank sends to the one after it first; pairwise: to few at a time, and on to others when those have sent too.
-        _ => Work {
-            rounds: (peers / outstanding).ceil(),
-            writes: peers,
-            sends: peers,
-            receives: peers,
-            message: block,
-            staged: peers * block,
-            sent: peers * block,
-            moved: peers * block,
-            streams: outstanding,
-            ..Work::default()
-        },
     }
 }

@@ -28,6 +28,8 @@ pub struct Binding {
     pub output_registered: bool,
     /// What can be lent wherever it lies, from [`FETCH_MIN`] bytes on, for the links to fetch.
     pub fetched: Fetched,
+    /// Bytes that what is staged had best go round in: see [`Links::stage_within`](crate::link::Links::stage_within). None: all there are.
+    pub within: Option<usize>,
 }
 
 /// What of private memory is lent, for the links to fetch.
@@ -61,6 +63,8 @@ pub struct Bound {
     pub(super) own: Option<Own>,
     /// Whether all that comes is fetched, so that the links move it best themselves.
     pub(super) fetches: bool,
+    /// As in [`Binding::within`].
+    pub(super) within: Option<usize>,
     /// Bytes of scratch memory that a call needs.
     pub scratch_bytes: usize,
 }
@@ -165,6 +169,7 @@ impl Bound {
             shared_at: share::find(&bound, program.job.size).filter(|_| !fetches),
             own: own::find(&bound, program.job.size).filter(|_| !fetches),
             fetches: binding.fetched == Fetched::All,
+            within: binding.within,
             passes: bound,
             kernel: binding.kernel,
             granule: binding.element,

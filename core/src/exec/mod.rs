@@ -111,6 +111,9 @@ impl Executor {
         let Some(round) = &self.bound.exchange else {
             self.start();
             links.begin(call)?;
+            if let Some(within) = self.bound.within {
+                links.stage_within(within);
+            }
             return Ok(Progress::Idle);
         };
         let sends = round.sends;

@@ -36,12 +36,14 @@ pub struct Job {
     pub in_place: bool,
     /// Chunks that each block, or each part that an algorithm gives a rank to own, is cut into.
     pub pieces: u32,
+    /// Cores that the ranks share, no more than there are ranks: rank k runs on core `k % cores`.
+    pub cores: u32,
 }
 
 impl Job {
     /// A job of one piece a block, out of place, with root 0.
     pub fn new(collective: Collective, size: u32) -> Self {
-        Self { collective, size, root: Rank(0), in_place: false, pieces: 1 }
+        Self { collective, size, root: Rank(0), in_place: false, pieces: 1, cores: size }
     }
 }
 

@@ -88,12 +88,15 @@ impl fmt::Display for Step {
 /// One line for the program, one for each step.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Job { collective, size, root, in_place, pieces } = self.job;
+        let Job { collective, size, root, in_place, pieces, cores } = self.job;
         write!(
             f,
             "program {collective} rank {} of {size} chunks {} pieces {pieces}",
             self.rank.0, self.chunks
         )?;
+        if cores < size {
+            write!(f, " cores {cores}")?;
+        }
         if let Some(most) = self.outstanding_max {
             write!(f, " outstanding {most}")?;
         }
@@ -297,6 +300,9 @@ impl<'a> Line<'a> {
         self.keyword("pieces")?;
         let pieces = self.number("the number of pieces", 1, CHUNKS_MAX)?;
         let mut job = Job { pieces, ..Job::new(collective, size) };
+        if self.skip("cores") {
+            job.cores = self.number("the number of cores", 1, size)?;
+        }
         let mut outstanding_max = None;
         if self.skip("outstanding") {
             outstanding_max = Some(self.number("the most sends outstanding", 1, u32::MAX)?);

@@ -91,6 +91,7 @@ impl Call<'_> {
             input_registered: self.registered,
             output_registered: self.registered,
             fetched: Fetched::Nothing,
+            within: None,
         };
         let extents = Extents::bind(&program, self.count, element);
         let fused = |room| Bound::new(&program, &fuse_for(&program, room), &extents, &binding);

@@ -33,6 +33,7 @@ fn rank_0(job: &Job, extents: impl FnOnce(&Program) -> Extents) -> Executor {
         input_registered: true,
         output_registered: true,
         fetched: Fetched::Nothing,
+        within: None,
     };
     Executor::new(Arc::new(Bound::new(&program, &fuse_for(&program, Room::Chunk), &extents, &binding)))
 }

@@ -81,8 +81,8 @@ fn ranks_that_share_cores_fetch_long_inputs_and_stage_what_they_fold() {
     assert_eq!(protocol(Machine::shm(4, 2), &job, false), "staged");
     assert_eq!(protocol(fetching(4, 4), &job, false), "fetched", "with a core each");
     // Nothing of a block that is folded at once is worth a turn round the ring.
-    let job = Job::new(Collective::ReduceScatter, 8);
-    assert_eq!(Tuner::new(fetching(8, 2)).choose(&job, 32 << 20, false).protocol, "fetched");
+    let job = Job::new(Collective::ReduceScatter, 4);
+    assert_eq!(Tuner::new(crowded).choose(&job, 32 << 20, false).protocol, "fetched");
 }
 
 #[test]

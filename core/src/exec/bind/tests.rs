@@ -13,6 +13,7 @@ fn binding(registered: bool) -> Binding {
         input_registered: registered,
         output_registered: registered,
         fetched: Fetched::Nothing,
+        within: None,
     }
 }
 

@@ -193,6 +193,7 @@ prop_compose! {
         root in 0..6u32,
         in_place: bool,
         pieces in 1..4u32,
+        cores in 1..7u32,
         outstanding_max in prop::option::of(1..9u32),
         steps in prop::collection::vec(steps(), 0..20),
     ) -> Program {
@@ -201,7 +202,7 @@ prop_compose! {
             step.after.retain(|_| number > 0);
             step.after.iter_mut().for_each(|edge| edge.on %= number as u32);
         }
-        let job = Job { collective, size: 6, root: Rank(root), in_place, pieces };
+        let job = Job { collective, size: 6, root: Rank(root), in_place, pieces, cores };
         let chunks = job.blocks().max(12);
         Program { job, rank: Rank(0), chunks, steps, scratch_chunks: 9, outstanding_max }
     }

@@ -49,6 +49,15 @@ pub(super) struct Call {
     signature: Signature,
     /// The signature as it travels.
     words: [u64; 2],
+    /// Bytes of the staging ring that what is sent goes round in.
+    within: usize,
+}
+
+impl Call {
+    #[inline]
+    fn new(signature: &Signature, words: [u64; 2]) -> Self {
+        Self { signature: *signature, words, within: usize::MAX }
+    }
 }
 
 /// What the links to all peers have in common.
@@ -120,7 +129,7 @@ impl ShmLinks {
                 refusals: 0,
                 past_caches: false,
             },
-            call: Call { signature: Signature::none(), words: [0; 2] },
+            call: Call::new(&Signature::none(), [0; 2]),
             turn: 0,
             ahead: Ahead::SOME,
             open: 0,
@@ -157,7 +166,7 @@ impl ShmLinks {
 
     #[inline]
     fn try_begin(&mut self, call: &Signature) -> Result<(), LinkError> {
-        self.call = Call { signature: *call, words: call.to_words() };
+        self.call = Call::new(call, call.to_words());
         self.open = self.peers.ranks() as u32 - 1;
         self.awaited = Few::ALL;
         self.peers.iter_mut().try_for_each(Peer::begin)
@@ -305,6 +314,10 @@ impl Links for ShmLinks {
 
     fn begin(&mut self, call: &Signature) -> Result<(), LinkError> {
         self.guard(|links| links.try_begin(call))
+    }
+
+    fn stage_within(&mut self, bytes: usize) {
+        self.call.within = bytes;
     }
 
     fn offer(&mut self, call: &Signature, to: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {

@@ -58,8 +58,8 @@ impl ShmLinks {
         let least = want.min(STAGE_MIN);
         let within = match want {
             ..=SMALL => SMALL_WITHIN * (self.peers.ranks() - 1),
-            LARGE.. => LARGE_WITHIN,
-            _ => usize::MAX,
+            LARGE.. => LARGE_WITHIN.min(self.call.within),
+            _ => self.call.within,
         };
         if let Some(range) = self.shared.staging.reserve(want, least, within, near_only)
             && range.len() == want
@@ -143,6 +143,8 @@ impl ShmLinks {
 pub(super) mod tests {
     use super::*;
     use crate::{Layout, Segment};
+    use sohu_coll_core::Signature;
+    use sohu_coll_core::link::Links;
     use std::os::fd::AsFd;
 
     /// The links of all ranks.
@@ -175,5 +177,27 @@ pub(super) mod tests {
             assert_eq!(len, SMALL);
             let _ = links.shared.staging.commit(at, len, 1);
         }
+    }
+
+    #[test]
+    fn a_call_stages_within_what_it_asked_for_and_the_next_one_in_all_there_is() {
+        const WITHIN: usize = 256 << 10;
+        let mut links = idle_links(Layout::new(3, 1 << 20, 0));
+        // Until there is no more room; all of it comes back after that.
+        let farthest = |links: &mut ShmLinks| {
+            let (mut end, mut out) = (0, Vec::new());
+            while let (Room::Staged(at), len) = links.room(&[Rank(1)], 64 << 10).expect("the links are well")
+            {
+                out.push(links.shared.staging.commit(at, len, 1));
+                end = end.max(at + len);
+            }
+            out.into_iter().for_each(|staged| links.shared.staging.release(staged));
+            end
+        };
+        links.try_begin(&Signature::none()).expect("the links are well");
+        links.stage_within(WITHIN);
+        assert_eq!(farthest(&mut links), WITHIN);
+        links.try_begin(&Signature::none()).expect("the links are well");
+        assert!(farthest(&mut links) > WITHIN);
     }
 }

@@ -66,7 +66,7 @@ impl ShmLinks {
         if peer.is_returned(looks) {
             return Some(Met::Settled);
         }
-        self.call = Call { signature: *call, words: signature };
+        self.call = Call::new(call, signature);
         let (lent, posted) = (half.spans)();
         self.book_two(lent, Some((half.at, posted)));
         Some(Met::Everybody)

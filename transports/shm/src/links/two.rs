@@ -91,7 +91,7 @@ impl ShmLinks {
         if peer.is_returned(looks) {
             return Some(Met::Settled);
         }
-        self.call = Call { signature: *call, words: signature };
+        self.call = Call::new(call, signature);
         self.book_two(Some(lend()), None);
         Some(Met::Everybody)
     }
@@ -152,7 +152,7 @@ impl ShmLinks {
 
     /// Notes that the call has begun, and that its first line with all of its bytes is out.
     pub(super) fn begin_two(&mut self, call: &Signature, len: usize) {
-        self.call = Call { signature: *call, words: call.to_words() };
+        self.call = Call::new(call, call.to_words());
         self.open = 1;
         self.awaited = Few::ALL;
         self.peers.iter_mut().for_each(Peer::reset);

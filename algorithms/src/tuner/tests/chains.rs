@@ -1,0 +1,59 @@
+//! Where ranks share cores, what is long and is folded goes down chains.
+
+use super::*;
+
+const FOLDED: [Collective; 3] = [Collective::AllReduce, Collective::ReduceScatter, Collective::Reduce];
+
+#[test]
+fn long_folds_of_private_memory_go_down_chains_where_ranks_share_cores() {
+    for (size, cores) in [(2, 1), (3, 2), (4, 2), (8, 2), (16, 2), (33, 8)] {
+        for collective in FOLDED {
+            let chosen = |bytes| chosen_for(collective, Machine::shm(size, cores), bytes);
+            assert_ne!(chosen(1 << 10), "chains", "{collective} of {size} ranks on {cores} cores");
+            // With two ranks to a core, one of them folds either way.
+            if collective == Collective::AllReduce || size > 3 {
+                let found = chosen(4 << 20);
+                assert_eq!(found, "chains", "{collective} of {size} ranks on {cores} cores");
+            }
+        }
+    }
+}
+
+#[test]
+fn chains_are_not_for_a_core_each_nor_for_sockets_nor_for_what_is_read_where_it_lies() {
+    for size in [2, 3, 4, 8] {
+        for collective in FOLDED {
+            for bytes in BYTES {
+                for machine in [Machine::shm(size, size), Machine::tcp(size, size), Machine::tcp(size, 2)] {
+                    let found = chosen_for(collective, machine, bytes);
+                    assert_ne!(found, "chains", "{collective} of {bytes} bytes, {machine:?}");
+                }
+            }
+        }
+    }
+    for (size, bytes) in [(4, 64 << 10), (8, 64 << 10), (4, 64 << 20), (8, 64 << 20)] {
+        assert_eq!(chosen(Machine::shm(size, 2), bytes, true), "two_shot", "{bytes} bytes, {size} ranks");
+    }
+}
+
+#[test]
+fn chains_keep_to_a_part_of_the_staging_memory_in_one_piece() {
+    let machine = fetching(8, 2);
+    for bytes in [64 << 10, 4 << 20, 64 << 20] {
+        for registered in [false, true] {
+            let choice = forced(&Tuner::new(machine), "chains", &all_reduce(8), bytes, registered);
+            assert_eq!((choice.protocol, choice.pieces), ("staged", 1), "{bytes} bytes");
+            let within = choice.within.expect("a part");
+            // One rank fills a slice while the next one has the other.
+            assert!(2 * choice.slice <= within, "{bytes} bytes: {choice:?}");
+        }
+    }
+    assert_eq!(forced(&Tuner::new(machine), "two_shot", &all_reduce(8), 4 << 20, false).within, None);
+}
+
+#[test]
+fn a_job_is_on_no_more_cores_than_it_has_ranks() {
+    for (size, cores, expected) in [(8, 2, 2), (4, 4, 4), (2, 64, 2), (5, 1, 1)] {
+        assert_eq!(Tuner::new(Machine::shm(size, cores)).place(all_reduce(size)).cores, expected);
+    }
+}
