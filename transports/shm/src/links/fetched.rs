@@ -25,27 +25,50 @@ pub(super) struct Fetched {
     process: Process,
     /// The peer's word that says that it has given up.
     withdrawn: Mapped,
-    bounce: Box<[u8]>,
+    bounce: Bounce,
+}
+
+/// Memory that is fetched to. It starts at a cache line: what does not takes a twentieth longer to fetch and to fold.
+struct Bounce {
+    memory: Box<[u8]>,
+    start: usize,
+    len: usize,
+}
+
+impl Bounce {
+    fn new(len: usize) -> Self {
+        let memory: Box<[u8]> = vec![0; len + LINE].into();
+        let start = memory.as_ptr().align_offset(LINE);
+        Self { memory, start, len }
+    }
+
+    fn first(&self, len: usize) -> &[u8] {
+        &self.memory[self.start..self.start + len]
+    }
+
+    fn first_mut(&mut self, len: usize) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + len]
+    }
 }
 
 impl Fetched {
     /// That of `peer`, with so many bytes to fetch to.
     fn new(peer: &Peer, process: Process, bounce: usize) -> Self {
         let withdrawn = peer.map.words(peer.layout.withdrawn(), LINE / 8);
-        Self { peer: peer.rank, process, withdrawn, bounce: vec![0; bounce].into() }
+        Self { peer: peer.rank, process, withdrawn, bounce: Bounce::new(bounce) }
     }
 
     /// Fetches `len` bytes, or as many as there is room for, and shows them; nothing, if the peer's process is gone.
     pub(super) fn bounce(&mut self, address: u64, len: usize) -> Result<View<'_>, LinkError> {
-        let len = len.min(self.bounce.len());
-        let read = self.process.read(address, ViewMut::from(&mut self.bounce[..len]));
+        let len = len.min(self.bounce.len);
+        let read = self.process.read(address, ViewMut::from(self.bounce.first_mut(len)));
         Ok(if self.is_well(read)? { self.view(len) } else { View::EMPTY })
     }
 
     /// What was fetched last.
     #[inline]
     pub(super) fn view(&self, len: usize) -> View<'_> {
-        View::from(&self.bounce[..len])
+        View::from(self.bounce.first(len))
     }
 
     /// Fills `into`. If not, the peer's process is gone.
