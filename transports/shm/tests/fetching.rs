@@ -140,13 +140,13 @@ fn messages_are_fetched_to_where_they_go() {
 fn told(words: [u64; 2], fetches: bool) -> [Result<usize, LinkError>; 2] {
     let (mut villain, mut victim) = Villain::new();
     if fetches {
-        victim.fetch_from(&[std::process::id(); 2]);
+        victim.fetch_from(&[std::process::id(); 2], usize::MAX);
     }
     villain.open().put(PRIVATE, 0, &words);
     let call = recv(&mut victim, PEER, &mut [0; 100]);
     let (mut villain, mut victim) = Villain::idle();
     if fetches {
-        victim.fetch_from(&[std::process::id(); 2]);
+        victim.fetch_from(&[std::process::id(); 2], usize::MAX);
     }
     let words = [words[0], words[1], 0, 0, 0, 0, 0];
     villain.pipe(Strand::Bytes, Line { kind: PRIVATE, words, ..Line::default() });
@@ -184,7 +184,7 @@ fn private_memory_that_is_none_is_corrupt() {
 fn of_a_process_that_is_gone_nothing_comes() {
     let (mut villain, mut victim) = Villain::new();
     // Beyond all processes.
-    victim.fetch_from(&[i32::MAX as u32; 2]);
+    victim.fetch_from(&[i32::MAX as u32; 2], usize::MAX);
     villain.open().put(PRIVATE, 0, &[4096, 100]);
     let mut bytes = [7; 100];
     // Who watches over the ranks says so; to the links it is a peer that does nothing.

@@ -109,14 +109,15 @@ pub(super) fn bounded_private(
 
 impl ShmLinks {
     /// From now on private memory may be lent to all peers, and is fetched from them: `pids[r]` is the process of rank r, whose offer
-    /// [holds](crate::Offer::holds).
+    /// [holds](crate::Offer::holds). Messages of more than `longest` bytes are staged all the same.
     ///
     /// # Panics
     /// When there is not one process for each rank.
-    pub fn fetch_from(&mut self, pids: &[u32]) {
+    pub fn fetch_from(&mut self, pids: &[u32], longest: usize) {
         assert!(pids.len() == self.peers.ranks(), "{} processes", pids.len());
         // Where that is faster lines take long.
         self.ahead = Ahead::ALL;
+        self.fetched_max = longest;
         for (peer, pipes) in self.peers.iter_mut().zip(&mut self.pipes) {
             let process = Process::of(pids[peer.rank.index()]);
             peer.fetched = Some(Fetched::new(peer, process, BOUNCE_BYTES));

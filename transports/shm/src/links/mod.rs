@@ -82,6 +82,8 @@ pub struct ShmLinks {
     /// Which of the first two boards was used last.
     turn: usize,
     ahead: Ahead,
+    /// The longest message, or rest of one, that is fetched.
+    fetched_max: usize,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     /// In an exchange, the peers that it waits for.
@@ -132,6 +134,7 @@ impl ShmLinks {
             call: Call::new(&Signature::none(), [0; 2]),
             turn: 0,
             ahead: Ahead::SOME,
+            fetched_max: 0,
             open: 0,
             awaited: Few::ALL,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),

@@ -8,7 +8,7 @@ mod far;
 mod fetched;
 mod trade;
 
-pub(super) use fetched::{BOUNCE_BYTES, FETCHED, Lent};
+pub(super) use fetched::{BOUNCE_BYTES, FETCHED_MIN, Lent};
 
 use super::distance::Distance;
 use super::fetched::Fetched;

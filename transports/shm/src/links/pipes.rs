@@ -1,7 +1,7 @@
 //! The pipes of one rank, as the engine sees them.
 
 use super::ShmLinks;
-use super::pipe::{FETCHED, Lent, PipePair};
+use super::pipe::{FETCHED_MIN, Lent, PipePair};
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::LEND_MIN;
@@ -28,7 +28,9 @@ impl ShmLinks {
             return self.layout().heap().contains(&offset).then_some(Lent::Segment(offset));
         }
         // What a core has just written comes to a far one too slowly for the kernel to wait for it.
-        let is_fetched = FETCHED.contains(&bytes.len()) && self.fetches() && !Pipes::is_far(self, to);
+        let is_fetched = (FETCHED_MIN..=self.fetched_max).contains(&bytes.len())
+            && self.fetches()
+            && !Pipes::is_far(self, to);
         is_fetched.then(|| Lent::Private(bytes.as_ptr().addr()))
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn fetching(size: u32, staging_bytes: usize, heap_bytes: usize) -> Ve
     let mut links = links(size, staging_bytes, heap_bytes);
     let pid = std::process::id();
     assert!(Offer::new(Fetch::Always).holds(pid), "a process can read its own memory");
-    links.iter_mut().for_each(|links| links.fetch_from(&vec![pid; size as usize]));
+    links.iter_mut().for_each(|links| links.fetch_from(&vec![pid; size as usize], usize::MAX));
     links
 }
 

@@ -9,10 +9,9 @@ use sohu_coll_mem::ViewMut;
 /// Bytes that are fetched at once where nobody says where to: of messages that are refused, which nobody keeps.
 pub(in crate::links) const BOUNCE_BYTES: usize = 4 << 10;
 
-/// The shortest and the longest message, or rest of one, that is fetched. Where ranks send each other something, 16 KiB take
-/// two thirds as long as staged, 64 KiB half as long, 16 MiB four fifths, and 32 MiB as long. Where only one sends, it could stage long ones
-/// while the other one copies: 4 to 16 MiB take a sixth longer fetched, and 64 MiB twice as long.
-pub(in crate::links) const FETCHED: core::ops::RangeInclusive<usize> = 8 << 10..=16 << 20;
+/// The shortest message, or rest of one, that is fetched. Where ranks send each other something, 16 KiB take
+/// two thirds as long as staged, 64 KiB half as long, 16 MiB four fifths, and 32 MiB as long.
+pub(in crate::links) const FETCHED_MIN: usize = 8 << 10;
 
 /// Where lent bytes lie.
 #[derive(Clone, Copy)]
