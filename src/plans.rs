@@ -247,7 +247,9 @@ impl Plans {
             && let Some(line) = tuning.find(&shape.sought(self.size), may)
         {
             let choice = among(&|name| name == line.algorithm, &|| tuning.tell(line))?;
-            return Ok(Choice { slice: line.slice.unwrap_or(choice.slice), ..choice });
+            // No slice is longer than what it may be staged in.
+            let most = choice.within.map_or(usize::MAX, |within| within / 2);
+            return Ok(Choice { slice: line.slice.unwrap_or(choice.slice).min(most), ..choice });
         }
         if wish.is_none() && !in_order {
             return Ok(tuner.choose(&job, bytes, registered));
@@ -383,5 +385,36 @@ pub(crate) fn scale_alone(program: &Program) -> Pass {
         after: Vec::new(),
         steps: Vec::new(),
         written_at: Location::caller(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sohu_coll_algorithms::tuner::Machine;
+
+    #[test]
+    fn a_plan_stages_where_its_choice_says_and_in_slices_that_fit_there() {
+        let tuning =
+            Tuning::parse("table", "all_reduce * 1M.. * * chains slice=256K").expect("it is well written");
+        let settings = Settings { wish: None, tuning: Some(tuning), reproducible: false };
+        let mut plans = Plans::new(Rank(0), 8, Tuner::new(Machine::shm(8, 2)), settings);
+        for (count, within) in [(1 << 10, None), (1 << 20, Some(256 << 10))] {
+            let shape = Shape {
+                collective: Collective::AllReduce,
+                dtype: DType::F32,
+                op: ReduceOp::Sum,
+                root: Rank(0),
+                count,
+                in_place: false,
+                input_registered: false,
+                output_registered: false,
+                tag: Tag::default(),
+            };
+            let slice = plans.choose(&shape).expect("there is an algorithm").slice;
+            let plan = plans.find(&shape, Asked::default()).expect("there is an algorithm");
+            assert_eq!(plan.executor.bound().within, within, "{count} floats");
+            assert!(within.is_none_or(|within| slice == within / 2), "{slice} bytes in {within:?}");
+        }
     }
 }

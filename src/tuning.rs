@@ -84,7 +84,11 @@ impl Tuning {
         Self::parse(&path.display().to_string(), &text)
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self, String> {
+    /// Reads the text of the file `name`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self, String> {
         let mut lines = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             let code = line.split('#').next().unwrap_or_default();

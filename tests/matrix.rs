@@ -65,7 +65,15 @@ const TESTS: &[Test] = &[
     ("every_algorithm_is_right_when_forced", forced_algorithms),
     ("direct_algorithms_fold_in_rank_order_and_round_once", || rounded(&["one_shot", "two_shot"])),
     ("other_algorithms_are_as_near_as_their_rounding", || {
-        rounded(&["ring", "recursive_doubling", "binomial", "double_tree", "halving_doubling"])
+        rounded(&[
+            "ring",
+            "recursive_doubling",
+            "binomial",
+            "double_tree",
+            "halving_doubling",
+            "star",
+            "chains",
+        ])
     }),
     ("typed_calls_are_right_for_every_element_type", lives::typed_calls),
     ("several_communicators_of_a_process_do_not_meet", lives::several_communicators),

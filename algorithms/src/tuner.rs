@@ -157,7 +157,7 @@ impl Tuner {
         &self.machine
     }
 
-    /// A job as it is on this machine.
+    /// A job as it is on this machine. No signature tells of the cores: all ranks count those of the same roster.
     #[must_use]
     pub fn place(&self, job: Job) -> Job {
         Job { cores: self.machine.cores.min(job.size), ..job }
@@ -247,12 +247,12 @@ impl Tuner {
 
     fn score(&self, algorithm: &'static str, job: &Job, bytes: usize, registered: bool) -> Scored {
         let job = &self.place(*job);
-        let passes_on = self.machine.fabric == Fabric::Memory && self.machine.share() > 1.0;
-        // Over sockets, and on a core each, a chain has nothing before a ring.
-        let like = if algorithm == "chains" && !passes_on { "ring" } else { algorithm };
+        let is_chains = algorithm == "chains";
+        let in_cache = self.machine.fabric == Fabric::Memory && self.machine.share() > 1.0 && !registered;
+        // Where nothing is left in a core's cache, or nothing has to be copied there, a chain has nothing before a ring, which stands before it.
+        let like = if is_chains && !in_cache { "ring" } else { algorithm };
         let work = Work::of(like, job, bytes as f64);
         let part = work.message as usize;
-        let within = (algorithm == "chains").then_some(WITHIN_CHAINS);
         let (mut cost, protocol, slice) = match self.machine.fabric {
             _ if job.size == 1 => (self.staged(&work), "local", SLICE_LARGE),
             Fabric::Stream => (self.stream(&work), "stream", SLICE_STREAM),
@@ -263,12 +263,11 @@ impl Tuner {
                 let is_lent = self.machine.share() <= 1.0 && part >= self.machine.lent_min;
                 let is_direct = registered && (is_lent || direct.0.total() < staged.0.total());
                 match part {
-                    // What goes down a chain is a sum that lies nowhere else.
-                    _ if algorithm == "chains" => (staged.0, staged.1, staged.2.min(SLICE_CHAINS)),
+                    _ if is_chains && in_cache => staged,
                     ..=LINE_BYTES => (if is_direct { direct.0 } else { staged.0 }, "line", SLICE_SMALL),
                     _ if is_direct => direct,
                     _ if !registered && self.fetches_part(job, part, bytes) => {
-                        (self.fetched(algorithm, job, bytes, &work), FETCHED, SLICE_FETCHED)
+                        (self.fetched(like, job, bytes, &work), FETCHED, SLICE_FETCHED)
                     }
                     _ if !registered && self.fetches_inputs(algorithm, job, part) => {
                         // It takes 5 to 25 % less than if all of it were staged.
@@ -282,6 +281,12 @@ impl Tuner {
             // Rank 0, which counts, finds all there and waits for no turn.
             cost.waiting -= work.rounds * (self.machine.share() - 1.0) * self.machine.switch_ns;
         }
+        // What goes down a chain is a sum that lies nowhere else, so it is staged, whatever it is scored like.
+        let (protocol, slice, within) = match protocol {
+            "local" | "stream" => (protocol, slice, None),
+            _ if is_chains => ("staged", slice.min(SLICE_CHAINS), Some(WITHIN_CHAINS)),
+            _ => (protocol, slice, None),
+        };
         let pieces = self.pieces(algorithm, job, bytes, protocol);
         let streams = self.streams(held_by_all(job, bytes as f64), protocol == DIRECT);
         let choice =

@@ -40,7 +40,7 @@ pub(super) struct Work {
     pub(super) idle: f64,
     /// Peers that send to the rank at the same time.
     pub(super) streams: f64,
-    /// Bytes of the caller's buffers.
+    /// Bytes of the caller's buffers, as if they were apart.
     pub(super) buffers: f64,
     /// Bytes staged at once of which each peer reads another part.
     pub(super) parted: f64,
@@ -75,10 +75,9 @@ impl Work {
         };
         let work =
             Self { shared: if algorithm == "one_shot" { shared(job, work.moved) } else { 0.0 }, ..work };
-        if job.in_place {
-            return Self { buffers: held[0].max(held[1]), ..work };
-        }
-        Self { buffers: held[0] + held[1], kept: work.kept + kept, ..work }
+        // In place too: ranks of one call need not all be so, and are to choose alike.
+        let buffers = held[0] + held[1];
+        Self { buffers, kept: work.kept + if job.in_place { 0.0 } else { kept }, ..work }
     }
 }
 
@@ -268,6 +267,7 @@ fn blocks(algorithm: &str, job: &Job, block: f64) -> Work {
                 receives: hops,
                 folded: arrived + f64::from(job.size) * block,
                 streams: 1.0,
+                parted: arrived,
                 ..all
             }
         }

@@ -64,7 +64,7 @@ pub struct Bound {
     /// Whether all that comes is fetched, so that the links move it best themselves.
     pub(super) fetches: bool,
     /// As in [`Binding::within`].
-    pub(super) within: Option<usize>,
+    pub within: Option<usize>,
     /// Bytes of scratch memory that a call needs.
     pub scratch_bytes: usize,
 }

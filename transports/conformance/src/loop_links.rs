@@ -31,12 +31,19 @@ pub struct LoopLinks {
     owed: Vec<VecDeque<Signature>>,
     /// Whether this call was met, and waits for no more signatures.
     met: bool,
+    /// What this call asked to be staged within.
+    within: Option<usize>,
     sent_bytes: u64,
     scratch: Vec<u8>,
     pub(crate) failed: Option<LinkError>,
 }
 
 impl LoopLinks {
+    /// What the call asked to be [staged within](Links::stage_within), which these links, without staging memory, only note.
+    pub fn within(&self) -> Option<usize> {
+        self.within
+    }
+
     /// Links between `size` ranks; those of rank r at index r.
     ///
     /// # Panics
@@ -52,6 +59,7 @@ impl LoopLinks {
             heard: vec![false; size as usize],
             owed: vec![VecDeque::new(); size as usize],
             met: false,
+            within: None,
             sent_bytes: 0,
             scratch: Vec::new(),
             failed: None,
@@ -308,8 +316,13 @@ impl Links for LoopLinks {
             links.told.fill(false);
             links.heard.fill(false);
             links.met = false;
+            links.within = None;
             Ok(())
         })
+    }
+
+    fn stage_within(&mut self, bytes: usize) {
+        self.within = Some(bytes);
     }
 
     fn offer(&mut self, call: &Signature, to: &[Rank], bytes: View<'_>, lent: Option<ReadSpan>) -> usize {

@@ -101,6 +101,14 @@ fn passes_fold_what_several_ranks_lent() {
 }
 
 #[test]
+fn messages_beyond_the_longest_are_copied() {
+    let (mut links, said) = (join::fetching(2, 1 << 16, 1 << 16), pattern(LEN));
+    links[0].fetch_from(&[std::process::id(); 2], LEN - 1);
+    assert!(links[0].pipes().lends(PEER, View::from(&said[..LEN - 1])));
+    assert!(!links[0].pipes().lends(PEER, View::from(&said[..])));
+}
+
+#[test]
 fn messages_are_fetched_to_where_they_go() {
     let (mut links, said) = (join::fetching(2, 1 << 16, 1 << 16), pattern(LEN));
     let [first, second] = links.get_disjoint_mut([0, 1]).expect("there are two");

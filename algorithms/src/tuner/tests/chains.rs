@@ -4,6 +4,11 @@ use super::*;
 
 const FOLDED: [Collective; 3] = [Collective::AllReduce, Collective::ReduceScatter, Collective::Reduce];
 
+/// Bytes from 64 to 64 Mi, an eighth apart.
+fn dense() -> impl Iterator<Item = usize> {
+    (6..26).flat_map(|power| (8..16).map(move |eighths| eighths << power >> 3))
+}
+
 #[test]
 fn long_folds_of_private_memory_go_down_chains_where_ranks_share_cores() {
     for (size, cores) in [(2, 1), (3, 2), (4, 2), (8, 2), (16, 2), (33, 8)] {
@@ -21,18 +26,53 @@ fn long_folds_of_private_memory_go_down_chains_where_ranks_share_cores() {
 
 #[test]
 fn chains_are_not_for_a_core_each_nor_for_sockets_nor_for_what_is_read_where_it_lies() {
-    for size in [2, 3, 4, 8] {
+    for size in [2, 3, 4, 5, 8, 16] {
+        let shared = [1, 2, 4].map(|cores| [Machine::shm(size, cores), fetching(size, cores)]);
+        let others =
+            [Machine::shm(size, size), fetching(size, size), Machine::tcp(size, size), Machine::tcp(size, 2)];
         for collective in FOLDED {
-            for bytes in BYTES {
-                for machine in [Machine::shm(size, size), Machine::tcp(size, size), Machine::tcp(size, 2)] {
-                    let found = chosen_for(collective, machine, bytes);
-                    assert_ne!(found, "chains", "{collective} of {bytes} bytes, {machine:?}");
+            for bytes in dense() {
+                let chosen = |machine, registered| {
+                    let job = Job::new(collective, size);
+                    let found = Tuner::new(machine).choose(&job, bytes, registered).algorithm;
+                    assert_ne!(
+                        found, "chains",
+                        "{collective} of {bytes} bytes, registered {registered}, {machine:?}"
+                    );
+                };
+                for machine in others {
+                    chosen(machine, false);
+                    chosen(machine, true);
+                }
+                for machine in shared.into_iter().flatten().filter(|machine| machine.cores < size) {
+                    chosen(machine, true);
                 }
             }
         }
     }
-    for (size, bytes) in [(4, 64 << 10), (8, 64 << 10), (4, 64 << 20), (8, 64 << 20)] {
-        assert_eq!(chosen(Machine::shm(size, 2), bytes, true), "two_shot", "{bytes} bytes, {size} ranks");
+}
+
+#[test]
+fn ranks_choose_alike_whether_in_place_or_not() {
+    for (size, cores) in [(2, 2), (2, 1), (3, 2), (4, 2), (8, 2), (14, 8), (16, 1), (24, 2), (32, 2), (64, 8)]
+    {
+        let machines = [Machine::shm(size, cores), fetching(size, cores), Machine::tcp(size, cores)];
+        for (tuner, collective) in machines.iter().flat_map(|m| FOLDED.map(|c| (Tuner::new(*m), c))) {
+            // With a core each, an all-reduce that can not be fetched is made otherwise: all are in place then, or none.
+            if collective == Collective::AllReduce
+                && tuner.machine().fetched_min < usize::MAX
+                && cores >= size
+            {
+                continue;
+            }
+            for bytes in dense() {
+                let [apart, placed] = [false, true].map(|in_place| {
+                    let choice = tuner.choose(&Job { in_place, ..Job::new(collective, size) }, bytes, false);
+                    (choice.algorithm, choice.pieces)
+                });
+                assert_eq!(apart, placed, "{collective} of {bytes} bytes on {size} ranks, {cores} cores");
+            }
+        }
     }
 }
 

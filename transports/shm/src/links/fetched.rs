@@ -141,7 +141,7 @@ impl ShmLinks {
 
     /// Bytes that [`fetch_from`](Self::fetch_from) takes with `ranks` ranks, once they are used.
     pub fn fetch_bytes(ranks: u32) -> usize {
-        ranks.saturating_sub(1) as usize * (BOUNCE_BYTES + pipe::BOUNCE_BYTES)
+        ranks.saturating_sub(1) as usize * (BOUNCE_BYTES + pipe::BOUNCE_BYTES + 2 * LINE)
     }
 }
 
