@@ -81,8 +81,9 @@ const SHARED_LEAD: f64 = 2048.0;
 /// Slice of a socket: about what its buffer holds, so that the kernel copies while the rank folds.
 const SLICE_STREAM: usize = 128 << 10;
 
-/// By how much longer bytes take, for each rank that waits for the core, of which more than [`Machine::parted_max`] are staged at once. A reduce-scatter of 4 MiB on 4 ranks of 2 cores takes 1110 us directly, 1340 round the
-/// ring and 690 down chains, of 16 MiB 5530, 5270 and 2770; on 8 ranks 4 MiB take 2500, 3660 and 1390.
+/// By how much longer bytes take, for each rank that waits for the core, of which more than [`Machine::parted_max`] are staged at
+/// once. A reduce-scatter of 4 MiB on 4 ranks of 2 cores takes 1110 us directly, 1340 round the ring and 690 down chains, of 16 MiB
+/// 5530, 5270 and 2770; on 8 ranks 4 MiB take 2500, 3660 and 1390.
 const PARTING: f64 = 0.4;
 /// More waiting ranks add nothing: on 16 ranks 512 KiB take 1000 us directly and 580 down chains, 256 KiB 350 and 400.
 const PARTING_MOST: f64 = 3.0;
