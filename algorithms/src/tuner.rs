@@ -224,10 +224,11 @@ impl Tuner {
 
     fn score(&self, algorithm: &'static str, job: &Job, bytes: usize, registered: bool) -> Scored {
         let job = &self.place(*job);
-        let is_chains = algorithm == "chains";
-        let in_cache = self.machine.fabric == Fabric::Memory && self.machine.share() > 1.0 && !registered;
-        // Where nothing is left in a core's cache, or nothing has to be copied there, a chain has nothing before a ring, which stands before it.
-        let like = if is_chains && !in_cache { "ring" } else { algorithm };
+        let is_memory = self.machine.fabric == Fabric::Memory;
+        let gains = is_memory && self.machine.share() > 1.0 && !registered;
+        // Where nothing is left in a core's cache, or nothing has to be copied there, a chain has nothing before a ring, which stands
+        // before it.
+        let like = if algorithm == "chains" && !gains { "ring" } else { algorithm };
         let work = Work::of(like, job, bytes as f64);
         let part = work.message as usize;
         let (mut cost, protocol, slice) = match self.machine.fabric {
@@ -240,7 +241,7 @@ impl Tuner {
                 let is_lent = self.machine.share() <= 1.0 && part >= self.machine.lent_min;
                 let is_direct = registered && (is_lent || direct.0.total() < staged.0.total());
                 match part {
-                    _ if is_chains && in_cache => staged,
+                    _ if like == "chains" => staged,
                     ..=LINE_BYTES => (if is_direct { direct.0 } else { staged.0 }, "line", SLICE_SMALL),
                     _ if is_direct => direct,
                     _ if !registered && self.fetches_part(job, part, bytes) => {
@@ -259,10 +260,10 @@ impl Tuner {
             cost.waiting -= work.rounds * (self.machine.share() - 1.0) * self.machine.switch_ns;
         }
         // What goes down a chain is a sum that lies nowhere else, so it is staged, whatever it is scored like.
-        let (protocol, slice, within) = match protocol {
-            "local" | "stream" => (protocol, slice, None),
-            _ if is_chains => ("staged", slice.min(SLICE_CHAINS), Some(WITHIN_CHAINS)),
-            _ => (protocol, slice, None),
+        let (protocol, slice, within) = if algorithm == "chains" && is_memory && job.size > 1 {
+            ("staged", slice.min(SLICE_CHAINS), Some(WITHIN_CHAINS))
+        } else {
+            (protocol, slice, None)
         };
         let pieces = self.pieces(algorithm, job, bytes, protocol);
         let streams = self.streams(held_by_all(job, bytes as f64), protocol == DIRECT);

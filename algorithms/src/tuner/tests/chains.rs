@@ -10,6 +10,28 @@ fn dense() -> impl Iterator<Item = usize> {
 }
 
 #[test]
+fn short_messages_of_ranks_that_share_cores_are_exchanged_directly() {
+    for (size, cores) in [(2, 1), (4, 2), (8, 2)] {
+        for registered in [false, true] {
+            for bytes in [8, 512, 1 << 10] {
+                let found = chosen(Machine::shm(size, cores), bytes, registered);
+                assert_eq!(found, "one_shot", "{bytes} bytes, {size} ranks, {cores} cores");
+            }
+        }
+    }
+    for bytes in BYTES.into_iter().filter(|bytes| *bytes <= 32 << 10) {
+        assert_eq!(chosen(Machine::shm(2, 1), bytes, false), "one_shot", "{bytes} bytes, one core");
+    }
+    for size in [4, 8] {
+        assert_eq!(chosen(Machine::shm(size, 2), 64 << 10, false), "two_shot", "{size} ranks");
+    }
+    for (size, block) in [(4, 64 << 10), (8, 32 << 10)] {
+        let found = chosen_for(Collective::ReduceScatter, Machine::shm(size, 2), block);
+        assert_eq!(found, "one_shot", "a reduce-scatter on {size} ranks");
+    }
+}
+
+#[test]
 fn long_folds_of_private_memory_go_down_chains_where_ranks_share_cores() {
     for (size, cores) in [(2, 1), (3, 2), (4, 2), (8, 2), (16, 2), (33, 8)] {
         for collective in FOLDED {

@@ -10,7 +10,11 @@ pub(super) fn chains(job: &Job, bytes: f64) -> Work {
     let [size, cores] = [job.size, job.cores].map(f64::from);
     let hops = (size / cores).ceil();
     let (peers, ends) = (size - 1.0, cores - 1.0);
-    let vector = if job.collective == Collective::ReduceScatter { size * bytes } else { bytes };
+    // The vector, and how many chunks of it are sent one by one.
+    let (vector, chunks) = match job.collective {
+        Collective::ReduceScatter => (size * bytes, size),
+        _ => (bytes, cores),
+    };
     let part = vector / cores;
     // What each rank takes of the results, and to how many the end of a chain sends its own.
     let (moved, receivers) = match job.collective {
@@ -23,8 +27,7 @@ pub(super) fn chains(job: &Job, bytes: f64) -> Work {
         writes: cores,
         sends: ends + receivers,
         receives: cores + 2.0 * ends,
-        message: vector
-            / f64::from(if job.collective == Collective::ReduceScatter { job.size } else { job.cores }),
+        message: vector / chunks,
         staged: vector / hops,
         sent: ends * part + receivers * part,
         folded: (vector * (hops - 1.0) + ends * part) / hops,
