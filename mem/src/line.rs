@@ -236,11 +236,12 @@ impl<W: Words, O: Orders> LineTx<W, O> {
         if self.sent - self.credited == self.place.lines() {
             return false;
         }
-        let mut next = self.place.word(self.sent);
-        for &word in parts.into_iter().flatten() {
-            next += 1;
-            // SAFETY: `next` is at most 7 more than the line's first word; `Place::new` checked that the words hold it.
-            unsafe { self.words.word_unchecked(next) }.store(word, Ordering::Relaxed);
+        let start = self.place.word(self.sent) + 1;
+        for (at, part) in [(start, parts[0]), (start + parts[0].len(), parts[1])] {
+            for (index, &word) in part.iter().enumerate() {
+                // SAFETY: at most 7 more than the line's first word; `Place::new` checked that the words hold it.
+                unsafe { self.words.word_unchecked(at + index) }.store(word, Ordering::Relaxed);
+            }
         }
         self.publish(Line::head(kind, len, lines_ack, chunks_ack, self.place.turn(self.sent)));
         true

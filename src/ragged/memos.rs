@@ -126,7 +126,7 @@ impl Memos {
             };
             let element = cut.dtype.size();
             let mut at = header(size);
-            if given(memo, rank, size, element) <= (self.len - at) as u64 {
+            if given(memo, size, element) <= (self.len - at) as u64 {
                 for (other, start) in starts(cut.blocks[0]).enumerate().filter(|(other, _)| *other != rank) {
                     let bytes = cut.blocks[0].counts[other] * element;
                     memo[at..at + bytes].copy_from_slice(&input[start * element..][..bytes]);
@@ -158,21 +158,14 @@ impl Memos {
     /// [`Misuse::Disagree`] names the first two ranks that disagree.
     pub(crate) fn read(&mut self, cut: &Cut<'_>, buffers: &mut Buffers<'_>) -> Result<Said, Error> {
         let (size, element) = (self.size, cut.dtype.size());
-        if (0..size).any(|rank| word(self.memo(rank), 0) == UNTOLD) {
+        let is_untold = |rank| pairs(self.memo(rank), size).next().is_some_and(|pair| pair.gives == UNTOLD);
+        if (0..size).any(is_untold) {
             return Ok(Said::Unclear);
         }
-        for getter in 0..size {
-            let expected = self.memo(getter);
-            for giver in others(getter, size) {
-                let gives = word(self.memo(giver), pair_at(giver, getter)).into();
-                let gets = word(expected, pair_at(getter, giver) + PAIR / 2).into();
-                if gives != gets {
-                    let (from, to) = (Rank(giver as u32), Rank(getter as u32));
-                    return Err(Misuse::Disagree { call: cut.name(), from, to, gives, gets }.into());
-                }
-            }
+        if !self.all_agree() {
+            return Err(self.disagreement(cut).into());
         }
-        let most = (0..size).map(|rank| given(self.memo(rank), rank, size, element)).max();
+        let most = self.all.chunks_exact(self.len).take(size).map(|memo| given(memo, size, element)).max();
         let most = usize::try_from(most.unwrap_or(0)).unwrap_or(usize::MAX);
         self.room = room(size, self.most, (self.room, most));
         if most > self.len - header(size) {
@@ -180,6 +173,33 @@ impl Memos {
         }
         self.deliver(cut, buffers);
         Ok(Said::Everything)
+    }
+
+    /// Whether every rank gives every other what that expects: with short blocks, a good part of the call.
+    fn all_agree(&self) -> bool {
+        (1..self.size).all(|rank| {
+            // With those before it: each two ranks once. Their memos have its pair in the same place.
+            let at = PAIR * place_of(0, rank);
+            let mut others =
+                pairs(self.memo(rank), self.size).zip(self.all.chunks_exact(self.len)).take(rank);
+            others.all(|(own, memo)| {
+                memo[at..].first_chunk().is_some_and(|bytes| own == Pair::from_bytes(*bytes).turned())
+            })
+        })
+    }
+
+    /// The first two ranks that do not agree, and what they say.
+    #[cold]
+    fn disagreement(&self, cut: &Cut<'_>) -> Misuse {
+        let find = |getter: usize| {
+            others(getter, self.size).find_map(|giver| {
+                let gives = pair(self.memo(giver), giver, getter).gives.into();
+                let gets = pair(self.memo(getter), getter, giver).gets.into();
+                let (from, to) = (Rank(giver as u32), Rank(getter as u32));
+                (gives != gets).then(|| Misuse::Disagree { call: cut.name(), from, to, gives, gets })
+            })
+        };
+        (0..self.size).find_map(find).expect("they were found not to agree")
     }
 
     /// Puts the blocks that went along, and the one that stays, where they belong. By what the memos say, they fit.
@@ -199,8 +219,8 @@ impl Memos {
                 &input[own..][..bytes]
             } else {
                 let memo = self.memo(from);
-                let before = others(from, size).take_while(|to| *to != rank);
-                let before: usize = before.map(|to| word(memo, pair_at(from, to)) as usize * element).sum();
+                let before = pairs(memo, size).take(place_of(from, rank));
+                let before = before.map(|pair| pair.gives as usize).sum::<usize>() * element;
                 &memo[header(size) + before..][..bytes]
             };
             output[start * element..][..bytes].copy_from_slice(block);
@@ -251,9 +271,44 @@ fn header(size: usize) -> usize {
     (size - 1) * PAIR
 }
 
-/// Where `rank`'s memo says what it gives `other`, and behind that what it expects of it.
-fn pair_at(rank: usize, other: usize) -> usize {
-    (other - usize::from(other > rank)) * PAIR
+/// What a rank's memo says of one other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    /// What it gives that.
+    gives: u32,
+    /// What it expects of that.
+    gets: u32,
+}
+
+impl Pair {
+    /// What the other should say.
+    fn turned(self) -> Self {
+        Self { gives: self.gets, gets: self.gives }
+    }
+
+    fn from_bytes(bytes: [u8; PAIR]) -> Self {
+        let both = u64::from_le_bytes(bytes);
+        Self { gives: both as u32, gets: (both >> 32) as u32 }
+    }
+
+    fn to_bytes(self) -> [u8; PAIR] {
+        (u64::from(self.gives) | u64::from(self.gets) << 32).to_le_bytes()
+    }
+}
+
+/// What a memo says of each other rank, in order.
+fn pairs(memo: &[u8], size: usize) -> impl Iterator<Item = Pair> {
+    memo[..header(size)].as_chunks().0.iter().map(|bytes| Pair::from_bytes(*bytes))
+}
+
+/// Which of `rank`'s pairs is of `other`.
+fn place_of(rank: usize, other: usize) -> usize {
+    other - usize::from(other > rank)
+}
+
+/// What the memo of `rank` says of `other`.
+fn pair(memo: &[u8], rank: usize, other: usize) -> Pair {
+    Pair::from_bytes(memo.as_chunks().0[place_of(rank, other)])
 }
 
 /// Writes what a memo begins with. Says whether it can tell these counts.
@@ -266,21 +321,14 @@ fn write_counts(memo: &mut [u8], rank: usize, [gives, gets]: [Blocks<'_>; 2]) ->
             let [Some(gives), Some(gets)] = pair.map(|count| count.filter(|count| *count != UNTOLD)) else {
                 return false;
             };
-            let at = pair_at(rank, other);
-            memo[at..at + PAIR / 2].copy_from_slice(&gives.to_le_bytes());
-            memo[at + PAIR / 2..at + PAIR].copy_from_slice(&gets.to_le_bytes());
+            memo.as_chunks_mut().0[place_of(rank, other)] = Pair { gives, gets }.to_bytes();
             true
         })
 }
 
-fn word(memo: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(memo[at..at + 4].try_into().expect("these are four bytes"))
-}
-
-/// Bytes that `rank` gives others, by its memo.
-fn given(memo: &[u8], rank: usize, size: usize, element: usize) -> u64 {
-    let counts = others(rank, size).map(|other| u64::from(word(memo, pair_at(rank, other))));
-    counts.sum::<u64>() * element as u64
+/// Bytes that a rank gives others, by its memo.
+fn given(memo: &[u8], size: usize, element: usize) -> u64 {
+    pairs(memo, size).map(|pair| u64::from(pair.gives)).sum::<u64>() * element as u64
 }
 
 fn others(rank: usize, size: usize) -> impl Iterator<Item = usize> {

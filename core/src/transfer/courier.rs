@@ -5,6 +5,7 @@
 //! call that is no larger than one before. Whoever polls keeps each item at its index until its call is over, with the same
 //! bytes.
 
+mod errand;
 mod trade;
 
 use super::route::{self, Route};
@@ -40,6 +41,9 @@ pub enum Muddle {
 /// # Errors
 /// The first that does not.
 pub fn check_own(rank: Rank, items: &[Item<'_>]) -> Result<(), Muddle> {
+    if !has_own(rank, items) {
+        return Ok(());
+    }
     let mut pairs = OwnPairs::of(rank);
     while let Some([send, recv]) = pairs.next(items)? {
         let (ours, theirs) = (items[send].transfer, items[recv].transfer);
@@ -48,6 +52,12 @@ pub fn check_own(rank: Rank, items: &[Item<'_>]) -> Result<(), Muddle> {
         }
     }
     Ok(())
+}
+
+/// Whether `rank` sends anything to itself, or receives from itself.
+#[inline]
+fn has_own(rank: Rank, items: &[Item<'_>]) -> bool {
+    items.iter().any(|item| item.transfer.peer == rank)
 }
 
 /// One rank's transfers.
@@ -84,6 +94,32 @@ impl Courier {
         Self { past_from: bytes, ..self }
     }
 
+    /// As [`begin`](Self::begin), and does what can be done at once of a call that has but one short message each way, or is a trade;
+    /// looks up to `looks` times more than once for what the peers have to say. Says whether the call is over with that.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    ///
+    /// # Panics
+    /// As for [`begin`](Self::begin).
+    #[inline]
+    pub fn open(
+        &mut self,
+        items: &mut [Item<'_>],
+        looks: u32,
+        pipes: &mut dyn Pipes,
+    ) -> Result<bool, Muddle> {
+        // Calls that join others later begin where this one ends.
+        self.forget();
+        if let Some(over) = self.open_trade(items, looks, pipes)? {
+            return Ok(over);
+        }
+        if let Some(over) = self.open_errand(items, looks, pipes)? {
+            return Ok(over);
+        }
+        self.begin(items).map(|()| false)
+    }
+
     /// Begins a call, when none is going on. What the rank sends to itself is received then; all else is for
     /// [`poll`](Self::poll).
     ///
@@ -94,11 +130,17 @@ impl Courier {
     /// When a peer is no rank.
     pub fn begin(&mut self, items: &mut [Item<'_>]) -> Result<(), Muddle> {
         check_own(self.rank, items)?;
+        self.forget();
+        self.join(items, 0..items.len())
+    }
+
+    /// Forgets the calls before, of which nothing is left.
+    #[inline]
+    fn forget(&mut self) {
         for route in self.routes.drain(..) {
             self.places[route.peer.index()] = [None; 2];
         }
         self.states.clear();
-        self.join(items, 0..items.len())
     }
 
     /// Adds a call to those that are going on: the items `call`, which were vacant. It goes on beside the others, but for those
@@ -115,20 +157,7 @@ impl Courier {
             self.states.resize(items.len(), State::default());
         }
         self.states[call.clone()].fill(State::default());
-        let own = &mut items[call.clone()];
-        let mut pairs = OwnPairs::of(self.rank);
-        while let Some(pair) = pairs.next(own)? {
-            let [send, recv] = own.get_disjoint_mut(pair).expect("no item is a send and a receive");
-            if let (Bytes::Out(from), Bytes::In(into)) = (&send.bytes, &mut recv.bytes) {
-                let store = route::store_long(from.len(), self.past_from);
-                kernel::copy(View::from(*from), ViewMut::from(&mut **into), None, store);
-            }
-            for index in pair {
-                let verdict = Some(Verdict::Accepted);
-                let over = State { begun: true, verdict, moved: true, clear: true, ..State::default() };
-                self.states[call.start + index] = over;
-            }
-        }
+        self.make_own(items, &call)?;
         for index in call.clone() {
             let Transfer { way, peer, .. } = items[index].transfer;
             if peer == self.rank {
@@ -144,6 +173,28 @@ impl Courier {
         }
         // What has no message for another rank is over already.
         self.ended = true;
+        Ok(())
+    }
+
+    /// Receives what the rank sends to itself.
+    fn make_own(&mut self, items: &mut [Item<'_>], call: &Range<usize>) -> Result<(), Muddle> {
+        let own = &mut items[call.clone()];
+        if !has_own(self.rank, own) {
+            return Ok(());
+        }
+        let mut pairs = OwnPairs::of(self.rank);
+        while let Some(pair) = pairs.next(own)? {
+            let [send, recv] = own.get_disjoint_mut(pair).expect("no item is a send and a receive");
+            if let (Bytes::Out(from), Bytes::In(into)) = (&send.bytes, &mut recv.bytes) {
+                let store = route::store_long(from.len(), self.past_from);
+                kernel::copy(View::from(*from), ViewMut::from(&mut **into), None, store);
+            }
+            for index in pair {
+                let verdict = Some(Verdict::Accepted);
+                let over = State { begun: true, verdict, moved: true, clear: true, ..State::default() };
+                self.states[call.start + index] = over;
+            }
+        }
         Ok(())
     }
 

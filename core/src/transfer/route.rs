@@ -106,8 +106,8 @@ impl Route {
         self.clear = false;
     }
 
-    /// Goes on with its one item, which has begun before it was added: the answer to it was given, or its head put with `moved`
-    /// bytes; of a receive, `moved` is what came if the head did; and of both whether the ranks are known to agree.
+    /// Goes on with its one item, which may have begun before it was added: the answer to a receive was given; `moved` bytes were put or
+    /// came, if the head did; and the ranks may be known to agree.
     pub(super) fn resume(&mut self, state: &mut State, moved: Option<usize>, agreed: bool) {
         state.begun = moved.is_some();
         state.at = moved.unwrap_or(0);
@@ -115,8 +115,7 @@ impl Route {
             state.verdict = Some(Verdict::Accepted);
         }
         match self.way {
-            Way::Send if !agreed => self.ahead = 1,
-            Way::Send => {}
+            Way::Send => self.ahead = usize::from(state.begun && !agreed),
             Way::Recv => state.clear = true,
         }
         if agreed || self.way == Way::Recv {

@@ -248,7 +248,7 @@ fn memos_of_garbage_are_bounded() {
         for (from, count) in counts.iter().enumerate().skip(1) {
             for to in others(from, size) {
                 let count = if to == 0 { *count as u32 } else { 1 };
-                let at = from * len + pair_at(from, to);
+                let at = from * len + PAIR * place_of(from, to);
                 memos.all[at..at + 4].copy_from_slice(&count.to_le_bytes());
                 memos.all[at + 4..at + 8].copy_from_slice(&count.to_le_bytes());
             }

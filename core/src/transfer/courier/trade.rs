@@ -26,36 +26,31 @@ struct Trade {
 }
 
 impl Courier {
-    /// As [`begin`](Self::begin), and does what can be done at once of a trade, looking up to `looks` times more than once for
-    /// what the peer has to say. Says whether the call is over with that.
+    /// Makes a call of these items as a trade, if it is one and the pipes have a short way for that. Says whether it is over; nothing
+    /// where nothing was put.
     ///
     /// # Errors
     /// As for [`begin`](Self::begin).
-    ///
-    /// # Panics
-    /// As for [`begin`](Self::begin).
     #[inline]
-    pub fn open(
+    pub(super) fn open_trade(
         &mut self,
         items: &mut [Item<'_>],
         looks: u32,
         pipes: &mut dyn Pipes,
-    ) -> Result<bool, Muddle> {
-        let Some(pair) = self.trade_of(items) else { return self.begin(items).map(|()| false) };
-        let Some(trade) = self.trade(pair, items, looks, pipes) else {
-            return self.begin(items).map(|()| false);
-        };
+    ) -> Result<Option<bool>, Muddle> {
+        let Some(pair) = self.trade_of(items) else { return Ok(None) };
+        let Some(trade) = self.trade(pair, items, looks, pipes) else { return Ok(None) };
         let [send, recv] = pair;
         let whole = (trade.put, trade.got) == (items[send].len(), Some(items[recv].len()));
         let peer = items[send].transfer.peer;
         // What is too short to be lent needs no more help.
         if whole && (trade.put < LEND_MIN || is_clear(peer, looks, pipes)) {
             self.counts[peer.index()].iter_mut().for_each(|count| *count = count.wrapping_add(1));
-            return Ok(true);
+            return Ok(Some(true));
         }
         self.begin(items)?;
         self.resume(&trade, items);
-        Ok(false)
+        Ok(Some(false))
     }
 
     /// The items of a trade, if the call is one: the send and the receive.

@@ -13,7 +13,7 @@ pub(super) use fetched::{BOUNCE_BYTES, FETCHED_MIN, Lent};
 use super::distance::Distance;
 use super::fetched::Fetched;
 use super::peer::Peer;
-use super::protocol::{CHUNK, DATA, PRIVATE, bounded};
+use super::protocol::{CHUNK, DATA, PRIVATE, bounded, place_words};
 use super::words_view;
 use crate::layout::{ANSWER_LINES, LINE, Layout, PIPE_LINES};
 use crate::map::Map;
@@ -258,11 +258,11 @@ impl End {
         if limit <= PAYLOAD_BYTES {
             let mut words = [0; PAYLOAD_WORDS];
             work(words_view(&mut words).first(limit));
-            self.line(DATA | self.mark, limit, &words[..limit.div_ceil(8)]);
+            self.line(DATA | self.mark, limit, &words);
             return Ok(limit);
         }
         let Some((offset, len)) = self.stage(own, limit, false, work)? else { return Ok(0) };
-        self.line(CHUNK, 0, &[offset as u64, len as u64]);
+        self.line(CHUNK, 0, &place_words(offset as u64, len));
         Ok(len)
     }
 
@@ -364,9 +364,10 @@ impl End {
     }
 
     /// Puts a line; there must be room.
-    fn line(&mut self, kind: u8, len: usize, words: &[u64]) {
+    #[inline]
+    fn line(&mut self, kind: u8, len: usize, words: &[u64; PAYLOAD_WORDS]) {
         let (lines, chunks) = self.acks();
-        let put = self.tx.put_words(kind, len as u8, lines, chunks, words);
+        let put = self.tx.put_whole(kind, len as u8, lines, chunks, words);
         assert!(put, "a line to {} without room", self.peer);
     }
 

@@ -4,6 +4,7 @@ use super::staging::Staged;
 use crate::layout::LINES;
 use core::ops::Range;
 use sohu_coll_core::link::{LOANS_AHEAD_MAX, OWED_MAX};
+use sohu_coll_mem::line::PAYLOAD_WORDS;
 
 /// Set in the kind of a call's first line on a link: its payload starts with the signature's two words.
 pub(super) const FIRST: u8 = 0x80;
@@ -100,4 +101,12 @@ pub(super) fn bounded(offset: u64, len: u64, within: &Range<usize>) -> Option<(u
     let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
     let inside = within.contains(&offset) && len <= within.end - offset;
     (len > 0 && inside).then_some((offset, len))
+}
+
+/// The payload of a line that tells where `len` bytes lie.
+#[inline]
+pub(super) fn place_words(place: u64, len: usize) -> [u64; PAYLOAD_WORDS] {
+    let mut words = [0; PAYLOAD_WORDS];
+    words[..2].copy_from_slice(&[place, len as u64]);
+    words
 }

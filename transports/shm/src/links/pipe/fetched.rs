@@ -2,7 +2,7 @@
 
 use super::{End, Front};
 use crate::links::fetched::bounded_private;
-use crate::links::protocol::{CHUNK, PRIVATE};
+use crate::links::protocol::{CHUNK, PRIVATE, place_words};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_mem::ViewMut;
 
@@ -40,7 +40,7 @@ impl End {
         }
         self.fly_loan();
         let (kind, place) = lent.line([CHUNK, PRIVATE]);
-        self.line(kind, 0, &[place, len as u64]);
+        self.line(kind, 0, &place_words(place, len));
         Ok(true)
     }
 
