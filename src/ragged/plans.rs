@@ -170,7 +170,9 @@ impl Plans {
         let is_kept = key.call.op != ReduceOp::PreMulSum && !(is_traded && key.in_place);
         // Of an all-to-all, as if they got what they give: else only the rank that gets the most would copy for the others.
         let held = if is_traded { f64::from(size) * 2.0 * gives as f64 } else { held };
-        let fetched = !registered && is_kept && tuner.fetches_blocks(key.call.collective, longest, held);
+        let mean = if is_traded { gives / size as usize } else { longest };
+        let fetches = tuner.fetches_blocks(key.call.collective, [longest, mean], held);
+        let fetched = !registered && is_kept && fetches;
         let binding = Binding {
             kernel: Kernel::new(key.call.dtype, key.call.op),
             element: key.call.dtype.size(),

@@ -93,3 +93,20 @@ fn two_ranks_fetch_a_short_broadcast_in_one_go() {
         assert_eq!((choice.algorithm, choice.protocol), ("one_shot", "fetched"), "{kib} KiB");
     }
 }
+
+#[test]
+fn blocks_of_any_lengths_are_fetched_by_the_longest_or_where_ranks_share_cores_by_the_mean() {
+    let held = 1e6;
+    let fetches = |machine, longest, mean| {
+        Tuner::new(machine).fetches_blocks(
+            Collective::AllToAll,
+            [longest, mean].map(|kib: usize| kib << 10),
+            held,
+        )
+    };
+    let (apart, crowded) = (fetching(4, 4), fetching(4, 2));
+    assert!(fetches(apart, 37, 1) && !fetches(apart, 4, 4) && !fetches(apart, 3 << 10, 3 << 10));
+    assert!(!fetches(crowded, 37, 16) && fetches(crowded, 75, 32) && fetches(crowded, 32, 32));
+    assert!(fetches(crowded, 8 << 10, 3 << 10), "they had something else to do");
+    assert!(!fetches(Machine::shm(4, 2), 8 << 10, 3 << 10), "nothing is fetched");
+}
