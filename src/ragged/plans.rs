@@ -62,6 +62,12 @@ impl Layout {
         let [gives, gets] = &self.held;
         gives.iter().chain(gets).chain(&self.blocks).map(Range::len).max().unwrap_or(0)
     }
+
+    /// Bytes of a block of the input, on average: there may be gaps between them, and the same bytes may be in several.
+    fn mean_given(&self) -> usize {
+        let [gives, _] = &self.held;
+        gives.iter().map(Range::len).sum::<usize>() / gives.len().max(1)
+    }
 }
 
 #[derive(Debug)]
@@ -170,7 +176,7 @@ impl Plans {
         let is_kept = key.call.op != ReduceOp::PreMulSum && !(is_traded && key.in_place);
         // Of an all-to-all, as if they got what they give: else only the rank that gets the most would copy for the others.
         let held = if is_traded { f64::from(size) * 2.0 * gives as f64 } else { held };
-        let mean = if is_traded { gives / size as usize } else { longest };
+        let mean = if is_traded { layout.mean_given() } else { longest };
         let fetches = tuner.fetches_blocks(key.call.collective, [longest, mean], held);
         let fetched = !registered && is_kept && fetches;
         let binding = Binding {
@@ -295,6 +301,17 @@ mod tests {
             });
             assert_eq!([gives, gets, all], [expected; 3], "{longest} bytes");
         }
+    }
+
+    #[test]
+    fn blocks_are_as_long_on_average_as_they_are_and_not_as_the_buffer_is() {
+        let mean = |gives: &[Range<usize>]| {
+            Layout { held: [gives.to_vec(), Vec::new()], blocks: Vec::new() }.mean_given()
+        };
+        assert_eq!(mean(&[0..37, 37..46, 46..55, 55..64]), 16);
+        assert_eq!(mean(&[0..10, 1000..1010]), 10, "with a gap");
+        assert_eq!(mean(&[0..64, 0..64, 0..64, 0..64]), 64, "the same to all");
+        assert_eq!(mean(&[]), 0);
     }
 
     #[test]
