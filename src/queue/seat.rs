@@ -36,11 +36,11 @@ struct Running {
     call: Signature,
     wait: Wait,
     /// Whose call it is; or for which one ranks tell each other their lengths.
-    errand: Errand,
+    sequel: Sequel,
 }
 
 /// What to do with what a call gives back.
-enum Errand {
+enum Sequel {
     /// Its caller gets it.
     Own(Terms, Arc<Ticket>),
     /// It is a call before one.
@@ -139,7 +139,7 @@ impl Seat {
             }
         };
         if !terms.cut().as_ref().is_some_and(Cut::is_compared) {
-            return self.enter(owner, pinned, Errand::Own(terms, ticket));
+            return self.enter(owner, pinned, Sequel::Own(terms, ticket));
         }
         let before = if Memos::are_for(lane.size) { Before::Memos } else { Before::Telling };
         self.compare(Awaiting { owner, pinned, terms, ticket, before })
@@ -153,7 +153,7 @@ impl Seat {
             let machine = lane.plans.tuner().machine();
             let mut memos = lane.ragged.take_memos(lane.rank, machine).expect(ONE_AT_A_TIME);
             let pinned = memos.write(&cut, &awaiting.owner.buffers());
-            return self.enter(memos, pinned, Errand::Before(awaiting));
+            return self.enter(memos, pinned, Sequel::Before(awaiting));
         }
         if awaiting.pinned.comparison.is_none() {
             match lane.pin_comparison(&cut) {
@@ -172,7 +172,7 @@ impl Seat {
             true => words.judge(lane.rank, &cut),
         }
         let pinned = pins[usize::from(is_judging)].take().expect(ONE_AT_A_TIME);
-        self.enter(words, pinned, Errand::Before(awaiting))
+        self.enter(words, pinned, Sequel::Before(awaiting))
     }
 
     /// What was made before a call is over: another one follows, or the call itself, if it is not made with that.
@@ -192,7 +192,7 @@ impl Seat {
             Ok(Next::Nothing) => Some(awaiting.over(None)),
             Ok(Next::Call) => {
                 let Awaiting { owner, pinned, terms, ticket, .. } = awaiting;
-                self.enter(owner, pinned, Errand::Own(terms, ticket))
+                self.enter(owner, pinned, Sequel::Own(terms, ticket))
             }
             Ok(Next::Before(before)) => self.compare(Awaiting { before, ..awaiting }),
         }
@@ -247,7 +247,7 @@ impl Seat {
     }
 
     /// Begins a call that is planned.
-    fn enter(&mut self, owner: Box<dyn Owner>, pinned: Box<Pinned>, errand: Errand) -> Option<Finished> {
+    fn enter(&mut self, owner: Box<dyn Owner>, pinned: Box<Pinned>, sequel: Sequel) -> Option<Finished> {
         let lane = self.lane.as_mut().expect(LANE);
         let (rank, size) = (lane.rank, lane.size);
         let call = Signature { sequence: lane.sequence, ..pinned.signature };
@@ -255,19 +255,19 @@ impl Seat {
             Ok(scratch) => scratch,
             Err(error) => {
                 let error = lane.end(Err(error)).err();
-                return self.leave(owner, pinned, errand, error);
+                return self.leave(owner, pinned, sequel, error);
             }
         };
         let ledger = self.ledger.take().unwrap_or_else(Ledger::new);
         let custody = Custody::new(owner, ledger, scratch, |owner| {
-            let loan = match &errand {
-                Errand::Own(terms, _) => terms.loan(rank, size, owner.buffers()),
-                Errand::Before(_) => Ok(owner.buffers().told_loan(rank, size)),
+            let loan = match &sequel {
+                Sequel::Own(terms, _) => terms.loan(rank, size, owner.buffers()),
+                Sequel::Before(_) => Ok(owner.buffers().told_loan(rank, size)),
             };
             loan.expect("a call is checked before it is queued")
         });
         let wait = Wait::new(lane.engine.patience());
-        let running = Running { custody, pinned, call, wait, errand };
+        let running = Running { custody, pinned, call, wait, sequel };
         let Running { custody, pinned, .. } = self.running.insert(running);
         match lane.engine.driver(call).begin(&mut pinned.executor, &custody.regions()) {
             Ok(false) => None,
@@ -311,13 +311,13 @@ impl Seat {
     /// The call is over, and nothing of it is lent or posted. Another one may follow.
     fn end(&mut self, made: Result<(), Box<Error>>) -> Option<Finished> {
         let lane = self.lane.as_mut().expect(LANE);
-        let Running { custody, pinned, errand, .. } =
+        let Running { custody, pinned, sequel, .. } =
             self.running.take().expect("a call that ends has begun");
         let (owner, ledger, scratch) = custody.end();
         self.ledger = Some(ledger);
         lane.engine.return_scratch(scratch);
         let error = lane.end(made).err();
-        self.leave(owner, pinned, errand, error)
+        self.leave(owner, pinned, sequel, error)
     }
 
     /// What a call gives back goes where it belongs.
@@ -325,12 +325,12 @@ impl Seat {
         &mut self,
         owner: Box<dyn Owner>,
         pinned: Box<Pinned>,
-        errand: Errand,
+        sequel: Sequel,
         error: Option<Error>,
     ) -> Option<Finished> {
-        match errand {
-            Errand::Before(awaiting) => self.compared(awaiting, (owner, pinned), error),
-            Errand::Own(_, ticket) => Some(Finished {
+        match sequel {
+            Sequel::Before(awaiting) => self.compared(awaiting, (owner, pinned), error),
+            Sequel::Own(_, ticket) => Some(Finished {
                 ticket,
                 messages: false,
                 outcome: Outcome { owner, pinned: Some(pinned), error },
