@@ -285,13 +285,8 @@ impl Route {
         let head = Record { goes_ahead: state.goes_ahead, ..head }.to_bytes();
         // Bytes that are lent go alone.
         let alone = first.len() >= LEND_MIN && pipes.lends(self.peer, first);
-        let limit = RECORD_BYTES + if alone { 0 } else { first.len() };
-        let store = store(self.peer, first.len(), pipes);
-        pipes.put(self.peer, Strand::Bytes, limit, &mut |room| {
-            View::from(&head[..]).copy_to(room.first(RECORD_BYTES));
-            let room = room.slice(RECORD_BYTES..room.len());
-            kernel::copy(first.first(room.len()), room, None, store);
-        })
+        let first = if alone { View::EMPTY } else { first };
+        put_head(self.peer, &head, first, pipes)
     }
 
     /// Takes what has come.
@@ -371,9 +366,7 @@ impl Route {
                 break;
             }
             let answer = Record::of(Kind::Answer, &items[index].transfer, self.answered).to_bytes();
-            let put = pipes.put(self.peer, Strand::Answers, RECORD_BYTES, &mut |room| {
-                View::from(&answer[..]).copy_to(room);
-            })?;
+            let put = put_answer(self.peer, &answer, pipes)?;
             if put == 0 {
                 break;
             }
@@ -454,6 +447,32 @@ fn put(peer: Rank, bytes: View<'_>, pipes: &mut dyn Pipes) -> Result<usize, Link
     pipes.put(peer, Strand::Bytes, bytes.len(), &mut |room| {
         kernel::copy(bytes.first(room.len()), room, None, store);
     })
+}
+
+/// Puts the head of a message and what fits of its `first` bytes with it, or nothing. Says how many bytes.
+#[inline]
+pub(super) fn put_head(
+    peer: Rank,
+    head: &[u8; RECORD_BYTES],
+    first: View<'_>,
+    pipes: &mut dyn Pipes,
+) -> Result<usize, LinkError> {
+    let store = store(peer, first.len(), pipes);
+    pipes.put(peer, Strand::Bytes, RECORD_BYTES + first.len(), &mut |room| {
+        View::from(&head[..]).copy_to(room.first(RECORD_BYTES));
+        let room = room.slice(RECORD_BYTES..room.len());
+        kernel::copy(first.first(room.len()), room, None, store);
+    })
+}
+
+/// Puts an answer, or nothing. Says how many bytes.
+#[inline]
+pub(super) fn put_answer(
+    peer: Rank,
+    answer: &[u8; RECORD_BYTES],
+    pipes: &mut dyn Pipes,
+) -> Result<usize, LinkError> {
+    pipes.put(peer, Strand::Answers, RECORD_BYTES, &mut |room| View::from(&answer[..]).copy_to(room))
 }
 
 /// How a message of `len` bytes is stored where it is received.

@@ -5,7 +5,7 @@
 //! over with that goes on as if it had begun in parts: to the peers it is the same.
 
 use super::super::record::{Kind, RECORD_BYTES, Record};
-use super::super::route::store;
+use super::super::route::{put_answer, put_head};
 use super::{Bytes, Courier, Item, Muddle, Transfer, Way};
 use crate::kernel::{self, Store};
 use crate::link::LEND_MIN;
@@ -22,6 +22,8 @@ const ERRAND_MAX: usize = 4 << 10;
 struct Sent {
     item: usize,
     peer: Rank,
+    /// The answer of a receiver that expects it.
+    expected: [u8; RECORD_BYTES],
     /// Bytes that were put behind the head, if that was.
     put: Option<usize>,
     /// Whether the receiver was heard to expect it.
@@ -35,6 +37,8 @@ struct Sent {
 struct Got {
     item: usize,
     peer: Rank,
+    /// The head of what is expected.
+    expected: [u8; RECORD_BYTES],
     /// Bytes that came behind the head, if that did and is what was expected.
     came: Option<usize>,
     /// Whether all of it came.
@@ -69,10 +73,10 @@ impl Courier {
         loop {
             let mut goes_on = left > 0;
             if let Some(got) = got.as_mut().filter(|got| got.came.is_none()) {
-                goes_on &= self.take(got, items, pipes);
+                goes_on &= Self::take(got, items, pipes);
             }
             if let Some(sent) = sent.as_mut().filter(|sent| !sent.agreed) {
-                goes_on &= self.hear(sent, items, pipes);
+                goes_on &= Self::hear(sent, items, pipes);
             }
             if !goes_on || sent.is_none_or(|sent| sent.whole) && got.is_none_or(|got| got.whole) {
                 break;
@@ -129,47 +133,38 @@ impl Courier {
     #[inline]
     fn answer(&self, index: usize, items: &[Item<'_>], pipes: &mut dyn Pipes) -> Option<Got> {
         let (item, peer) = (&items[index], items[index].transfer.peer);
-        let answer = self.record(Kind::Answer, item);
-        let put = pipes.put(peer, Strand::Answers, RECORD_BYTES, &mut |room| {
-            View::from(&answer[..]).copy_to(room);
-        });
-        (put == Ok(RECORD_BYTES)).then_some(Got { item: index, peer, came: None, whole: false })
+        let put = put_answer(peer, &self.record(Kind::Answer, item), pipes);
+        let expected = self.record(Kind::Head, item);
+        (put == Ok(RECORD_BYTES)).then_some(Got { item: index, peer, expected, came: None, whole: false })
     }
 
     /// Puts what there is room for of the message that is sent.
     #[inline]
     fn put(&self, index: usize, items: &[Item<'_>], pipes: &mut dyn Pipes) -> Sent {
         let (item, peer) = (&items[index], items[index].transfer.peer);
-        let (head, bytes) = (self.record(Kind::Head, item), View::from(item.bytes()));
-        let store = store(peer, bytes.len(), pipes);
-        let put = pipes.put(peer, Strand::Bytes, RECORD_BYTES + bytes.len(), &mut |room| {
-            View::from(&head[..]).copy_to(room.first(RECORD_BYTES));
-            let room = room.slice(RECORD_BYTES..room.len());
-            copy(bytes.first(room.len()), room, store);
-        });
+        let put = put_head(peer, &self.record(Kind::Head, item), View::from(item.bytes()), pipes);
         let put = put.ok().and_then(|put| put.checked_sub(RECORD_BYTES));
-        Sent { item: index, peer, put, agreed: false, whole: false }
+        let expected = self.record(Kind::Answer, item);
+        Sent { item: index, peer, expected, put, agreed: false, whole: false }
     }
 
     /// Takes what has come of the message that is received, if it is what was expected. Says whether to look on: whether nothing has come,
     /// or all.
     #[inline]
-    fn take(&self, got: &mut Got, items: &mut [Item<'_>], pipes: &mut dyn Pipes) -> bool {
-        let expected = self.record(Kind::Head, &items[got.item]);
+    fn take(got: &mut Got, items: &mut [Item<'_>], pipes: &mut dyn Pipes) -> bool {
         let Bytes::In(into) = &mut items[got.item].bytes else { unreachable!("a receive has room") };
         let len = into.len();
         let mut goes_on = true;
         // An error is told by the method that is called next, as all that was not expected.
         let _ = pipes.take(got.peer, Strand::Bytes, RECORD_BYTES + len, &mut |view| {
             goes_on = view.len() == RECORD_BYTES + len;
-            if view.len() < RECORD_BYTES || !is(view.first(RECORD_BYTES), expected) {
+            if view.len() < RECORD_BYTES || !is(view.first(RECORD_BYTES), got.expected) {
                 goes_on = false;
                 return 0;
             }
-            let came = view.len() - RECORD_BYTES;
             let bytes = view.slice(RECORD_BYTES..view.len());
-            copy(bytes, ViewMut::from(&mut into[..came]), Store::Cached);
-            got.came = Some(came);
+            kernel::copy(bytes, ViewMut::from(&mut into[..bytes.len()]), None, Store::Cached);
+            got.came = Some(bytes.len());
             view.len()
         });
         got.whole = got.came == Some(len);
@@ -178,16 +173,14 @@ impl Courier {
 
     /// Hears the answer to the message that is sent, if it has come and is what was expected. Says whether to look on.
     #[inline]
-    fn hear(&self, sent: &mut Sent, items: &[Item<'_>], pipes: &mut dyn Pipes) -> bool {
-        let item = &items[sent.item];
-        let expected = self.record(Kind::Answer, item);
+    fn hear(sent: &mut Sent, items: &[Item<'_>], pipes: &mut dyn Pipes) -> bool {
         let mut goes_on = true;
         let _ = pipes.take(sent.peer, Strand::Answers, RECORD_BYTES, &mut |view| {
-            sent.agreed = view.len() == RECORD_BYTES && is(view, expected);
+            sent.agreed = view.len() == RECORD_BYTES && is(view, sent.expected);
             goes_on = sent.agreed;
             if sent.agreed { RECORD_BYTES } else { 0 }
         });
-        sent.whole = sent.agreed && sent.put == Some(item.len());
+        sent.whole = sent.agreed && sent.put == Some(items[sent.item].len());
         goes_on
     }
 
@@ -204,10 +197,4 @@ fn is(view: View<'_>, record: [u8; RECORD_BYTES]) -> bool {
     let mut words = [0; RECORD_BYTES / 8];
     view.load_words(&mut words);
     words.map(u64::to_le_bytes).as_flattened() == record
-}
-
-/// Copies what is short.
-#[inline]
-fn copy(from: View<'_>, into: ViewMut<'_>, store: Store) {
-    kernel::copy(from, into, None, store);
 }
