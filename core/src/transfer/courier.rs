@@ -8,6 +8,7 @@
 mod errand;
 mod trade;
 
+use self::errand::Errand;
 use super::route::{self, Route};
 use super::{Bytes, Item, State, Transfer, Verdict, Way};
 use crate::error::LinkError;
@@ -69,6 +70,8 @@ pub struct Courier {
     /// By rank and way: the route there.
     places: Box<[[Option<usize>; 2]]>,
     routes: Vec<Route>,
+    /// A call that is out, and of which no route knows.
+    errand: Option<Errand>,
     /// By item.
     states: Vec<State>,
     /// Whether a transfer may have ended since somebody asked.
@@ -84,7 +87,7 @@ impl Courier {
         let (counts, places) = (vec![[0; 2]; ranks].into(), vec![[None; 2]; ranks].into());
         // For a trade, which may be over before it needs them, and the next one not.
         let (routes, states) = (Vec::with_capacity(2), Vec::with_capacity(2));
-        Self { rank, counts, places, routes, states, ended: false, past_from: usize::MAX }
+        Self { rank, counts, places, routes, errand: None, states, ended: false, past_from: usize::MAX }
     }
 
     /// Stores messages of `bytes` bytes and more past the caches from now on: those that would not be found there when they are
@@ -114,7 +117,7 @@ impl Courier {
         if let Some(over) = self.open_trade(items, looks, pipes)? {
             return Ok(over);
         }
-        if let Some(over) = self.open_errand(items, looks, pipes)? {
+        if let Some(over) = self.open_errand(items, looks, pipes) {
             return Ok(over);
         }
         self.begin(items).map(|()| false)
@@ -141,6 +144,7 @@ impl Courier {
             self.places[route.peer.index()] = [None; 2];
         }
         self.states.clear();
+        self.errand = None;
     }
 
     /// Adds a call to those that are going on: the items `call`, which were vacant. It goes on beside the others, but for those
@@ -204,6 +208,9 @@ impl Courier {
     /// What the pipes report; the calls can not go on then.
     #[inline]
     pub fn poll(&mut self, items: &mut [Item<'_>], pipes: &mut dyn Pipes) -> Result<Progress, LinkError> {
+        if let Some(progress) = self.poll_errand(items, pipes) {
+            return Ok(progress);
+        }
         let (mut moved, mut done) = (false, true);
         for route in &mut self.routes {
             if !route.is_done() {
@@ -246,7 +253,7 @@ impl Courier {
 
     /// Whether the call of these items is over, for both ranks of each, and their bytes are needed no more.
     pub fn is_over(&self, call: Range<usize>) -> bool {
-        self.states[call].iter().all(State::is_over)
+        self.errand.is_none() && self.states[call].iter().all(State::is_over)
     }
 
     /// The peers that something is still missing from, or that have yet to take something; some of them twice. Allocates
@@ -256,17 +263,20 @@ impl Courier {
         let rest = self.routes.iter().all(Route::is_done);
         let is_out = move |route: &Route| !route.clear && (rest || route.way == Way::Send);
         let waits = move |route: &&Route| !route.is_done() || is_out(route);
-        self.routes.iter().filter(waits).map(|route| route.peer)
+        let errand = self.errand.iter().flat_map(|errand| errand.missing().map(|(peer, _)| peer));
+        errand.chain(self.routes.iter().filter(waits).map(|route| route.peer))
     }
 
     /// What the calls wait for: the first transfer of each pipe that is not through, by its item. Allocates nothing.
     pub fn waiting_for(&self) -> impl Iterator<Item = usize> {
-        self.routes.iter().filter(|route| !route.is_done()).map(Route::waits_for)
+        let errand = self.errand.iter().flat_map(|errand| errand.missing().map(|(_, item)| item));
+        errand.chain(self.routes.iter().filter(|route| !route.is_done()).map(Route::waits_for))
     }
 
     /// The first transfer of a call that is over in which the ranks disagreed.
     pub fn disagreement(&self, items: &[Item<'_>], call: Range<usize>) -> Option<Disagreement> {
-        let states = &self.states[call.clone()];
+        // An errand that is out has none.
+        let states = self.states.get(call.clone()).unwrap_or_default();
         items[call].iter().zip(states).find_map(|(item, state)| match state.verdict {
             Some(Verdict::Refused(dtype, count)) => {
                 let ours = item.transfer;
