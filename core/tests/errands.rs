@@ -91,6 +91,47 @@ fn a_ping_and_a_pong_are_errands() {
     }
 }
 
+#[test]
+fn however_long_it_is_out_it_says_who_is_missing_and_ends_when_they_come() {
+    // Rank 0 polls so often before rank 1, which it sends to, is there, and so often before rank 2 is, which it receives from.
+    for (waits, more) in (0..6).flat_map(|waits| (0..6).map(move |more| (waits, more))) {
+        let mut links = LoopLinks::fabric(3, Faults::NONE);
+        let mut couriers = couriers::<3>();
+        for turn in 0..3u8 {
+            let (gives, comes, mut gets, mut got) =
+                ([turn; 20], [turn + 9; 20], [UNTOUCHED; 20], [UNTOUCHED; 20]);
+            let mut items =
+                [Item::send(DType::U8, &gives, Rank(1)), Item::recv(DType::U8, &mut gets, Rank(2))];
+            assert!(!open(&mut couriers[0], &mut items, &mut links[0]));
+            let out = |couriers: &[Courier; 3], missing: &[u32]| {
+                let peers: Vec<u32> = couriers[0].waiting_on().map(|peer| peer.0).collect();
+                let transfers: Vec<usize> = couriers[0].waiting_for().collect();
+                assert_eq!(peers, missing, "{waits} polls, {more} more");
+                assert_eq!(transfers, missing.iter().map(|peer| *peer as usize - 1).collect::<Vec<_>>());
+                assert!(!couriers[0].is_over(0..2));
+            };
+            out(&couriers, &[1, 2]);
+            for _ in 0..waits {
+                assert_eq!(couriers[0].poll(&mut items, links[0].pipes()), Ok(Progress::Idle));
+                out(&couriers, &[1, 2]);
+            }
+            let mut into = [Item::recv(DType::U8, &mut got, Rank(0))];
+            assert!(open(&mut couriers[1], &mut into, &mut links[1]));
+            for at in 0..more {
+                let expected = if at == 0 { Progress::Moved } else { Progress::Idle };
+                assert_eq!(couriers[0].poll(&mut items, links[0].pipes()), Ok(expected));
+                out(&couriers, &[2]);
+            }
+            let mut from = [Item::send(DType::U8, &comes, Rank(0))];
+            assert!(open(&mut couriers[2], &mut from, &mut links[2]));
+            assert_eq!(couriers[0].poll(&mut items, links[0].pipes()), Ok(Progress::Done));
+            assert!(couriers[0].is_over(0..2) && couriers[0].waiting_on().next().is_none());
+            assert_eq!(couriers[0].disagreement(&items, 0..2), None);
+            assert_eq!((gets, got), (comes, gives));
+        }
+    }
+}
+
 /// A message from rank 0 to rank 1, which comes later. Says whether it was through at once.
 fn told_late(faults: Faults, len: usize, expects: usize) -> bool {
     let mut links = LoopLinks::fabric(2, faults);

@@ -3,6 +3,11 @@
 //! Every rank tells all others the same memo: what it gives each of them, what it expects of each, and then all its blocks, if
 //! there is room. Invariant: all ranks have all memos, and come by them to the same: whether all agree, and if not who differs;
 //! whether all blocks went along; and how much room the memos of the next call have.
+//!
+//! To compare what each two ranks say of each other takes the square of the number of ranks. So from [`BALANCED_MIN`] of them on a memo
+//! ends its counts with a *balance*: what the rank gives each other one, less what it expects of each, every count times a
+//! [number](factor) that is the giver's and the getter's alone. All agree if the balances of all ranks come to nothing: one count
+//! that differs always shows, and several hide each other by a chance of one in 2^64. Besides, each rank compares what concerns itself.
 
 use super::{Blocks, Cut};
 use crate::lane::Pinned;
@@ -39,6 +44,12 @@ const SLICE: usize = 32 << 10;
 /// Bytes of the two counts of one pair of ranks.
 const PAIR: usize = 8;
 
+/// From so many ranks on memos have a balance: their counts fit no line, so it costs nothing. Of fewer, each two are compared as soon.
+const BALANCED_MIN: usize = 7;
+
+/// Bytes of a balance.
+const BALANCE: usize = 8;
+
 /// Stands for counts that a memo can not tell, where a memo begins.
 const UNTOLD: u32 = u32::MAX;
 
@@ -50,16 +61,18 @@ const PLANNED: &str = "memos are told in one call at a time, and are as long as 
 pub(crate) struct Memos {
     rank: usize,
     size: usize,
-    /// The most bytes of all together, where they hold blocks.
-    most: usize,
+    /// By rank, what counts times in a balance: those that this rank gives it, and those that it expects of it.
+    factors: Vec<[u64; 2]>,
     /// Those of all ranks, one after the other, with room for the longest.
     all: Vec<u8>,
-    /// Bytes of one of them.
+    /// How long they may be, from the shortest on, and how they are told then. One is out while its call is made.
+    lengths: Box<[usize]>,
+    plans: Box<[Option<Box<Pinned>>]>,
+    /// Which length they have, and how many bytes that is.
+    place: usize,
     len: usize,
     /// How many bytes of blocks the next ones should have room for.
     room: usize,
-    /// How memos of each length are told, where they may be so long. One is out while its call is made.
-    plans: [Option<Box<Pinned>>; LENGTHS.len()],
 }
 
 /// What the memos say of a call.
@@ -108,18 +121,21 @@ impl Memos {
             Box::new(Pinned { executor: Executor::new(Arc::new(bound)), signature, comparison: None })
         };
         let (rank, size) = (rank.index(), size as usize);
-        let most = ALL_MAX * (sharing as usize).pow(2);
-        let plans = LENGTHS.map(|len| may_be(len, size, most).then(|| plan(len)));
-        let longest = LENGTHS.into_iter().rfind(|len| may_be(*len, size, most)).expect(PLANNED);
-        Self { rank, size, most, all: vec![0; longest * size], len: longest, room: 0, plans }
+        let factors = (0..size).map(|other| [factor(rank, other), factor(other, rank)]).collect();
+        let lengths = lengths(size, sharing as usize);
+        let plans = lengths.iter().map(|len| Some(plan(*len))).collect();
+        let longest = lengths.last().expect(PLANNED);
+        let all = vec![0; longest * size];
+        Self { rank, size, factors, all, len: lengths[0], lengths, plans, place: 0, room: 0 }
     }
 
     /// Writes this rank's memo. Gives what tells it to all, which is to be [put back](Self::put_back).
     pub(crate) fn write(&mut self, cut: &Cut<'_>, buffers: &Buffers<'_>) -> Box<Pinned> {
         let (rank, size) = (self.rank, self.size);
-        self.len = length(size, self.most, self.room);
+        self.place = place(&self.lengths, header(size).saturating_add(self.room));
+        self.len = self.lengths[self.place];
         let memo = &mut self.all[rank * self.len..][..self.len];
-        if write_counts(memo, rank, cut.blocks) {
+        if write_counts(memo, rank, cut.blocks, &self.factors) {
             let input = match buffers {
                 Buffers::Apart { input, .. } => input,
                 Buffers::InPlace(buffer) => &**buffer,
@@ -127,8 +143,11 @@ impl Memos {
             let element = cut.dtype.size();
             let mut at = header(size);
             if given(memo, size, element) <= (self.len - at) as u64 {
-                for (other, start) in starts(cut.blocks[0]).enumerate().filter(|(other, _)| *other != rank) {
+                for (other, start) in starts(cut.blocks[0]).enumerate() {
                     let bytes = cut.blocks[0].counts[other] * element;
+                    if bytes == 0 || other == rank {
+                        continue;
+                    }
                     memo[at..at + bytes].copy_from_slice(&input[start * element..][..bytes]);
                     at += bytes;
                 }
@@ -136,7 +155,7 @@ impl Memos {
         } else {
             memo[..4].copy_from_slice(&UNTOLD.to_le_bytes());
         }
-        let mut pinned = self.plans[place(self.len)].take().expect(PLANNED);
+        let mut pinned = self.plans[self.place].take().expect(PLANNED);
         pinned.signature.dtype = cut.dtype;
         pinned
     }
@@ -149,7 +168,7 @@ impl Memos {
 
     /// What [`write`](Self::write) gave is needed no more.
     pub(crate) fn put_back(&mut self, pinned: Box<Pinned>) {
-        self.plans[place(self.len)] = Some(pinned);
+        self.plans[self.place] = Some(pinned);
     }
 
     /// What the memos of all say, once they are here. Blocks that all went along are put where they belong.
@@ -158,16 +177,21 @@ impl Memos {
     /// [`Misuse::Disagree`] names the first two ranks that disagree.
     pub(crate) fn read(&mut self, cut: &Cut<'_>, buffers: &mut Buffers<'_>) -> Result<Said, Error> {
         let (size, element) = (self.size, cut.dtype.size());
-        let is_untold = |rank| pairs(self.memo(rank), size).next().is_some_and(|pair| pair.gives == UNTOLD);
-        if (0..size).any(is_untold) {
-            return Ok(Said::Unclear);
+        let mut most = 0;
+        for memo in self.all.chunks_exact(self.len).take(size) {
+            if pairs(memo, size).next().is_some_and(|pair| pair.gives == UNTOLD) {
+                return Ok(Said::Unclear);
+            }
+            most = most.max(given(memo, size, element));
         }
-        if !self.all_agree() {
-            return Err(self.disagreement(cut).into());
+        if !self.all_agree()
+            && let Some(told) = self.disagreement(cut)
+        {
+            return Err(told.into());
         }
-        let most = self.all.chunks_exact(self.len).take(size).map(|memo| given(memo, size, element)).max();
-        let most = usize::try_from(most.unwrap_or(0)).unwrap_or(usize::MAX);
-        self.room = room(size, self.most, (self.room, most));
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let room_max = self.lengths[self.lengths.len() - 1] - header(size);
+        self.room = room(room_max, self.room, most);
         if most > self.len - header(size) {
             return Ok(Said::Agreed);
         }
@@ -175,31 +199,36 @@ impl Memos {
         Ok(Said::Everything)
     }
 
-    /// Whether every rank gives every other what that expects: with short blocks, a good part of the call.
+    /// Whether every rank gives every other what that expects, as far as can be seen at once: with short blocks, a good part of the call.
     fn all_agree(&self) -> bool {
-        (1..self.size).all(|rank| {
-            // With those before it: each two ranks once. Their memos have its pair in the same place.
-            let at = PAIR * place_of(0, rank);
-            let mut others =
-                pairs(self.memo(rank), self.size).zip(self.all.chunks_exact(self.len)).take(rank);
-            others.all(|(own, memo)| {
-                memo[at..].first_chunk().is_some_and(|bytes| own == Pair::from_bytes(*bytes).turned())
-            })
-        })
+        let memos = || self.all.chunks_exact(self.len).take(self.size);
+        if self.size < BALANCED_MIN {
+            // Each rank with those before it.
+            return (1..self.size).all(|rank| agree(&self.counts(rank)[..rank], memos(), rank - 1));
+        }
+        let (before, behind) = self.counts(self.rank).split_at(self.rank);
+        memos().fold(0, |sum, memo| balance(memo, self.size).wrapping_add(sum)) == 0
+            && agree(before, memos(), self.rank.wrapping_sub(1))
+            && agree(behind, memos().skip(self.rank + 1), self.rank)
     }
 
-    /// The first two ranks that do not agree, and what they say.
+    /// What a rank says of each other one, in order.
+    fn counts(&self, rank: usize) -> &[[u8; PAIR]] {
+        self.memo(rank)[..counted(self.size)].as_chunks().0
+    }
+
+    /// The first two ranks that do not agree, and what they say; none if all do, and a balance was wrong.
     #[cold]
-    fn disagreement(&self, cut: &Cut<'_>) -> Misuse {
+    fn disagreement(&self, cut: &Cut<'_>) -> Option<Misuse> {
         let find = |getter: usize| {
             others(getter, self.size).find_map(|giver| {
-                let gives = pair(self.memo(giver), giver, getter).gives.into();
-                let gets = pair(self.memo(getter), getter, giver).gets.into();
+                let gives = pair(self.memo(giver), place_of(giver, getter)).gives.into();
+                let gets = pair(self.memo(getter), place_of(getter, giver)).gets.into();
                 let (from, to) = (Rank(giver as u32), Rank(getter as u32));
                 (gives != gets).then(|| Misuse::Disagree { call: cut.name(), from, to, gives, gets })
             })
         };
-        (0..self.size).find_map(find).expect("they were found not to agree")
+        (0..self.size).find_map(find)
     }
 
     /// Puts the blocks that went along, and the one that stays, where they belong. By what the memos say, they fit.
@@ -212,6 +241,9 @@ impl Memos {
         };
         for (from, start) in starts(gets).enumerate() {
             let bytes = gets.counts[from] * element;
+            if bytes == 0 {
+                continue;
+            }
             let block = if from == rank {
                 // In place, what a rank gives itself is there already.
                 let Some(input) = input else { continue };
@@ -238,37 +270,48 @@ impl Owner for Memos {
     }
 }
 
-/// Whether the memos of so many ranks may be so long: so that they hold the counts, and longer if all together have no more than
-/// `most` bytes.
-fn may_be(len: usize, size: usize, most: usize) -> bool {
-    let is_enough = |len: &usize| header(size) <= *len;
-    is_enough(&len) && (len * size <= most || LENGTHS.into_iter().find(is_enough) == Some(len))
+/// How long the memos of so many ranks, of which so many share a core, may be: so that they hold the counts, and longer if all together
+/// have no more than [`ALL_MAX`] allows.
+fn lengths(size: usize, sharing: usize) -> Box<[usize]> {
+    let mut enough = LENGTHS.into_iter().filter(|len| header(size) <= *len);
+    let shortest = enough.next();
+    shortest.into_iter().chain(enough.take_while(|len| len * size <= ALL_MAX * sharing.pow(2))).collect()
 }
 
-/// How long the memos of a call are that should have room for so many bytes of blocks: long enough, or else not longer than
-/// the counts need.
-fn length(size: usize, most: usize, room: usize) -> usize {
-    let fits = |bytes: usize| LENGTHS.into_iter().find(|len| bytes <= *len && may_be(*len, size, most));
-    let header = header(size);
-    fits(header.saturating_add(room)).or_else(|| fits(header)).expect(PLANNED)
+/// Which of these lengths memos have that should be so long: long enough, or else the first.
+fn place(lengths: &[usize], len: usize) -> usize {
+    lengths.iter().position(|one| len <= *one).unwrap_or(0)
 }
 
-/// The place of a length among all.
-fn place(len: usize) -> usize {
-    LENGTHS.iter().position(|known| *known == len).expect(PLANNED)
-}
-
-/// How many bytes of blocks memos should have room for, after a call in which some rank gave others `given` and that should have
-/// had room for `before`. It shrinks slowly: where short calls and long ones take turns, the short ones find room.
-fn room(size: usize, most: usize, (before, given): (usize, usize)) -> usize {
-    let fits = LENGTHS.into_iter().any(|len| may_be(len, size, most) && given <= len - header(size));
+/// How many bytes of blocks memos should have room for, of at most `max`, after a call in which some rank gave others `given` and that
+/// should have had room for `before`. It shrinks slowly: where short calls and long ones take turns, the short ones find room.
+fn room(max: usize, before: usize, given: usize) -> usize {
     let shrunk = before - before.div_ceil(8);
-    if fits { given.max(shrunk) } else { shrunk }
+    if given <= max { given.max(shrunk) } else { shrunk }
 }
 
 /// Bytes of a memo before its blocks.
 fn header(size: usize) -> usize {
+    counted(size) + if size >= BALANCED_MIN { BALANCE } else { 0 }
+}
+
+/// Bytes of a memo's counts.
+fn counted(size: usize) -> usize {
     (size - 1) * PAIR
+}
+
+/// What a count of what one rank gives another counts times in balances: an odd number, so that no two counts come to the same.
+fn factor(from: usize, to: usize) -> u64 {
+    // The finish of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+    let mut mixed = ((from as u64) << 32 | to as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ mixed >> 31) | 1
+}
+
+/// The balance of a memo that has one.
+fn balance(memo: &[u8], size: usize) -> u64 {
+    memo[counted(size)..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// What a rank's memo says of one other.
@@ -298,7 +341,7 @@ impl Pair {
 
 /// What a memo says of each other rank, in order.
 fn pairs(memo: &[u8], size: usize) -> impl Iterator<Item = Pair> {
-    memo[..header(size)].as_chunks().0.iter().map(|bytes| Pair::from_bytes(*bytes))
+    memo[..counted(size)].as_chunks().0.iter().map(|bytes| Pair::from_bytes(*bytes))
 }
 
 /// Which of `rank`'s pairs is of `other`.
@@ -306,24 +349,36 @@ fn place_of(rank: usize, other: usize) -> usize {
     other - usize::from(other > rank)
 }
 
-/// What the memo of `rank` says of `other`.
-fn pair(memo: &[u8], rank: usize, other: usize) -> Pair {
-    Pair::from_bytes(memo.as_chunks().0[place_of(rank, other)])
+/// Whether what a rank says of some others is what their memos say of it, all of them in the same place.
+fn agree<'a>(own: &[[u8; PAIR]], memos: impl Iterator<Item = &'a [u8]>, place: usize) -> bool {
+    own.iter().zip(memos).all(|(own, memo)| Pair::from_bytes(*own) == pair(memo, place).turned())
 }
 
-/// Writes what a memo begins with. Says whether it can tell these counts.
-fn write_counts(memo: &mut [u8], rank: usize, [gives, gets]: [Blocks<'_>; 2]) -> bool {
+/// What a memo says at one place.
+fn pair(memo: &[u8], place: usize) -> Pair {
+    Pair::from_bytes(memo.as_chunks().0[place])
+}
+
+/// Writes what a memo begins with, with such factors. Says whether it can tell these counts.
+fn write_counts(memo: &mut [u8], rank: usize, [gives, gets]: [Blocks<'_>; 2], factors: &[[u64; 2]]) -> bool {
+    let size = gives.counts.len();
+    let (told, rest) = memo.split_at_mut(counted(size));
     // A rank's block for itself concerns nobody else, unless it is wrong.
-    let is_right = gives.counts[rank] == gets.counts[rank];
-    is_right
-        && others(rank, gives.counts.len()).all(|other| {
-            let pair = [gives.counts[other], gets.counts[other]].map(|count| u32::try_from(count).ok());
-            let [Some(gives), Some(gets)] = pair.map(|count| count.filter(|count| *count != UNTOLD)) else {
-                return false;
-            };
-            memo.as_chunks_mut().0[place_of(rank, other)] = Pair { gives, gets }.to_bytes();
-            true
-        })
+    let mut can_tell = gives.counts[rank] == gets.counts[rank];
+    let mut balance = 0u64;
+    let all = gives.counts.iter().zip(gets.counts).zip(factors).enumerate();
+    let others = all.filter(|(other, _)| *other != rank);
+    for (bytes, (_, ((gives, gets), [to, from]))) in told.as_chunks_mut().0.iter_mut().zip(others) {
+        can_tell &= *gives.max(gets) < UNTOLD as usize;
+        *bytes = Pair { gives: *gives as u32, gets: *gets as u32 }.to_bytes();
+        let [given, got] =
+            [(gives, to), (gets, from)].map(|(count, factor)| (*count as u64).wrapping_mul(*factor));
+        balance = balance.wrapping_add(given).wrapping_sub(got);
+    }
+    if size >= BALANCED_MIN {
+        rest[..BALANCE].copy_from_slice(&balance.to_le_bytes());
+    }
+    can_tell
 }
 
 /// Bytes that a rank gives others, by its memo.

@@ -53,7 +53,8 @@ pub(crate) fn play_memos(member: &mut Member) {
 
 /// How many bytes each rank gives each, in calls of which some just find room in memos and some just do not.
 fn tables(size: usize) -> Vec<Vec<Vec<usize>>> {
-    let header = (size - 1) * 8;
+    // Two counts for each other rank, and what they come to.
+    let header = (size - 1) * 8 + if size < 7 { 0 } else { 8 };
     let mut tables = vec![vec![vec![0; size]; size]];
     for len in LENGTHS.into_iter().filter(|len| *len >= header) {
         let room = len - header;
