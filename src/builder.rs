@@ -4,7 +4,6 @@ use crate::bootstrap::{self, HostFacts, Place, UniqueId};
 use crate::communicator::Communicator;
 use crate::config::Config;
 use crate::connect::{FETCHED, Fabric};
-use crate::drive::Manners;
 use crate::lane;
 use crate::memory::Account;
 use crate::plans::{Plans, Settings};
@@ -221,7 +220,7 @@ impl Builder {
     }
 
     /// How long calls of the communicator may take.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn time_limit(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
     }
 
@@ -250,7 +249,7 @@ impl Builder {
 
     fn join(self) -> Result<Communicator, Error> {
         let template = Self { rank: None, size: None, id: None, cpus: None, ..self.clone() };
-        let timeout = self.patience();
+        let timeout = self.time_limit();
         let missing = |name: &str, what: &str| {
             let reason = format!("{what}; set it, or take it from a launcher by from_env");
             Error::from(Misuse::Setting { name: name.into(), value: String::new(), reason })
@@ -289,11 +288,6 @@ impl Builder {
         // Else the others would only see that this rank is gone.
         let (account, fabric) = connected.inspect_err(|error| mesh.abort(error))?;
         let crowded = size > cores;
-        // Ranks that may have to leave this core before this one can run, or the other way round.
-        let own = &mesh.roster()[rank as usize].cpus;
-        let shares = |facts: &HostFacts| facts.cpus.iter().any(|cpu| own.contains(cpu));
-        let mates = (0..).zip(mesh.roster()).filter(|(peer, facts)| *peer != rank && shares(facts));
-        let mates: Vec<Rank> = mates.map(|(peer, _)| Rank(peer)).collect();
         let spins = match (crowded, kind) {
             (true, _) => 0,
             (false, TransportKind::Shm) => SPINS_SHM,
@@ -309,8 +303,7 @@ impl Builder {
         let rank = Rank(rank);
         let plans = Plans::new(rank, size, Tuner::new(machine), settings);
         let patience = Patience::new(spins, YIELDS);
-        let manners = Manners { patience, mates };
-        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, manners, account))
+        Ok(Communicator::new(rank, fabric, mesh.into_control(), plans, template, patience, account))
     }
 }
 

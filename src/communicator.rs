@@ -4,7 +4,6 @@ use crate::buffer::Buffer;
 use crate::builder::Builder;
 use crate::connect::{Fabric, Memory};
 use crate::control::Control;
-use crate::drive::Manners;
 use crate::engine::Engine;
 use crate::explain::Explanation;
 use crate::lane::{self, Lane};
@@ -21,6 +20,7 @@ use crate::terms::Task;
 use sohu_coll_core::link::LEND_MIN;
 use sohu_coll_core::operation::{Operand, Tag};
 use sohu_coll_core::{Collective, DType, Element, Error, Misuse, Rank, ReduceOp};
+use sohu_coll_mem::doorbell::Patience;
 use std::sync::Arc;
 
 /// A group of ranks with links between them.
@@ -75,12 +75,12 @@ impl Communicator {
         control: Control,
         plans: Plans,
         template: Builder,
-        manners: Manners,
+        patience: Patience,
         account: Arc<Account>,
     ) -> Self {
         let (size, memory, transport) = (fabric.size(), fabric.memory(), fabric.name());
         account.connected(&memory);
-        let engine = Engine::new(fabric, control, template.patience(), manners, account.clone());
+        let engine = Engine::new(fabric, control, template.time_limit(), patience, account.clone());
         let mail = Mail::new(rank, plans.tuner());
         let name = template.shown_name();
         let ragged = ragged::plans::Plans::default();

@@ -35,33 +35,14 @@ const EXPLAIN: Duration = Duration::from_millis(100);
 /// How long a rank at its deadline waits for signs of life.
 const PROBE: Duration = Duration::from_millis(150);
 
-/// Polls that a rank goes on with before it yields its core, when every rank that may want the core has done its part
-/// of the call. Some microseconds: as long as the others, on their cores, take to change places.
-const HOLD: u32 = 100;
-
 /// How often a rank yields its core before it reads the clock, and helps with other calls: that takes a twentieth of the time that it takes to
 /// change places.
 const BRIEF: u32 = 2;
-
-/// How a rank waits.
-#[derive(Debug)]
-pub(crate) struct Manners {
-    pub(crate) patience: Patience,
-    /// The ranks that may run on the same core.
-    pub(crate) mates: Vec<Rank>,
-}
 
 /// What is driven: the passes of a planned call, or messages between two ranks.
 pub(crate) trait Work {
     /// Does everything that can be done now. Never blocks.
     fn poll(&mut self, links: &mut dyn Links) -> Result<Progress, LinkError>;
-
-    /// Whether yielding would help nobody: those who share the core have done all that this call asks of them,
-    /// and what is missing comes from other cores.
-    fn holds(&self, links: &dyn Links, mates: &[Rank]) -> bool {
-        let _ = (links, mates);
-        false
-    }
 
     /// The longest sleep.
     fn nap(&self) -> Duration {
@@ -107,10 +88,6 @@ impl Work for Planned<'_> {
         self.executor.poll(self.regions, links)
     }
 
-    fn holds(&self, links: &dyn Links, mates: &[Rank]) -> bool {
-        self.executor.is_exchange() && mates.iter().all(|mate| !links.is_unverified(*mate))
-    }
-
     fn status(&self, links: &dyn Links) -> Status {
         let unverified = (0..links.size()).map(Rank).find(|peer| links.is_unverified(*peer));
         let waiting_on = unverified.or_else(|| self.executor.waiting_on()?.first().copied());
@@ -143,7 +120,6 @@ pub(crate) struct Driver<'a> {
     control: &'a mut Control,
     timeout: Duration,
     patience: Patience,
-    mates: &'a [Rank],
     call: Signature,
 }
 
@@ -169,8 +145,6 @@ const POLLS_TIME: u32 = 64;
 pub(crate) struct Wait {
     patience: Patience,
     watch: Option<Watch>,
-    /// How often it was polled on instead of yielding the core.
-    held: u32,
     /// How often the core was yielded, and nothing else done.
     brief: u32,
 }
@@ -178,7 +152,7 @@ pub(crate) struct Wait {
 impl Wait {
     /// Not at all.
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, watch: None, held: 0, brief: 0 }
+        Self { patience, watch: None, brief: 0 }
     }
 
     /// Whether it has waited for so long that the core is better given to others.
@@ -225,11 +199,10 @@ impl<'a> Driver<'a> {
         links: &'a mut dyn Links,
         control: &'a mut Control,
         timeout: Duration,
-        manners: &'a Manners,
+        patience: Patience,
         call: Signature,
     ) -> Self {
-        let Manners { patience, ref mates } = *manners;
-        Self { links, control, timeout, patience, mates, call }
+        Self { links, control, timeout, patience, call }
     }
 }
 
@@ -340,10 +313,6 @@ impl Driver<'_> {
             // No pause instruction: a poll is as long as one, and on some machines one takes as long as the
             // hand-over of a line does.
             (Pause::Spin, Until::Over | Until::Time(_)) => return Ok(Paused::GoOn),
-            (Pause::Yield, Until::Over) if wait.held < HOLD && work.holds(self.links, self.mates) => {
-                wait.held += 1;
-                return Ok(Paused::GoOn);
-            }
             (Pause::Yield, Until::Over) if wait.brief < BRIEF => {
                 wait.brief += 1;
                 // Who sleeps must hear of what was sent.

@@ -2,7 +2,7 @@
 
 use crate::connect::Fabric;
 use crate::control::Control;
-use crate::drive::{Driver, Manners, Until, Wait};
+use crate::drive::{Driver, Until, Wait};
 use crate::mail::Letters;
 use crate::memory::Account;
 use sohu_coll_core::exec::{Executor, Progress};
@@ -21,7 +21,8 @@ pub(crate) struct Engine {
     ledger: Box<Ledger>,
     scratch: Vec<u8>,
     timeout: Duration,
-    manners: Manners,
+    /// How a wait begins.
+    patience: Patience,
     account: Arc<Account>,
 }
 
@@ -30,10 +31,10 @@ impl Engine {
         fabric: Fabric,
         control: Control,
         timeout: Duration,
-        manners: Manners,
+        patience: Patience,
         account: Arc<Account>,
     ) -> Self {
-        Self { fabric, control, ledger: Ledger::new(), scratch: Vec::new(), timeout, manners, account }
+        Self { fabric, control, ledger: Ledger::new(), scratch: Vec::new(), timeout, patience, account }
     }
 
     /// Makes one call, from its beginning to its end.
@@ -48,15 +49,15 @@ impl Engine {
         loan: Loan<'_>,
     ) -> Result<(), Box<Error>> {
         self.make_room(executor.bound().scratch_bytes)?;
-        let Self { fabric, control, ledger, scratch, timeout, manners, .. } = self;
+        let Self { fabric, control, ledger, scratch, timeout, patience, .. } = self;
         let links = fabric.links();
         let result = scope(ledger, loan, scratch, |regions| {
             // A small call is over with that, and nothing is made for a wait that it has not.
-            let begun = executor.begin(&call, manners.patience.spins(), regions, links);
+            let begun = executor.begin(&call, patience.spins(), regions, links);
             if let Ok(Progress::Done) = begun {
                 return Ok(());
             }
-            Driver::new(links, control, *timeout, manners, call).run(begun, executor, regions)
+            Driver::new(links, control, *timeout, *patience, call).run(begun, executor, regions)
         });
         links.ring();
         result
@@ -68,7 +69,7 @@ impl Engine {
     /// When what the rank sends to itself makes no sense.
     #[inline]
     pub(crate) fn open(&mut self, courier: &mut Courier, items: &mut [Item<'_>]) -> Result<bool, Muddle> {
-        let (links, looks) = (self.fabric.links(), self.manners.patience.spins());
+        let (links, looks) = (self.fabric.links(), self.patience.spins());
         let over = courier.open(items, looks, links.pipes())?;
         if over {
             links.ring();
@@ -104,13 +105,13 @@ impl Engine {
 
     /// What drives a call whose buffers are in custody.
     pub(crate) fn driver(&mut self, call: Signature) -> Driver<'_> {
-        let Self { fabric, control, timeout, manners, .. } = self;
-        Driver::new(fabric.links(), control, *timeout, manners, call)
+        let Self { fabric, control, timeout, patience, .. } = self;
+        Driver::new(fabric.links(), control, *timeout, *patience, call)
     }
 
     /// How a wait begins.
     pub(crate) fn patience(&self) -> Patience {
-        self.manners.patience
+        self.patience
     }
 
     /// The scratch memory, at least `bytes` of it, for a call that keeps it until [`return_scratch`](Self::return_scratch).

@@ -79,7 +79,6 @@ mod tests {
     use super::*;
     use crate::bootstrap::{HostFacts, Place};
     use crate::control::{Control, Status};
-    use crate::drive::Manners;
     use sohu_coll_core::link::Links;
     use sohu_coll_core::{Rank, Signature};
     use sohu_coll_mem::doorbell::Patience;
@@ -121,9 +120,9 @@ mod tests {
         let mut links = ShmLinks::join(Rank(0), segment, &[None]).unwrap();
         let place = Place { rank: 0, size: 1 };
         let mut control = Control::new(place, vec![HostFacts::default()], vec![None]).unwrap().started();
-        let manners = Manners { patience: Patience::new(0, 0), mates: Vec::new() };
+        let patience = Patience::new(0, 0);
         let (timeout, call) = (Duration::from_secs(60), Signature::none());
-        let mut driver = Driver::new(&mut links, &mut control, timeout, &manners, call);
+        let mut driver = Driver::new(&mut links, &mut control, timeout, patience, call);
         let ended = driver.end_with(Box::new(error), &mut late);
         (ended.is_ok(), late.polls.len())
     }

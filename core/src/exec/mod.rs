@@ -169,7 +169,7 @@ impl Executor {
         }
     }
 
-    /// Whether the call is an exchange: a peer whose signature has come has sent all that it will send.
+    /// Whether this rank's part of the call is an exchange, begun and ended in one go where its peers come soon.
     pub fn is_exchange(&self) -> bool {
         self.bound.exchange.is_some()
     }
