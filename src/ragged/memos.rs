@@ -178,7 +178,7 @@ impl Memos {
     pub(crate) fn read(&mut self, cut: &Cut<'_>, buffers: &mut Buffers<'_>) -> Result<Said, Error> {
         let (size, element) = (self.size, cut.dtype.size());
         let mut most = 0;
-        for memo in self.all.chunks_exact(self.len).take(size) {
+        for memo in self.told() {
             if pairs(memo, size).next().is_some_and(|pair| pair.gives == UNTOLD) {
                 return Ok(Said::Unclear);
             }
@@ -201,15 +201,14 @@ impl Memos {
 
     /// Whether every rank gives every other what that expects, as far as can be seen at once: with short blocks, a good part of the call.
     fn all_agree(&self) -> bool {
-        let memos = || self.all.chunks_exact(self.len).take(self.size);
         if self.size < BALANCED_MIN {
             // Each rank with those before it.
-            return (1..self.size).all(|rank| agree(&self.counts(rank)[..rank], memos(), rank - 1));
+            return (1..self.size).all(|rank| agree(&self.counts(rank)[..rank], self.told(), rank - 1));
         }
         let (before, behind) = self.counts(self.rank).split_at(self.rank);
-        memos().fold(0, |sum, memo| balance(memo, self.size).wrapping_add(sum)) == 0
-            && agree(before, memos(), self.rank.wrapping_sub(1))
-            && agree(behind, memos().skip(self.rank + 1), self.rank)
+        self.told().fold(0, |sum, memo| balance(memo, self.size).wrapping_add(sum)) == 0
+            && agree(before, self.told(), self.rank.wrapping_sub(1))
+            && agree(behind, self.told().skip(self.rank + 1), self.rank)
     }
 
     /// What a rank says of each other one, in order.
@@ -257,6 +256,16 @@ impl Memos {
             };
             output[start * element..][..bytes].copy_from_slice(block);
         }
+    }
+
+    /// All memos, by rank. No division, which took as long as all else of two ranks.
+    fn told(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.all[..];
+        (0..self.size).map(move |_| {
+            let (memo, behind) = rest.split_at(self.len);
+            rest = behind;
+            memo
+        })
     }
 
     fn memo(&self, rank: usize) -> &[u8] {
