@@ -40,6 +40,8 @@ pub(crate) struct Pinned {
     pub(crate) executor: Executor,
     /// The call's signature, but for its sequence.
     pub(crate) signature: Signature,
+    /// The [`number`](crate::ragged::plans::Plans::number) of calls with the same blocks; 0 where there are none.
+    pub(crate) number: u64,
     /// How ranks tell each other their lengths first, where they do so without memos.
     pub(crate) comparison: Option<Box<Comparison>>,
 }
@@ -149,7 +151,7 @@ impl Lane {
         mut buffers: Buffers<'_>,
     ) -> Result<(), Error> {
         if let Some(cut) = terms.cut().filter(Cut::is_compared)
-            && self.agree(&cut, &mut buffers)?
+            && self.agree(&cut, &mut buffers, pinned.number)?
         {
             return Ok(());
         }
@@ -174,7 +176,7 @@ impl Lane {
         let signature = Signature { algorithm, ..plan.signature };
         let mut executor = plan.executor.twin();
         executor.fold_with(terms.folding.operand.clone());
-        Ok(Box::new(Pinned { executor, signature, comparison: None }))
+        Ok(Box::new(Pinned { executor, signature, number: 0, comparison: None }))
     }
 
     /// Whether calls can be made.

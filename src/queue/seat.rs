@@ -152,7 +152,7 @@ impl Seat {
         if awaiting.before == Before::Memos {
             let machine = lane.plans.tuner().machine();
             let mut memos = lane.ragged.take_memos(lane.rank, machine).expect(ONE_AT_A_TIME);
-            let pinned = memos.write(&cut, &awaiting.owner.buffers());
+            let pinned = memos.write(&cut, &awaiting.owner.buffers(), awaiting.pinned.number);
             return self.enter(memos, pinned, Sequel::Before(awaiting));
         }
         if awaiting.pinned.comparison.is_none() {
@@ -210,9 +210,12 @@ impl Seat {
         let mut memos = memos.downcast::<Memos>().expect("what was told were memos");
         memos.put_back(pinned);
         let cut = awaiting.terms.cut().expect("lengths are compared of calls that have them");
+        let number = awaiting.pinned.number;
         let said = match error {
             Some(error) => Err(error),
-            None => memos.read(&cut, &mut awaiting.owner.buffers()).map_err(|misuse| lane.named(misuse)),
+            None => {
+                memos.read(&cut, &mut awaiting.owner.buffers(), number).map_err(|misuse| lane.named(misuse))
+            }
         };
         lane.ragged.memos = Some(memos);
         Ok(match said? {

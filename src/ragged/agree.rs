@@ -29,7 +29,7 @@ impl Lane {
         let key = cut.key(&buffers, &self.engine.fabric);
         let (place, layout) = self.place_of(cut, &key, &buffers)?;
         // Each rank knows its own lengths alone, so those of others may have changed where these have not.
-        if cut.is_compared() && self.agree(cut, &mut buffers)? {
+        if cut.is_compared() && self.agree(cut, &mut buffers, self.ragged.number(place))? {
             return Ok(());
         }
         let mut executor = self.executor_at(place, layout, (cut, &key, &buffers))?;
@@ -95,7 +95,8 @@ impl Lane {
         executor.fold_with(operand.clone());
         let is_told = cut.is_compared() && !Memos::are_for(self.size);
         let comparison = if is_told { Some(self.pin_comparison(cut)?) } else { None };
-        Ok(Box::new(Pinned { executor, signature: key.call, comparison }))
+        let number = self.ragged.number(place);
+        Ok(Box::new(Pinned { executor, signature: key.call, number, comparison }))
     }
 
     /// Plans the two calls in which ranks tell each other their lengths.
@@ -125,15 +126,20 @@ impl Lane {
     }
 
     /// Sees to it that all ranks agree on the lengths of all blocks. Says whether the call is made with that: short blocks go
-    /// along, and are where they belong.
+    /// along, and are where they belong. It is the call of that [`number`](super::plans::Plans::number).
     ///
     /// # Errors
     /// [`Misuse::Disagree`], on all ranks, when two disagree; else as described at [`Communicator`].
-    pub(crate) fn agree(&mut self, cut: &Cut<'_>, buffers: &mut Buffers<'_>) -> Result<bool, Error> {
+    pub(crate) fn agree(
+        &mut self,
+        cut: &Cut<'_>,
+        buffers: &mut Buffers<'_>,
+        number: u64,
+    ) -> Result<bool, Error> {
         let Some(mut memos) = self.ragged.take_memos(self.rank, self.plans.tuner().machine()) else {
             return self.compare(cut).map(|()| false);
         };
-        let said = self.tell_all(&mut memos, cut, buffers);
+        let said = self.tell_all(&mut memos, cut, buffers, number);
         self.ragged.memos = Some(memos);
         match said? {
             Said::Everything => Ok(true),
@@ -148,12 +154,13 @@ impl Lane {
         memos: &mut Memos,
         cut: &Cut<'_>,
         buffers: &mut Buffers<'_>,
+        number: u64,
     ) -> Result<Said, Error> {
-        let mut pinned = memos.write(cut, buffers);
+        let mut pinned = memos.write(cut, buffers, number);
         let made = self.make(&mut pinned.executor, pinned.signature, memos.loan());
         memos.put_back(pinned);
         made?;
-        memos.read(cut, buffers).map_err(|error| self.named(error))
+        memos.read(cut, buffers, number).map_err(|error| self.named(error))
     }
 
     /// Has each rank tell every other one the length of the block that it has for it, and all ranks what it heard.

@@ -3,13 +3,16 @@
 //! Every rank tells all others the same memo: what it gives each of them, what it expects of each, and then all its blocks, if
 //! there is room. Invariant: all ranks have all memos, and come by them to the same: whether all agree, and if not who differs;
 //! whether all blocks went along; and how much room the memos of the next call have.
-//!
-//! To compare what each two ranks say of each other takes the square of the number of ranks. So from [`BALANCED_MIN`] of them on a memo
-//! ends its counts with a *balance*: what the rank gives each other one, less what it expects of each, every count times a
-//! [number](factor) that is the giver's and the getter's alone. All agree if the balances of all ranks come to nothing: one count
-//! that differs always shows, and several hide each other by a chance of one in 2^64. Besides, each rank compares what concerns itself.
 
-use super::{Blocks, Cut};
+mod counts;
+mod known;
+
+use self::counts::{
+    BALANCED_MIN, PAIR, UNTOLD, agree, balance, counted, factor, given, header, others, pair, pairs,
+    place_of, starts, write_counts,
+};
+use self::known::{Known, Part};
+use super::Cut;
 use crate::lane::Pinned;
 use crate::owned::Owner;
 use crate::request::Buffers;
@@ -41,18 +44,6 @@ const ALL_MAX: usize = 8 * 1088;
 /// The slice of memos that are no exchange.
 const SLICE: usize = 32 << 10;
 
-/// Bytes of the two counts of one pair of ranks.
-const PAIR: usize = 8;
-
-/// From so many ranks on memos have a balance: their counts fit no line, so it costs nothing. Of fewer, each two are compared as soon.
-const BALANCED_MIN: usize = 7;
-
-/// Bytes of a balance.
-const BALANCE: usize = 8;
-
-/// Stands for counts that a memo can not tell, where a memo begins.
-const UNTOLD: u32 = u32::MAX;
-
 /// Why the plan of a memo's length is here.
 const PLANNED: &str = "memos are told in one call at a time, and are as long as was planned";
 
@@ -73,6 +64,17 @@ pub(crate) struct Memos {
     len: usize,
     /// How many bytes of blocks the next ones should have room for.
     room: usize,
+    /// Blocks that go along: from the input to this rank's memo; from all memos to the output; and the one that stays, from the input to
+    /// the output.
+    gives: Vec<Part>,
+    gets: Vec<Part>,
+    stays: Option<Part>,
+    /// The most bytes that a rank gave others.
+    most: usize,
+    /// What is known of the call before, if it is made again.
+    known: Known,
+    /// Whether this call is that one, as far as this rank can tell.
+    repeats: bool,
 }
 
 /// What the memos say of a call.
@@ -118,7 +120,12 @@ impl Memos {
                 count: len as u64,
                 sequence: 0,
             };
-            Box::new(Pinned { executor: Executor::new(Arc::new(bound)), signature, comparison: None })
+            Box::new(Pinned {
+                executor: Executor::new(Arc::new(bound)),
+                signature,
+                number: 0,
+                comparison: None,
+            })
         };
         let (rank, size) = (rank.index(), size as usize);
         let factors = (0..size).map(|other| [factor(rank, other), factor(other, rank)]).collect();
@@ -126,38 +133,66 @@ impl Memos {
         let plans = lengths.iter().map(|len| Some(plan(*len))).collect();
         let longest = lengths.last().expect(PLANNED);
         let all = vec![0; longest * size];
-        Self { rank, size, factors, all, len: lengths[0], lengths, plans, place: 0, room: 0 }
+        Self {
+            rank,
+            size,
+            factors,
+            all,
+            len: lengths[0],
+            lengths,
+            plans,
+            place: 0,
+            room: 0,
+            gives: Vec::with_capacity(size),
+            gets: Vec::with_capacity(size),
+            stays: None,
+            most: 0,
+            known: Known::default(),
+            repeats: false,
+        }
     }
 
-    /// Writes this rank's memo. Gives what tells it to all, which is to be [put back](Self::put_back).
-    pub(crate) fn write(&mut self, cut: &Cut<'_>, buffers: &Buffers<'_>) -> Box<Pinned> {
-        let (rank, size) = (self.rank, self.size);
-        self.place = place(&self.lengths, header(size).saturating_add(self.room));
+    /// Writes this rank's memo for call `number`, the same number for no other call; 0, if that is not known. Gives what tells it to all,
+    /// which is to be [put back](Self::put_back).
+    pub(crate) fn write(&mut self, cut: &Cut<'_>, buffers: &Buffers<'_>, number: u64) -> Box<Pinned> {
+        self.place = place(&self.lengths, header(self.size).saturating_add(self.room));
         self.len = self.lengths[self.place];
-        let memo = &mut self.all[rank * self.len..][..self.len];
-        if write_counts(memo, rank, cut.blocks, &self.factors) {
-            let input = match buffers {
-                Buffers::Apart { input, .. } => input,
-                Buffers::InPlace(buffer) => &**buffer,
-            };
-            let element = cut.dtype.size();
-            let mut at = header(size);
-            if given(memo, size, element) <= (self.len - at) as u64 {
-                for (other, start) in starts(cut.blocks[0]).enumerate() {
-                    let bytes = cut.blocks[0].counts[other] * element;
-                    if bytes == 0 || other == rank {
-                        continue;
-                    }
-                    memo[at..at + bytes].copy_from_slice(&input[start * element..][..bytes]);
-                    at += bytes;
-                }
-            }
-        } else {
-            memo[..4].copy_from_slice(&UNTOLD.to_le_bytes());
+        self.repeats = self.known.is(number, self.len);
+        if !self.repeats {
+            self.known.forget();
+            self.write_counts(cut);
         }
+        let memo = &mut self.all[self.rank * self.len..][..self.len];
+        let input = match buffers {
+            Buffers::Apart { input, .. } => input,
+            Buffers::InPlace(buffer) => &**buffer,
+        };
+        self.gives.iter().for_each(|part| part.copy(input, memo));
         let mut pinned = self.plans[self.place].take().expect(PLANNED);
         pinned.signature.dtype = cut.dtype;
         pinned
+    }
+
+    /// Writes all but the blocks, and finds out where those go, if they go along.
+    fn write_counts(&mut self, cut: &Cut<'_>) {
+        let (rank, size, [gives, _]) = (self.rank, self.size, cut.blocks);
+        let memo = &mut self.all[rank * self.len..][..self.len];
+        self.gives.clear();
+        if !write_counts(memo, rank, cut.blocks, &self.factors) {
+            memo[..4].copy_from_slice(&UNTOLD.to_le_bytes());
+            return;
+        }
+        let (element, mut to) = (cut.dtype.size(), header(size));
+        if given(memo, size, element) > (self.len - to) as u64 {
+            return;
+        }
+        for (other, start) in starts(gives).enumerate() {
+            let len = gives.counts[other] * element;
+            if len > 0 && other != rank {
+                self.gives.push(Part { from: start * element, to, len });
+                to += len;
+            }
+        }
     }
 
     /// All memos, as the call in which they are told borrows them.
@@ -171,16 +206,44 @@ impl Memos {
         self.plans[self.place] = Some(pinned);
     }
 
-    /// What the memos of all say, once they are here. Blocks that all went along are put where they belong.
+    /// What the memos of all say, once they are here, in the call of that `number`. Blocks that all went along are put where they belong.
     ///
     /// # Errors
     /// [`Misuse::Disagree`] names the first two ranks that disagree.
-    pub(crate) fn read(&mut self, cut: &Cut<'_>, buffers: &mut Buffers<'_>) -> Result<Said, Error> {
+    pub(crate) fn read(
+        &mut self,
+        cut: &Cut<'_>,
+        buffers: &mut Buffers<'_>,
+        number: u64,
+    ) -> Result<Said, Error> {
+        let said = if self.repeats && self.known.is_said_again(self.told(), self.rank) {
+            Said::Everything
+        } else {
+            self.known.forget();
+            let (said, most) = self.compare(cut)?;
+            match said {
+                Said::Unclear => return Ok(said),
+                Said::Agreed => {}
+                Said::Everything => self.find_blocks(cut, matches!(buffers, Buffers::InPlace(_)), number),
+            }
+            self.most = most;
+            said
+        };
+        let room_max = self.lengths[self.lengths.len() - 1] - header(self.size);
+        self.room = room(room_max, self.room, self.most);
+        if said == Said::Everything {
+            self.deliver(buffers);
+        }
+        Ok(said)
+    }
+
+    /// What the memos of all say, and the most bytes that a rank gives others.
+    fn compare(&self, cut: &Cut<'_>) -> Result<(Said, usize), Error> {
         let (size, element) = (self.size, cut.dtype.size());
         let mut most = 0;
         for memo in self.told() {
             if pairs(memo, size).next().is_some_and(|pair| pair.gives == UNTOLD) {
-                return Ok(Said::Unclear);
+                return Ok((Said::Unclear, 0));
             }
             most = most.max(given(memo, size, element));
         }
@@ -190,13 +253,8 @@ impl Memos {
             return Err(told.into());
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let room_max = self.lengths[self.lengths.len() - 1] - header(size);
-        self.room = room(room_max, self.room, most);
-        if most > self.len - header(size) {
-            return Ok(Said::Agreed);
-        }
-        self.deliver(cut, buffers);
-        Ok(Said::Everything)
+        let said = if most > self.len - header(size) { Said::Agreed } else { Said::Everything };
+        Ok((said, most))
     }
 
     /// Whether every rank gives every other what that expects, as far as can be seen at once: with short blocks, a good part of the call.
@@ -230,32 +288,41 @@ impl Memos {
         (0..self.size).find_map(find)
     }
 
-    /// Puts the blocks that went along, and the one that stays, where they belong. By what the memos say, they fit.
-    fn deliver(&self, cut: &Cut<'_>, buffers: &mut Buffers<'_>) {
+    /// Finds out where the blocks that went along in call `number` belong, and the one that stays. By what the memos say, they fit.
+    fn find_blocks(&mut self, cut: &Cut<'_>, in_place: bool, number: u64) {
         let (rank, size, element) = (self.rank, self.size, cut.dtype.size());
         let [gives, gets] = cut.blocks;
-        let (input, output): (Option<&[u8]>, &mut [u8]) = match buffers {
-            Buffers::Apart { input, output } => (Some(input), output),
-            Buffers::InPlace(buffer) => (None, buffer),
-        };
-        for (from, start) in starts(gets).enumerate() {
-            let bytes = gets.counts[from] * element;
-            if bytes == 0 {
+        self.gets.clear();
+        self.stays = None;
+        for (other, start) in starts(gets).enumerate() {
+            let (to, len) = (start * element, gets.counts[other] * element);
+            if len == 0 {
                 continue;
             }
-            let block = if from == rank {
-                // In place, what a rank gives itself is there already.
-                let Some(input) = input else { continue };
-                let own = starts(gives).nth(rank).unwrap_or(0) * element;
-                &input[own..][..bytes]
-            } else {
-                let memo = self.memo(from);
-                let before = pairs(memo, size).take(place_of(from, rank));
-                let before = before.map(|pair| pair.gives as usize).sum::<usize>() * element;
-                &memo[header(size) + before..][..bytes]
-            };
-            output[start * element..][..bytes].copy_from_slice(block);
+            if other == rank {
+                let from = starts(gives).nth(rank).unwrap_or(0) * element;
+                // In place it is there already.
+                self.stays = (!in_place).then_some(Part { from, to, len });
+                continue;
+            }
+            let before = pairs(self.memo(other), size).take(place_of(other, rank));
+            let before = before.map(|pair| pair.gives as usize).sum::<usize>() * element;
+            self.gets.push(Part { from: other * self.len + header(size) + before, to, len });
         }
+        let (all, len) = (&self.all, self.len);
+        self.known.made(number, len, (0..size).map(|rank| &all[rank * len..][..header(size)]));
+    }
+
+    /// Puts the blocks where they belong.
+    fn deliver(&self, buffers: &mut Buffers<'_>) {
+        let output: &mut [u8] = match buffers {
+            Buffers::Apart { input, output } => {
+                self.stays.iter().for_each(|part| part.copy(input, output));
+                output
+            }
+            Buffers::InPlace(buffer) => buffer,
+        };
+        self.gets.iter().for_each(|part| part.copy(&self.all, output));
     }
 
     /// All memos, by rank. No division, which took as long as all else of two ranks.
@@ -297,116 +364,6 @@ fn place(lengths: &[usize], len: usize) -> usize {
 fn room(max: usize, before: usize, given: usize) -> usize {
     let shrunk = before - before.div_ceil(8);
     if given <= max { given.max(shrunk) } else { shrunk }
-}
-
-/// Bytes of a memo before its blocks.
-fn header(size: usize) -> usize {
-    counted(size) + if size >= BALANCED_MIN { BALANCE } else { 0 }
-}
-
-/// Bytes of a memo's counts.
-fn counted(size: usize) -> usize {
-    (size - 1) * PAIR
-}
-
-/// What a count of what one rank gives another counts times in balances: an odd number, so that no two counts come to the same.
-fn factor(from: usize, to: usize) -> u64 {
-    // The finish of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-    let mut mixed = ((from as u64) << 32 | to as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (mixed ^ mixed >> 31) | 1
-}
-
-/// The balance of a memo that has one.
-fn balance(memo: &[u8], size: usize) -> u64 {
-    memo[counted(size)..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// What a rank's memo says of one other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Pair {
-    /// What it gives that.
-    gives: u32,
-    /// What it expects of that.
-    gets: u32,
-}
-
-impl Pair {
-    /// What the other should say.
-    fn turned(self) -> Self {
-        Self { gives: self.gets, gets: self.gives }
-    }
-
-    fn from_bytes(bytes: [u8; PAIR]) -> Self {
-        let both = u64::from_le_bytes(bytes);
-        Self { gives: both as u32, gets: (both >> 32) as u32 }
-    }
-
-    fn to_bytes(self) -> [u8; PAIR] {
-        (u64::from(self.gives) | u64::from(self.gets) << 32).to_le_bytes()
-    }
-}
-
-/// What a memo says of each other rank, in order.
-fn pairs(memo: &[u8], size: usize) -> impl Iterator<Item = Pair> {
-    memo[..counted(size)].as_chunks().0.iter().map(|bytes| Pair::from_bytes(*bytes))
-}
-
-/// Which of `rank`'s pairs is of `other`.
-fn place_of(rank: usize, other: usize) -> usize {
-    other - usize::from(other > rank)
-}
-
-/// Whether what a rank says of some others is what their memos say of it, all of them in the same place.
-fn agree<'a>(own: &[[u8; PAIR]], memos: impl Iterator<Item = &'a [u8]>, place: usize) -> bool {
-    own.iter().zip(memos).all(|(own, memo)| Pair::from_bytes(*own) == pair(memo, place).turned())
-}
-
-/// What a memo says at one place.
-fn pair(memo: &[u8], place: usize) -> Pair {
-    Pair::from_bytes(memo.as_chunks().0[place])
-}
-
-/// Writes what a memo begins with, with such factors. Says whether it can tell these counts.
-fn write_counts(memo: &mut [u8], rank: usize, [gives, gets]: [Blocks<'_>; 2], factors: &[[u64; 2]]) -> bool {
-    let size = gives.counts.len();
-    let (told, rest) = memo.split_at_mut(counted(size));
-    // A rank's block for itself concerns nobody else, unless it is wrong.
-    let mut can_tell = gives.counts[rank] == gets.counts[rank];
-    let mut balance = 0u64;
-    let all = gives.counts.iter().zip(gets.counts).zip(factors).enumerate();
-    let others = all.filter(|(other, _)| *other != rank);
-    for (bytes, (_, ((gives, gets), [to, from]))) in told.as_chunks_mut().0.iter_mut().zip(others) {
-        can_tell &= *gives.max(gets) < UNTOLD as usize;
-        *bytes = Pair { gives: *gives as u32, gets: *gets as u32 }.to_bytes();
-        let [given, got] =
-            [(gives, to), (gets, from)].map(|(count, factor)| (*count as u64).wrapping_mul(*factor));
-        balance = balance.wrapping_add(given).wrapping_sub(got);
-    }
-    if size >= BALANCED_MIN {
-        rest[..BALANCE].copy_from_slice(&balance.to_le_bytes());
-    }
-    can_tell
-}
-
-/// Bytes that a rank gives others, by its memo.
-fn given(memo: &[u8], size: usize, element: usize) -> u64 {
-    pairs(memo, size).map(|pair| u64::from(pair.gives)).sum::<u64>() * element as u64
-}
-
-fn others(rank: usize, size: usize) -> impl Iterator<Item = usize> {
-    (0..size).filter(move |other| *other != rank)
-}
-
-/// Where each block starts, in elements. The blocks were found to lie inside their buffer.
-fn starts(blocks: Blocks<'_>) -> impl Iterator<Item = usize> {
-    let mut next = 0;
-    blocks.counts.iter().enumerate().map(move |(rank, count)| {
-        let start = blocks.displacements.map_or(next, |starts| starts[rank]);
-        next = start + count;
-        start
-    })
 }
 
 #[cfg(test)]

@@ -77,6 +77,8 @@ struct Plan {
     lengths: [usize; 2],
     registered: [bool; 2],
     lists: [Box<[usize]>; 4],
+    /// No other plan has the same, ever.
+    number: u64,
     /// Out while its call is made; none before it is first needed.
     executor: Option<Executor>,
 }
@@ -109,6 +111,8 @@ pub(crate) struct Plans {
     /// Where the last one that was asked for is: calls repeat.
     latest: usize,
     oldest: usize,
+    /// How many there have been.
+    added: u64,
     written: Vec<Written>,
     /// What ranks tell each other before a call; kept, so that it is allocated once. Out while they do.
     pub(crate) memos: Option<Box<Memos>>,
@@ -139,12 +143,14 @@ impl Plans {
     /// Keeps such a call, which was found to make sense; gives the place of its plan, which is bound when it is first needed:
     /// where lengths differ from call to call, and all blocks go along in memos, blocking calls never need it.
     pub(crate) fn add(&mut self, key: &Key<'_>) -> usize {
+        self.added += 1;
         let plan = Plan {
             call: key.call,
             in_place: key.in_place,
             lengths: key.lengths,
             registered: key.registered,
             lists: key.lists().map(Box::from),
+            number: self.added,
             executor: None,
         };
         self.latest = if self.plans.len() < PLANS_MAX {
@@ -211,6 +217,11 @@ impl Plans {
         }
         self.written.push(Written { job, scaled, program, passes });
         self.written.len() - 1
+    }
+
+    /// The number of the plan at a place, from 1 on.
+    pub(crate) fn number(&self, place: usize) -> u64 {
+        self.plans[place].number
     }
 
     /// The executor of the plan at a place, for one call; none if the plan is not bound.

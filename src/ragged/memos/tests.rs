@@ -1,6 +1,8 @@
 //! Memos among ranks that are all here.
 
+use super::counts::{BALANCE, BALANCED_MIN, PAIR, counted, factor};
 use super::*;
+use crate::Blocks;
 
 /// Whether a call is made in place.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,17 @@ fn call_with(
     form: Form,
     spoil: impl Fn(usize, &mut Vec<usize>),
 ) -> Vec<Found> {
+    call_numbered(memos, counts, form, spoil, |_| 0)
+}
+
+/// The same with a number for each rank's call.
+fn call_numbered(
+    memos: &mut [Memos],
+    counts: &[Vec<usize>],
+    form: Form,
+    spoil: impl Fn(usize, &mut Vec<usize>),
+    number: impl Fn(usize) -> u64,
+) -> Vec<Found> {
     let size = counts.len();
     let column = |rank: usize| counts.iter().map(|row| row[rank]).collect::<Vec<_>>();
     let expected: Vec<Vec<usize>> = (0..size)
@@ -56,7 +69,7 @@ fn call_with(
             Form::Apart => Buffers::apart(&input[..], &mut [0u8; 0][..]),
             Form::InPlace => Buffers::InPlace(&mut input),
         };
-        let pinned = memos.write(&cut(rank), &buffers);
+        let pinned = memos.write(&cut(rank), &buffers, number(rank));
         assert_eq!(pinned.signature.count, memos.len as u64);
         memos.put_back(pinned);
         told.extend_from_slice(memos.memo(rank));
@@ -75,7 +88,7 @@ fn call_with(
             Form::Apart => Buffers::apart(&input[..], &mut output[..]),
             Form::InPlace => Buffers::InPlace(&mut output),
         };
-        let said = memos.read(&cut(rank), &mut buffers).map_err(|error| error.to_string());
+        let said = memos.read(&cut(rank), &mut buffers, number(rank)).map_err(|error| error.to_string());
         let right: Vec<u8> = match said {
             Ok(Said::Everything) => {
                 (0..size).flat_map(|from| content(from, rank, expected[rank][from])).collect()
@@ -227,48 +240,136 @@ fn of_many_ranks_too_all_name_the_same_two() {
     }
 }
 
-/// The memos of so many ranks, each of which gives each a byte, as rank 0 has them.
-fn told(size: usize) -> (Memos, Vec<usize>) {
+/// The memos of so many ranks, each of which gives each a byte, as that rank has them.
+fn told(size: usize, rank: usize) -> (Memos, Vec<usize>) {
     let (counts, mut data) = (vec![1; size], vec![1u8; size]);
     let mut all = memos(size);
     for memos in &mut all {
         let cut = Cut::new(Collective::AllToAll, DType::U8, 0, Blocks::packed(&counts));
-        let pinned = memos.write(&cut, &Buffers::in_place(&mut data[..]));
+        let pinned = memos.write(&cut, &Buffers::in_place(&mut data[..]), 0);
         memos.put_back(pinned);
     }
     let memo = |rank: usize| all[rank].memo(rank).to_vec();
     let every: Vec<u8> = (0..size).flat_map(memo).collect();
-    let mut first = all.swap_remove(0);
-    first.all[..every.len()].copy_from_slice(&every);
-    (first, counts)
+    let mut own = all.swap_remove(rank);
+    own.all[..every.len()].copy_from_slice(&every);
+    (own, counts)
 }
 
-/// What rank 0 makes of them.
+/// What that rank makes of them.
 fn read((memos, counts): &mut (Memos, Vec<usize>)) -> Found {
     let mut data = vec![0u8; counts.len()];
     let cut = Cut::new(Collective::AllToAll, DType::U8, 0, Blocks::packed(counts));
-    memos.read(&cut, &mut Buffers::in_place(&mut data[..])).map_err(|error| error.to_string())
+    memos.read(&cut, &mut Buffers::in_place(&mut data[..]), 0).map_err(|error| error.to_string())
 }
 
 #[test]
 fn a_balance_that_is_wrong_is_neither_believed_nor_a_reason_to_fail() {
     let size = BALANCED_MIN;
-    let mut told = told(size);
-    assert_eq!(read(&mut told), Ok(Said::Everything));
-    // The counts are right.
-    let at = told.0.len + counted(size);
-    told.0.all[at] ^= 1;
-    assert_eq!(read(&mut told), Ok(Said::Everything));
-    told.0.all[at] ^= 1;
-    // The balances come to nothing, but rank 2 says that it gives rank 0 more.
-    let at = 2 * told.0.len + PAIR * place_of(2, 0);
-    told.0.all[at] += 1;
-    let text = read(&mut told).expect_err("they disagree");
-    assert!(text.contains("rank 2 gives rank 0 2 elements, but rank 0 expects 1"), "{text}");
-    told.0.all[at] -= 1;
-    // It says so of rank 1, which that is for to see.
-    told.0.all[2 * told.0.len + PAIR * place_of(2, 1)] += 1;
-    assert_eq!(read(&mut told), Ok(Said::Everything));
+    for (rank, from, third) in [(0, 2, 1), (3, 2, 5), (3, 5, 2), (size - 1, 0, 1)] {
+        let mut told = told(size, rank);
+        assert_eq!(read(&mut told), Ok(Said::Everything));
+        // The counts are right.
+        let at = from * told.0.len + counted(size);
+        told.0.all[at] ^= 1;
+        assert_eq!(read(&mut told), Ok(Said::Everything));
+        told.0.all[at] ^= 1;
+        // The balances come to nothing, but one other says that it gives this rank more.
+        let at = from * told.0.len + PAIR * place_of(from, rank);
+        told.0.all[at] += 1;
+        let text = read(&mut told).expect_err("they disagree");
+        let expected = format!("rank {from} gives rank {rank} 2 elements, but rank {rank} expects 1");
+        assert!(text.contains(&expected), "{text}");
+        told.0.all[at] -= 1;
+        // It says so of a third rank, which that is for to see.
+        told.0.all[from * told.0.len + PAIR * place_of(from, third)] += 1;
+        assert_eq!(read(&mut told), Ok(Said::Everything));
+    }
+}
+
+/// Which ranks took the call for the one that they knew.
+fn who_repeats(memos: &[Memos]) -> Vec<bool> {
+    memos.iter().map(|memos| memos.repeats).collect()
+}
+
+#[test]
+fn a_call_is_known_from_the_third_time_in_a_row_on() {
+    for form in [Form::Apart, Form::InPlace] {
+        for size in [2, 3, 8] {
+            let mut many = memos(size);
+            let call = |many: &mut [Memos], counts: &[Vec<usize>], number: u64| {
+                assert_eq!(
+                    call_numbered(many, counts, form, |_, _| {}, |_| number),
+                    all(Said::Everything, size)
+                );
+                who_repeats(many)
+            };
+            let (one, other) = (even(size, 3), even(size, 2));
+            // Until memos have room.
+            call_numbered(&mut many, &one, form, |_, _| {}, |_| 6);
+            let known: Vec<Vec<bool>> = (0..4).map(|_| call(&mut many, &one, 7)).collect();
+            assert_eq!(known.concat(), [false, false, true, true].map(|known| vec![known; size]).concat());
+            for number in [8, 7, 8, 7, 0, 0, 0] {
+                assert_eq!(
+                    call(&mut many, if number == 8 { &other } else { &one }, number),
+                    vec![false; size]
+                );
+            }
+            assert_eq!(call(&mut many, &one, 7), vec![false; size]);
+            assert_eq!(call(&mut many, &one, 7), vec![false; size]);
+            assert_eq!(call(&mut many, &one, 7), vec![true; size]);
+        }
+    }
+}
+
+#[test]
+fn what_is_known_holds_for_memos_of_that_length() {
+    let mut three = memos(3);
+    let mut call = |count: usize, number: u64| {
+        let found = call_numbered(&mut three, &even(3, count), Form::Apart, |_, _| {}, |_| number);
+        (found, three[0].len, three[0].repeats)
+    };
+    // There is room for long blocks, and less and less from call to call.
+    call(400, 1);
+    call(400, 1);
+    let mut len = 1 << 20;
+    let mut changes = 0;
+    for turn in 0..80 {
+        let (found, now, repeats) = call(3, 2);
+        assert_eq!(found, all(Said::Everything, 3), "in turn {turn}");
+        assert!(!repeats || now == len, "in turn {turn}");
+        changes += u32::from(now != len);
+        len = now;
+    }
+    assert!(changes > 3 && len == LENGTHS[0], "{changes} lengths, the last {len}");
+}
+
+#[test]
+fn what_is_known_is_not_what_the_others_say() {
+    let (size, one) = (4, even(4, 3));
+    // What ranks 2 and 3 give each other changes: ranks 0 and 1 make the same call as before.
+    let mut other = one.clone();
+    (other[2][3], other[3][2]) = (1, 1);
+    let mut four = memos(size);
+    let mut call = |counts: &[Vec<usize>]| {
+        let number = |rank| if rank >= 2 && counts[2][3] == 1 { 9 } else { 5 };
+        let found = call_numbered(&mut four, counts, Form::Apart, |_, _| {}, number);
+        (found, who_repeats(&four))
+    };
+    for _ in 0..4 {
+        call(&one);
+    }
+    assert_eq!(call(&one), (all(Said::Everything, size), vec![true; size]));
+    for _ in 0..2 {
+        assert_eq!(call(&other), (all(Said::Everything, size), vec![true, true, false, false]));
+    }
+    assert_eq!(call(&other), (all(Said::Everything, size), vec![true; size]));
+    let mut long = one.clone();
+    long[2][3] = 5000;
+    for _ in 0..2 {
+        assert_eq!(call(&long).0, all(Said::Agreed, size));
+        assert_eq!(call(&one), (all(Said::Everything, size), vec![false; size]));
+    }
 }
 
 #[test]
@@ -329,7 +430,7 @@ fn memos_of_garbage_are_bounded() {
         let cut = Cut::new(Collective::AllToAll, DType::U8, 0, gives);
         let mut memos = Memos::new(Rank(0), size as u32, 1 + turn as u32 % 2);
         let mut data = vec![0xa5u8; 6 * size];
-        let pinned = memos.write(&cut, &Buffers::in_place(&mut data[..]));
+        let pinned = memos.write(&cut, &Buffers::in_place(&mut data[..]), 0);
         memos.put_back(pinned);
         // What the others should say, if it were not for a few words.
         let len = memos.len;
@@ -353,7 +454,7 @@ fn memos_of_garbage_are_bounded() {
             let word = [u32::MAX, u32::MAX - 1, 1 << 31, 33, 0][draw(5)];
             memos.all[at..at + 4].copy_from_slice(&word.to_le_bytes());
         }
-        match memos.read(&cut, &mut Buffers::in_place(&mut data[..])) {
+        match memos.read(&cut, &mut Buffers::in_place(&mut data[..]), 0) {
             Ok(Said::Everything) => right += 1,
             _ => {
                 wrong += 1;
