@@ -147,7 +147,7 @@ impl Memos {
             gets: Vec::with_capacity(size),
             stays: None,
             most: 0,
-            known: Known::default(),
+            known: Known::new(size, header(size)),
             repeats: false,
         }
     }

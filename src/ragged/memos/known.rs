@@ -20,7 +20,7 @@ impl Part {
 }
 
 /// What is known of the call before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
     /// Its number, while it is known; else 0.
     number: u64,
@@ -34,6 +34,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Of no call yet, of so many ranks whose memos begin with so many bytes.
+    pub(super) fn new(size: usize, head: usize) -> Self {
+        Self { number: 0, last: 0, len: 0, heads: Vec::with_capacity(size * head), head }
+    }
+
     /// Whether the call with this number, and memos of this length, is the known one.
     #[inline]
     pub(super) fn is(&self, number: u64, len: usize) -> bool {
@@ -66,9 +71,6 @@ impl Known {
         }
         (self.number, self.len) = (number, len);
         self.heads.clear();
-        for head in heads {
-            self.head = head.len();
-            self.heads.extend_from_slice(head);
-        }
+        heads.for_each(|head| self.heads.extend_from_slice(head));
     }
 }
