@@ -125,6 +125,14 @@ impl ByteRing {
         Some(range)
     }
 
+    /// Where [`reserve_within`](ByteRing::reserve_within) would find `want` bytes, if those before them were free: a guess.
+    #[inline]
+    #[must_use]
+    pub fn next_within(&self, want: usize, within: usize) -> Range<usize> {
+        let start = if want <= within.saturating_sub(self.at) { self.at } else { 0 };
+        start..start + want.min(self.capacity)
+    }
+
     /// The free bytes from `at` on, and those at the start of the ring beyond its end.
     #[inline]
     fn pieces(&self) -> (usize, usize) {

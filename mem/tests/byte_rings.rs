@@ -164,6 +164,20 @@ fn a_skipped_end_comes_back_with_the_segment_before_it() {
 }
 
 #[test]
+fn the_next_place_is_guessed_right_where_it_is_free() {
+    let mut ring = ByteRing::new(1024, 8);
+    let mut last = None;
+    // Round the first 512 bytes, each while the one before is still read.
+    for want in [64, 100, 1, 128, 200, 64, 150, 128].repeat(9) {
+        let guess = ring.next_within(want, 512);
+        assert_eq!(ring.reserve_within(want, want, 512), Some(guess.clone()));
+        let id = ring.commit(guess.start, want, 1);
+        last.replace(id).into_iter().for_each(|id| ring.release(id));
+    }
+    assert_eq!(ring.next_within(5000, 1024).len(), 1024, "there is no more");
+}
+
+#[test]
 fn space_comes_back_in_order() {
     let mut ring = ByteRing::new(128, 2);
     let first = ring.commit(0, 1, 2);

@@ -6,10 +6,12 @@
 
 mod far;
 mod fetched;
+mod outgoing;
 mod trade;
 
 pub(super) use fetched::{BOUNCE_BYTES, FETCHED_MIN, Lent};
 
+use self::outgoing::Outgoing;
 use super::distance::Distance;
 use super::fetched::Fetched;
 use super::peer::Peer;
@@ -22,30 +24,12 @@ use core::ops::Range;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::pipe::{BIDS_MAX, Note};
-use sohu_coll_mem::byte_ring::{ByteRing, SEGMENT_ALIGN, SegmentId};
 use sohu_coll_mem::credit::{CreditRx, CreditTx};
 use sohu_coll_mem::line::{Corrupt, LineRx, LineTx, PAYLOAD_BYTES, PAYLOAD_WORDS, catch_up};
 use sohu_coll_mem::words::Mapped;
 use sohu_coll_mem::{View, ViewMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Bytes that go into the ring at once: while the reader copies one piece, the writer copies the next.
-const PIECE: usize = 64 << 10;
-
-/// Up to this a message stays in the first [`NARROW`] bytes of the ring: few lines are fetched soonest from where the last ones
-/// were, in the writer's cache. Longer ones go round the whole ring: taking a line back that the peer has in its own cache costs
-/// twice the copy.
-const SMALL: usize = 2 << 10;
-const NARROW: usize = 8 << 10;
-
-/// While this much of a message is left, it keeps to so much of the ring: it leaves the rest of the cache that both cores share to
-/// the buffers.
-const LARGE: usize = 512 << 10;
-const LARGE_WITHIN: usize = 1 << 20;
-
-/// The least piece worth a line of its own.
-const PIECE_MIN: usize = 64;
 
 /// Answers that came with bids and may be kept: more than a peer may have given ahead.
 const EARLY_MAX: usize = BIDS_MAX + 1;
@@ -72,27 +56,6 @@ impl Front {
             Self::Line { len, .. } | Self::Chunk { len, .. } | Self::Private { len, .. } => len,
         }
     }
-}
-
-/// What comes back when the peer has consumed a chunk.
-enum Flight {
-    Ring(SegmentId),
-    Lent,
-}
-
-/// The ring of a pipe that goes out.
-struct Outgoing {
-    ring: ByteRing,
-    range: Range<usize>,
-    /// How many bytes of it have memory.
-    taken: usize,
-    /// Whether it had no room for a piece of a long message, and neither half of it was free since nor did a shorter piece fit.
-    clogged: bool,
-    /// Whether more of what was put last has yet to come.
-    in_parts: bool,
-    flights: VecDeque<Flight>,
-    /// Loans among them.
-    lent: usize,
 }
 
 /// One end of a pipe.
@@ -182,15 +145,7 @@ impl PipePair {
                 chunks_told: 0,
             }
         };
-        let outgoing = Outgoing {
-            ring: ByteRing::new(layout.pipe_ring(theirs).len(), PIPE_LINES),
-            range: layout.pipe_ring(theirs),
-            taken: 0,
-            clogged: false,
-            in_parts: false,
-            flights: VecDeque::with_capacity(2 * PIPE_LINES),
-            lent: 0,
-        };
+        let outgoing = Outgoing::new(layout.pipe_ring(theirs));
         Self {
             source: end([PIPE_LINES, ANSWER_LINES], true, [0..0, 0..0], Some(outgoing)),
             drain: end([ANSWER_LINES, PIPE_LINES], false, [layout.pipe_ring(mine), layout.heap()], None),
@@ -223,11 +178,8 @@ impl End {
         let back = catch_up(self.chunks_back, chunks, self.chunks_put).map_err(wrong)?;
         while self.chunks_back < back {
             self.chunks_back += 1;
-            let flight = self.outgoing.as_mut().and_then(|out| out.flights.pop_front());
-            match (flight, &mut self.outgoing) {
-                (Some(Flight::Ring(segment)), Some(out)) => out.ring.release(segment),
-                (Some(Flight::Lent), Some(out)) => out.lent -= 1,
-                _ => return Err(self.corrupt("acknowledges what was never sent")),
+            if !self.outgoing.as_mut().is_some_and(Outgoing::land) {
+                return Err(self.corrupt("acknowledges what was never sent"));
             }
         }
         Ok(())
@@ -264,93 +216,6 @@ impl End {
         let Some((offset, len)) = self.stage(own, limit, false, work)? else { return Ok(0) };
         self.line(CHUNK, 0, &place_words(offset as u64, len));
         Ok(len)
-    }
-
-    /// Has up to `limit` bytes written to the ring, if there is room; of a trade, `in_turn` in one of two places. Says where
-    /// they lie, and how many.
-    fn stage(
-        &mut self,
-        own: &Segment,
-        limit: usize,
-        in_turn: bool,
-        work: &mut dyn FnMut(ViewMut<'_>),
-    ) -> Result<Option<(usize, usize)>, LinkError> {
-        let Some(range) = self.room(own, limit, in_turn)? else { return Ok(None) };
-        let out = self.outgoing.as_mut().expect("answers fit a line");
-        let (offset, len) = (out.range.start + range.start, range.len());
-        work(own.map.view_mut(offset, len));
-        let segment = out.ring.commit(range.start, len, 1);
-        out.flights.push_back(Flight::Ring(segment));
-        out.in_parts = len < limit;
-        self.chunks_put += 1;
-        Ok(Some((offset, len)))
-    }
-
-    /// Room in the ring for some of `limit` bytes. Its memory is taken when it is first used.
-    fn room(
-        &mut self,
-        own: &Segment,
-        limit: usize,
-        in_turn: bool,
-    ) -> Result<Option<Range<usize>>, LinkError> {
-        // A few bytes more are not worth a line of their own.
-        let want = if limit <= PIECE + PIECE_MIN { limit } else { PIECE };
-        let out = self.outgoing.as_mut().expect("answers fit a line");
-        let within = match limit {
-            ..=SMALL if !out.in_parts => NARROW,
-            LARGE.. => LARGE_WITHIN,
-            _ => out.range.len(),
-        }
-        .min(out.range.len());
-        if out.taken < within {
-            let more = out.range.start + out.taken..out.range.start + within;
-            let call = "fallocate";
-            own.take(&more).map_err(|errno| LinkError::System {
-                peer: self.peer,
-                call,
-                errno: errno.raw_os_error(),
-            })?;
-            out.taken = within;
-        }
-        let least = want.min(PIECE_MIN);
-        // Two ranks that trade use two places in turn. Others may have more out, and the ring has no more room once it goes round.
-        if in_turn
-            && within == NARROW
-            && let Some(range) = out.ring.reserve_within(want, want, 2 * want.next_multiple_of(SEGMENT_ALIGN))
-        {
-            return Ok(Some(range));
-        }
-        if !out.clogged
-            && let Some(range) = out.ring.reserve_within(want, least, within)
-        {
-            return Ok(Some(range));
-        }
-        self.collect()?;
-        let out = self.outgoing.as_mut().expect("answers fit a line");
-        let is_half_free = out.ring.capacity() - out.ring.free() <= within / 2;
-        if out.clogged && limit >= PIECE && !is_half_free {
-            return Ok(None);
-        }
-        let range = out.ring.reserve_within(want, least, within);
-        // To put and to take a little each in turn takes longer than much of each.
-        out.clogged = range.is_none() && limit >= PIECE;
-        Ok(range)
-    }
-
-    /// Where the bytes of the next bid go, if these are in one of the two places and it has as many.
-    fn other_place(&self, offset: usize, len: usize) -> Option<(usize, usize)> {
-        let start = self.outgoing.as_ref().expect("answers fit a line").range.start;
-        let pitch = len.next_multiple_of(SEGMENT_ALIGN);
-        (len <= SMALL && (offset == start || offset == start + pitch))
-            .then(|| (2 * start + pitch - offset, len))
-    }
-
-    /// The next line tells of a loan.
-    fn fly_loan(&mut self) {
-        let out = self.outgoing.as_mut().expect("answers are not lent");
-        out.flights.push_back(Flight::Lent);
-        out.lent += 1;
-        self.chunks_put += 1;
     }
 
     /// What was consumed, for a line that is about to tell it.
@@ -421,12 +286,6 @@ impl End {
     #[inline]
     pub(super) fn has_come(&mut self) -> bool {
         self.front.is_some() || self.rx.head().is_some()
-    }
-
-    /// Asks for the next line's memory ahead of the next put.
-    #[inline]
-    pub(super) fn claim_next(&self) {
-        self.tx.claim_next();
     }
 
     fn look(&mut self) -> Result<Option<Front>, LinkError> {

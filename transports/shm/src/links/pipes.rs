@@ -157,13 +157,14 @@ impl Pipes for ShmLinks {
 
     fn is_clear(&mut self, peer: Rank) -> Result<bool, LinkError> {
         let pair = self.pair(peer);
+        let most = self.ahead.most;
         self.guard(|links| {
             let PipePair { source, drain, .. } = &mut links.pipes[pair];
             let clear = source.is_clear()?;
             if clear {
                 // Nothing else is to be done, and the next message is likely to come soon.
-                source.claim_next();
-                drain.claim_next();
+                source.claim_next(&links.segment, most);
+                drain.claim_next(&links.segment, most);
             }
             Ok(clear)
         })
