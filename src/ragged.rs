@@ -236,7 +236,8 @@ impl Communicator {
     /// outstanding at once, but in the small calls before, which compare the lengths and take short blocks along.
     ///
     /// Short blocks go along when ranks tell each other their lengths: from the second such call on, or, of some bytes, at once. Short
-    /// is what each rank has for all others together where it is at most 4088 bytes, of two ranks, 1512 of four, or 768 of eight.
+    /// is what each rank has for all others together where it is at most 4088 bytes, of two ranks, 2088 of four, or 1024 of eight; and more
+    /// where ranks share cores.
     ///
     /// # Errors
     /// [`Misuse::Length`] when a block lies outside its buffer, [`Misuse::Overlap`] when two blocks of the output share an

@@ -273,7 +273,7 @@ pub trait Links: Send {
         (0..self.size()).map(Rank).filter(|peer| self.is_unverified(*peer)).collect()
     }
 
-    /// Whether this peer is one of those. Allocates nothing: waits ask it again and again.
+    /// Whether this peer is one of those. Allocates nothing.
     fn is_unverified(&self, peer: Rank) -> bool {
         let _ = peer;
         false

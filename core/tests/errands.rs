@@ -5,10 +5,10 @@ use sohu_coll_conformance::{Faults, LoopLinks, Seeded};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::exec::Progress;
 use sohu_coll_core::link::Links;
-use sohu_coll_core::pipe::Strand;
+use sohu_coll_core::pipe::{Pipes, Strand};
 use sohu_coll_core::transfer::{Courier, Disagreement, Item};
 use sohu_coll_core::{DType, Rank, Transfer, Way};
-use sohu_coll_mem::View;
+use sohu_coll_mem::{View, ViewMut};
 
 /// What outputs hold before a call.
 const UNTOUCHED: u8 = 0xee;
@@ -132,6 +132,59 @@ fn however_long_it_is_out_it_says_who_is_missing_and_ends_when_they_come() {
     }
 }
 
+/// Pipes that count how often they are flushed.
+struct Flushed<'a> {
+    pipes: &'a mut dyn Pipes,
+    flushes: u32,
+}
+
+impl Pipes for Flushed<'_> {
+    fn put(
+        &mut self,
+        to: Rank,
+        strand: Strand,
+        limit: usize,
+        work: &mut dyn FnMut(ViewMut<'_>),
+    ) -> Result<usize, LinkError> {
+        self.pipes.put(to, strand, limit, work)
+    }
+
+    fn take(
+        &mut self,
+        from: Rank,
+        strand: Strand,
+        limit: usize,
+        work: &mut dyn FnMut(View<'_>) -> usize,
+    ) -> Result<usize, LinkError> {
+        self.pipes.take(from, strand, limit, work)
+    }
+
+    fn flush(&mut self, peer: Rank) -> Result<bool, LinkError> {
+        self.flushes += 1;
+        self.pipes.flush(peer)
+    }
+
+    fn is_clear(&mut self, peer: Rank) -> Result<bool, LinkError> {
+        self.pipes.is_clear(peer)
+    }
+}
+
+/// What is put moves on by itself for a while, and not for ever.
+#[test]
+fn who_is_out_for_long_sees_to_its_pipes() {
+    let mut links = LoopLinks::fabric(3, Faults::NONE);
+    let mut courier = Courier::new(Rank(0), 3);
+    let (gives, mut gets) = ([7; 20], [UNTOUCHED; 20]);
+    let mut items = [Item::send(DType::U8, &gives, Rank(1)), Item::recv(DType::U8, &mut gets, Rank(2))];
+    let mut pipes = Flushed { pipes: links[0].pipes(), flushes: 0 };
+    assert_eq!(courier.open(&mut items, 5, &mut pipes), Ok(false));
+    let flushes = [0; 5].map(|_| {
+        assert_eq!(courier.poll(&mut items, &mut pipes), Ok(Progress::Idle));
+        pipes.flushes
+    });
+    assert_eq!(flushes, [0, 0, 2, 4, 6], "both peers, from the third poll on");
+}
+
 /// A message from rank 0 to rank 1, which comes later. Says whether it was through at once.
 fn told_late(faults: Faults, len: usize, expects: usize) -> bool {
     let mut links = LoopLinks::fabric(2, faults);
@@ -187,11 +240,21 @@ fn garbage_is_corrupt_and_nothing_is_written() {
         // But for a bit that says that all bytes go ahead, as they do.
         let bit = [0..16, 17..128].into_iter().flatten().nth(random.below(127)).expect("one of them");
         said[bit / 8] ^= 1 << (bit % 8);
-        let put = links[peer]
-            .pipes()
-            .put(Rank(0), strand, said.len(), &mut |room| View::from(&said[..]).copy_to(room));
-        assert_eq!(put, Ok(said.len()));
+        let mut say = |links: &mut [LoopLinks]| {
+            let pipes = links[peer].pipes();
+            let put = pipes.put(Rank(0), strand, said.len(), &mut |room| View::from(&said[..]).copy_to(room));
+            assert_eq!(put, Ok(said.len()));
+        };
+        // Before the errand, or while it is out.
+        let late = random.below(2) == 1;
+        if !late {
+            say(&mut links);
+        }
         assert!(!open(&mut courier, &mut items, &mut links[0]), "seed {seed}");
+        if late {
+            assert_eq!(courier.poll(&mut items, links[0].pipes()), Ok(Progress::Idle), "seed {seed}");
+            say(&mut links);
+        }
         let told = (0..4).find_map(|_| courier.poll(&mut items, links[0].pipes()).err());
         // Some are another message.
         if let Some(error) = told {

@@ -46,6 +46,7 @@ pub(crate) fn play_memos(member: &mut Member) {
             turn += 1;
         }
     }
+    repeats(comm);
     disagreements(comm);
     mismatches(comm);
     member.say(WELL);
@@ -133,6 +134,25 @@ fn all_to_all(comm: &mut Communicator, counts: &[Vec<usize>], turn: usize) {
         }
     };
     assert!(got == expected, "{counts:?} in turn {turn}");
+}
+
+/// The same call over and over, in all ways, each time with other bytes; and then some ranks make another one, and others do not.
+fn repeats(comm: &mut Communicator) {
+    let size = comm.size() as usize;
+    let one: Vec<Vec<usize>> =
+        (0..size).map(|from| (0..size).map(|to| 1 + (from + to) % 2).collect()).collect();
+    let mut other = one.clone();
+    other[size - 2][size - 1] += 1;
+    // With a gap before each block, and without.
+    for gap in [0, 1] {
+        for (round, counts) in [&one, &other, &one].into_iter().enumerate() {
+            // Three times in a row in the same way, and so in all ways.
+            for turn in (0..16).map(|at| 3 * (at + 4 * round) + gap) {
+                (0..3).for_each(|again| all_to_all(comm, counts, turn + 12 * again));
+            }
+        }
+        (0..16).for_each(|turn| in_place(comm, &one, turn));
+    }
 }
 
 /// The same in place, where what a rank gives another is as long as what it gets from it.

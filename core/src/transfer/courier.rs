@@ -98,7 +98,8 @@ impl Courier {
     }
 
     /// As [`begin`](Self::begin), and does what can be done at once of a call that has but one short message each way, or is a trade;
-    /// looks up to `looks` times more than once for what the peers have to say. Says whether the call is over with that.
+    /// looks up to `looks` times more than once for what the peers have to say. Says whether the call is over with that. Until it is, no
+    /// other one [joins](Self::join) it.
     ///
     /// # Errors
     /// As for [`begin`](Self::begin).
@@ -154,8 +155,9 @@ impl Courier {
     /// As for [`begin`](Self::begin).
     ///
     /// # Panics
-    /// When a peer is no rank, or there are no such items.
+    /// When a peer is no rank, there are no such items, or a call that was [opened](Self::open) is not over.
     pub fn join(&mut self, items: &mut [Item<'_>], call: Range<usize>) -> Result<(), Muddle> {
+        assert!(self.errand.is_none(), "a call joins one that was opened");
         check_own(self.rank, &items[call.clone()])?;
         if self.states.len() < items.len() {
             self.states.resize(items.len(), State::default());

@@ -3,14 +3,15 @@
 //! To compare what each two ranks say of each other takes the square of the number of ranks. So from [`BALANCED_MIN`] of them on a memo
 //! ends its counts with a *balance*: what the rank gives each other one, less what it expects of each, every count times a
 //! [number](factor) that is the giver's and the getter's alone. All agree if the balances of all ranks come to nothing: one count
-//! that differs always shows, and several hide each other by a chance of one in 2^64. Besides, each rank compares what concerns itself.
+//! that differs always shows, and several hide each other by chance alone: of one in 2^63, or less by
+//! as many bits as all their differences are even by, 2^53 where those are multiples of 1024. Besides, each rank compares what concerns itself.
 
 use crate::ragged::Blocks;
 
 /// Bytes of the two counts of one pair of ranks.
 pub(super) const PAIR: usize = 8;
 
-/// From so many ranks on memos have a balance: their counts fit no line, so it costs nothing. Of fewer, each two are compared as soon.
+/// From so many ranks on memos have a balance: their counts fit no line, so it costs next to nothing. Of fewer, each two are compared as soon.
 pub(super) const BALANCED_MIN: usize = 7;
 
 /// Bytes of a balance.

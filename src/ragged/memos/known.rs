@@ -1,8 +1,9 @@
 //! What is known of a call that is made again, so that it need not be found out anew.
 //!
-//! Programs make the same call over and over. From the third time in a row on, a rank need not write its counts, which are still
-//! there, and if all others' memos begin as they did, all agree as they did, and every block goes where it went. Invariant: what is
-//! known holds of the call with that number and memos of that length alone, and is forgotten as soon as another one is made.
+//! Programs make the same call over and over. Once all blocks went along in it twice, and in no other one in between, a rank need not
+//! write its counts, which are still there, and if all others' memos begin as they did, all agree as they did, and every block goes where
+//! it went. Invariant: what is known holds of the call with that number and memos of that length alone, and is forgotten as soon as
+//! another one is made.
 
 /// Bytes that are copied from one place to another.
 #[derive(Clone, Copy, Debug)]
