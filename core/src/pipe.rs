@@ -75,6 +75,13 @@ pub trait Pipes: Send {
         work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError>;
 
+    /// Whether there may be something to [take](Pipes::take). It costs less to ask this of several strands than to take from each, since one answer
+    /// does not wait for the one before.
+    fn has_come(&mut self, from: Rank, strand: Strand) -> bool {
+        let _ = (from, strand);
+        true
+    }
+
     /// Whether the reader of what is put towards `to` shares no cache with this rank, so that it is best written past
     /// the caches.
     fn is_far(&self, to: Rank) -> bool {

@@ -77,14 +77,19 @@ impl Errand {
     #[inline]
     fn look(&mut self, items: &mut [Item<'_>], pipes: &mut dyn Pipes) -> Found {
         let mut found = Found::Nothing;
-        if let Some(got) = self.got.as_mut().filter(|got| got.came.is_none()) {
+        let got = self.got.as_mut().filter(|got| got.came.is_none());
+        let sent = self.sent.as_mut().filter(|sent| !sent.agreed);
+        // Of both first: the lines come from other cores.
+        let got = got.filter(|got| pipes.has_come(got.peer, Strand::Bytes));
+        let sent = sent.filter(|sent| pipes.has_come(sent.peer, Strand::Answers));
+        if let Some(got) = got {
             match take(got, items, pipes) {
                 true if got.whole => found = Found::One,
                 true => {}
                 false => return Found::Other,
             }
         }
-        if let Some(sent) = self.sent.as_mut().filter(|sent| !sent.agreed) {
+        if let Some(sent) = sent {
             match hear(sent, items, pipes) {
                 true if sent.agreed => found = Found::One,
                 true => {}

@@ -73,16 +73,21 @@ impl Pipes for ShmLinks {
         limit: usize,
         work: &mut dyn FnMut(View<'_>) -> usize,
     ) -> Result<usize, LinkError> {
-        let pair = self.pair(from);
-        let answers = strand == Strand::Answers;
         // The commonest of all, for who waits.
-        if !self.pipes[pair].has_come(answers) && self.failed.is_none() {
+        if !self.has_come(from, strand) {
             return Ok(0);
         }
+        let answers = strand == Strand::Answers;
         self.at_pair(
             from,
             |pair, _| if answers { pair.take_answer(limit, work) } else { pair.take_bytes(limit, work) },
         )
+    }
+
+    #[inline]
+    fn has_come(&mut self, from: Rank, strand: Strand) -> bool {
+        let pair = self.pair(from);
+        self.pipes[pair].has_come(strand == Strand::Answers) || self.failed.is_some()
     }
 
     fn bid(
