@@ -114,6 +114,17 @@ pub fn between_looks() {
     core::hint::spin_loop();
 }
 
+/// Before the first look at a word that another thread stores to at about the same time as this one stored its own: gives it a head
+/// start.
+///
+/// A look that comes too soon takes the line out of the cache of who is about to write it. That has to take it back, and the next look takes
+/// it again: two hand-overs more. The start is as long as two threads that do the same are apart, 14 ns on a Xeon whose hand-over takes 150; twice as
+/// much gains nothing, and three times as much is felt by who comes last.
+#[inline]
+pub fn before_first_look() {
+    (0..4).for_each(|_| between_looks());
+}
+
 /// Asks for the cache line at `address`, to be written soon.
 #[inline]
 pub fn claim(address: *const u8) {

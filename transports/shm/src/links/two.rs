@@ -11,11 +11,14 @@ use super::{Call, Few, ShmLinks};
 use sohu_coll_core::Signature;
 use sohu_coll_core::link::{EXCHANGE_MAX, Met};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
-use sohu_coll_mem::words::between_looks;
+use sohu_coll_mem::words::{before_first_look, between_looks};
 use sohu_coll_mem::{ReadSpan, View, WriteSpan};
 
 const CHUNK_FIRST: u8 = FIRST | CHUNK;
 const BOARD_FIRST: u8 = FIRST | BOARD;
+
+/// Who has more to copy is late enough for its first look.
+const HEAD_START_MAX: usize = 2 << 10;
 
 /// What the peer says of its bytes.
 #[derive(Clone, Copy)]
@@ -59,6 +62,9 @@ impl ShmLinks {
         let signature = call.to_words();
         let lend = self.put_two(signature, bytes, lend)?;
         let Some(peer) = self.peers.only() else { unreachable!("there was one") };
+        if looks > 0 && (len <= HEAD_START_MAX || lend.is_some()) {
+            before_first_look();
+        }
         peer.spin(looks);
         let Some(theirs) = peer.theirs(len, signature) else {
             return Some(self.come_back(call, len, lend, work));

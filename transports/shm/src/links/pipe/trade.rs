@@ -9,7 +9,7 @@ use super::{DATA, EARLY_MAX, End, Front, Lent, MARK, MARK_SHIFT, PAYLOAD_WORDS, 
 use crate::segment::Segment;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::pipe::Note;
-use sohu_coll_mem::words::between_looks;
+use sohu_coll_mem::words::{before_first_look, between_looks};
 use sohu_coll_mem::{View, ViewMut};
 
 /// A bid whose bytes are in the line, behind the answer and the head; and one that tells where they lie.
@@ -95,6 +95,9 @@ impl PipePair {
     ) -> Result<bool, LinkError> {
         let Self { source, drain, .. } = self;
         let mut left = looks;
+        if looks > 0 {
+            before_first_look();
+        }
         while left > 0 && drain.rx.head().is_none() && source.rx.head().is_none() {
             left -= 1;
             between_looks();
