@@ -114,15 +114,14 @@ pub fn between_looks() {
     core::hint::spin_loop();
 }
 
-/// Before the first look at a word that another thread stores to at about the same time as this one stored its own: gives it a head
-/// start.
+/// Before the first look at a word that another thread stores to at about the same time as this one stored its own: gives that a head
+/// start, as long as so many looks.
 ///
 /// A look that comes too soon takes the line out of the cache of who is about to write it. That has to take it back, and the next look takes
-/// it again: two hand-overs more. The start is as long as two threads that do the same are apart, 14 ns on a Xeon whose hand-over takes 150; twice as
-/// much gains nothing, and three times as much is felt by who comes last.
+/// it again: two hand-overs more.
 #[inline]
-pub fn before_first_look() {
-    (0..4).for_each(|_| between_looks());
+pub fn head_start(looks: u32) {
+    (0..looks).for_each(|_| between_looks());
 }
 
 /// Asks for the cache line at `address`, to be written soon.
