@@ -3,7 +3,7 @@
 use crate::bootstrap::{self, HostFacts, Place, UniqueId};
 use crate::communicator::Communicator;
 use crate::config::Config;
-use crate::connect::{FETCHED, Fabric};
+use crate::connect::{FETCHED, Fabric, Sharing};
 use crate::lane;
 use crate::memory::Account;
 use crate::plans::{Plans, Settings};
@@ -62,6 +62,7 @@ pub struct Builder {
     tuning_file: Option<PathBuf>,
     heap_bytes: Option<usize>,
     fetch: Option<Fetch>,
+    huge_pages: Option<bool>,
     reproducible: Option<bool>,
     proxy: Option<bool>,
     name: Option<Arc<str>>,
@@ -140,6 +141,14 @@ impl Builder {
         self
     }
 
+    /// Whether private memory that is lent again and again, for the kernel to fetch, is moved to huge pages, out of which it
+    /// fetches faster: memory of this process in stretches of 2 MiB that hold what calls are given, and all of which is in memory. What it
+    /// holds stays as it is. Unless set it is, where the system has such pages and its administrator has not turned them off.
+    pub fn huge_pages(mut self, yes: bool) -> Self {
+        self.huge_pages = Some(yes);
+        self
+    }
+
     /// Whether results may not depend on how they are computed. If so, element i of a reduction has the same bits
     /// whatever the size of the call and wherever a tensor was cut: they depend on the ranks' inputs at i, in the order of
     /// the ranks, alone. Costs the algorithms that fold in another order. Must be the same on every rank; no unless set.
@@ -211,6 +220,7 @@ impl Builder {
         self.tuning_file = self.tuning_file.or(config.tuning_file);
         self.heap_bytes = self.heap_bytes.or(config.heap_bytes);
         self.fetch = self.fetch.or(config.fetch);
+        self.huge_pages = self.huge_pages.or(config.huge_pages);
         self.reproducible = self.reproducible.or(config.reproducible);
         self.proxy = self.proxy.or(config.proxy);
         self.name = self.name.or(config.name.map(Into::into));
@@ -276,10 +286,14 @@ impl Builder {
             mesh.roster().iter().flat_map(|facts| facts.cpus.iter().copied()).collect();
         let cores = cores.len() as u32;
         let kind = self.transport.unwrap_or_default();
-        let (heap_bytes, fetch) = (self.heap_bytes.unwrap_or(HEAP_BYTES), self.fetch.unwrap_or_default());
-        let connected = Account::open(size, Fabric::items(kind, size, cores, fetch), self.max_memory)
+        let sharing = Sharing {
+            heap_bytes: self.heap_bytes.unwrap_or(HEAP_BYTES),
+            fetch: self.fetch.unwrap_or_default(),
+            huge_pages: self.huge_pages.unwrap_or(true),
+        };
+        let connected = Account::open(size, Fabric::items(kind, size, cores, sharing), self.max_memory)
             .and_then(|account| {
-                let fabric = Fabric::connect(kind, &mut mesh, cores, (heap_bytes, fetch), deadline)?;
+                let fabric = Fabric::connect(kind, &mut mesh, cores, sharing, deadline)?;
                 if !fabric.fetches() {
                     account.without(FETCHED);
                 }

@@ -29,6 +29,7 @@ const TUNING_FILE: &str = "SOHU_COLL_TUNING_FILE";
 const CPUS: &str = "SOHU_COLL_CPUS";
 const HEAP: &str = "SOHU_COLL_HEAP";
 const FETCH: &str = "SOHU_COLL_FETCH";
+const HUGE_PAGES: &str = "SOHU_COLL_HUGE_PAGES";
 const NAME: &str = "SOHU_COLL_NAME";
 const MAX_MEMORY: &str = "SOHU_COLL_MAX_MEMORY";
 const REPRODUCIBLE: &str = "SOHU_COLL_REPRODUCIBLE";
@@ -37,7 +38,7 @@ const LAUNCHED: &str = "SOHU_COLL_LAUNCHED";
 
 const PREFIX: &str = "SOHU_COLL_";
 /// Every variable of ours.
-const OURS: [&str; 17] = [
+const OURS: [&str; 18] = [
     RANK,
     WORLD_SIZE,
     COMM_ID,
@@ -50,6 +51,7 @@ const OURS: [&str; 17] = [
     CPUS,
     HEAP,
     FETCH,
+    HUGE_PAGES,
     NAME,
     MAX_MEMORY,
     REPRODUCIBLE,
@@ -114,6 +116,8 @@ pub(crate) struct Config {
     pub(crate) heap_bytes: Option<usize>,
     /// `SOHU_COLL_FETCH`: whether private memory is fetched by the kernel.
     pub(crate) fetch: Option<Fetch>,
+    /// `SOHU_COLL_HUGE_PAGES`: whether private memory that is lent often is moved to huge pages.
+    pub(crate) huge_pages: Option<bool>,
     /// `SOHU_COLL_NAME`: what the communicator is called in errors.
     pub(crate) name: Option<String>,
     /// `SOHU_COLL_MAX_MEMORY`: the most bytes that all communicators of the process may take.
@@ -188,6 +192,7 @@ impl Config {
                 CPUS => config.cpus = Some(cpus(&value).map_err(bad)?),
                 HEAP => config.heap_bytes = Some(bytes(&value).map_err(bad)?),
                 FETCH => config.fetch = Some(fetch(&value).map_err(bad)?),
+                HUGE_PAGES => config.huge_pages = Some(yes(&value).map_err(bad)?),
                 NAME => config.name = Some(value),
                 MAX_MEMORY => config.max_memory = Some(bytes(&value).map_err(bad)?),
                 REPRODUCIBLE => config.reproducible = Some(yes(&value).map_err(bad)?),

@@ -27,6 +27,17 @@ const FETCHED_MAX: usize = 16 << 20;
 /// Among what links take: where private memory is fetched to.
 pub(crate) const FETCHED: &str = "fetched";
 
+/// How ranks come by each other's bytes over shared memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sharing {
+    /// Address space of this rank's registered memory.
+    pub(crate) heap_bytes: usize,
+    /// Whether private memory is fetched; it is if all say so.
+    pub(crate) fetch: Fetch,
+    /// Whether it is moved to huge pages if it is lent often.
+    pub(crate) huge_pages: bool,
+}
+
 /// The links, whichever transport they go over.
 #[derive(Debug)]
 pub(crate) enum Fabric {
@@ -36,21 +47,20 @@ pub(crate) enum Fabric {
 
 impl Fabric {
     /// What the links of one of `size` ranks on `cores` cores take from their beginning on.
-    pub(crate) fn items(kind: TransportKind, size: u32, cores: u32, fetch: Fetch) -> Items {
+    pub(crate) fn items(kind: TransportKind, size: u32, cores: u32, sharing: Sharing) -> Items {
         match kind {
             // More ranks than can be are refused when they connect.
             TransportKind::Shm => {
                 let size = size.clamp(1, Layout::RANKS_MAX);
                 let fetched = (FETCHED, ShmLinks::fetch_bytes(size));
-                let fetched = (fetch != Fetch::Never).then_some(fetched);
+                let fetched = (sharing.fetch != Fetch::Never).then_some(fetched);
                 layout(size, cores, 0).parts().into_iter().chain(fetched).collect()
             }
             TransportKind::Tcp => vec![("queues", TcpLinks::queue_bytes(size))],
         }
     }
 
-    /// Links this rank with all others, on `cores` cores. `heap_bytes` is the address space of its registered memory; private memory
-    /// is fetched if `fetch` says so on all ranks.
+    /// Links this rank with all others, on `cores` cores.
     ///
     /// # Errors
     /// Names the rank whose link could not be made, and why.
@@ -58,21 +68,16 @@ impl Fabric {
         kind: TransportKind,
         mesh: &mut Mesh,
         cores: u32,
-        (heap_bytes, fetch): (usize, Fetch),
+        sharing: Sharing,
         deadline: Instant,
     ) -> Result<Self, Error> {
         match kind {
-            TransportKind::Shm => Self::shm(mesh, cores, (heap_bytes, fetch), deadline),
+            TransportKind::Shm => Self::shm(mesh, cores, sharing, deadline),
             TransportKind::Tcp => Self::tcp(mesh, deadline),
         }
     }
 
-    fn shm(
-        mesh: &mut Mesh,
-        cores: u32,
-        (heap_bytes, fetch): (usize, Fetch),
-        deadline: Instant,
-    ) -> Result<Self, Error> {
+    fn shm(mesh: &mut Mesh, cores: u32, sharing: Sharing, deadline: Instant) -> Result<Self, Error> {
         let (rank, size) = (mesh.rank(), mesh.size());
         if size > Layout::RANKS_MAX {
             let most = Layout::RANKS_MAX;
@@ -80,11 +85,11 @@ impl Fabric {
                 "shared memory connects at most {most} ranks, not {size}; use the tcp transport"
             )));
         }
-        let segment = Segment::create(layout(size, cores, heap_bytes)).map_err(failed)?;
+        let segment = Segment::create(layout(size, cores, sharing.heap_bytes)).map_err(failed)?;
         // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
         let length = (segment.layout().len() as u64).to_le_bytes();
         // A rank alone has nobody to measure its kernel for.
-        let own = Offer::new(if size > 1 { fetch } else { Fetch::Never });
+        let own = Offer::new(if size > 1 { sharing.fetch } else { Fetch::Never });
         let theirs = mesh.swap(&[&length, &own.to_bytes()[..]].concat(), Some(segment.fd()), deadline)?;
         let mut offers = Vec::with_capacity(size as usize);
         for (peer, (blob, _)) in (0..).map(Rank).zip(&theirs) {
@@ -119,6 +124,9 @@ impl Fabric {
             && (0..).map(Rank).zip(&theirs).all(|(peer, (blob, _))| peer == rank || *blob == [1])
         {
             links.fetch_from(&pids, if size > cores { usize::MAX } else { FETCHED_MAX });
+            if sharing.huge_pages {
+                links.lend_from_huge_pages();
+            }
         }
         Ok(Self::Shm(Box::new(links)))
     }

@@ -23,6 +23,7 @@ fn every_setting_is_read() {
         (CPUS, "4,0-2"),
         (HEAP, "2G"),
         (FETCH, "never"),
+        (HUGE_PAGES, "0"),
         (NAME, "tp"),
         (MAX_MEMORY, "512M"),
         (REPRODUCIBLE, "1"),
@@ -42,6 +43,7 @@ fn every_setting_is_read() {
     assert_eq!(config.tuning_file.as_deref(), Some(Path::new("/etc/table")));
     assert_eq!(config.cpus, Some(vec![4, 0, 1, 2]));
     assert_eq!((config.heap_bytes, config.fetch), (Some(2 << 30), Some(Fetch::Never)));
+    assert_eq!(config.huge_pages, Some(false));
     assert!(config.launched);
     assert_eq!(config.launcher.get("PMI_RANK").map(String::as_str), Some("3"));
     assert_eq!(config.launcher.len(), 1);

@@ -11,6 +11,7 @@
 mod fetch;
 mod futex;
 mod heap;
+mod huge;
 mod layout;
 mod links;
 mod map;

@@ -5,6 +5,7 @@ use super::peer::Peer;
 use super::protocol::{Flight, Front, PRIVATE};
 use super::{Call, ShmLinks, pipe};
 use crate::fetch::{Process, Unread};
+use crate::huge::HugePages;
 use crate::layout::LINE;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
@@ -125,6 +126,12 @@ impl ShmLinks {
         }
     }
 
+    /// From now on private memory that is lent often is moved to huge pages, where the system has them: from there the kernel fetches
+    /// faster.
+    pub fn lend_from_huge_pages(&mut self) {
+        self.huge = HugePages::new();
+    }
+
     /// Says that nothing this rank has lent is good any more, before it is its caller's again: a peer may be fetching it.
     pub(super) fn withdraw(&self) {
         let word = self.segment.map.words(self.layout().withdrawn(), LINE / 8);
@@ -139,9 +146,10 @@ impl ShmLinks {
         self.peers.iter().next().is_some_and(|peer| peer.fetched.is_some())
     }
 
-    /// Bytes that [`fetch_from`](Self::fetch_from) takes with `ranks` ranks, once they are used.
+    /// Bytes that [`fetch_from`](Self::fetch_from) and [`lend_from_huge_pages`](Self::lend_from_huge_pages) take with `ranks` ranks, once they are used.
     pub fn fetch_bytes(ranks: u32) -> usize {
-        ranks.saturating_sub(1) as usize * (BOUNCE_BYTES + pipe::BOUNCE_BYTES + 2 * LINE)
+        let bounces = ranks.saturating_sub(1) as usize * (BOUNCE_BYTES + pipe::BOUNCE_BYTES + 2 * LINE);
+        bounces + HugePages::BYTES
     }
 }
 

@@ -70,6 +70,9 @@ impl ShmLinks {
             Ok(loan) => loan,
             Err(span) => return Err(Refused(span.expect("it was given one"))),
         };
+        if offset.is_none() {
+            self.huge.note(address.addr(), len);
+        }
         for peer in to {
             let peer = self.peers.at_mut(*peer);
             match offset {

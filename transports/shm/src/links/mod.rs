@@ -21,6 +21,7 @@ mod two;
 
 use crate::futex::SharedFutex;
 use crate::heap::{Heap, HeapBytes};
+use crate::huge::HugePages;
 use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
 use exchange::Ahead;
@@ -84,6 +85,7 @@ pub struct ShmLinks {
     ahead: Ahead,
     /// The longest message, or rest of one, that is fetched.
     fetched_max: usize,
+    huge: HugePages,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     /// In an exchange, the peers that it waits for.
@@ -135,6 +137,7 @@ impl ShmLinks {
             turn: 0,
             ahead: Ahead::SOME,
             fetched_max: 0,
+            huge: HugePages::default(),
             open: 0,
             awaited: Few::ALL,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),

@@ -34,6 +34,16 @@ impl ShmLinks {
         is_fetched.then(|| Lent::Private(bytes.as_ptr().addr()))
     }
 
+    /// The same, of bytes that are about to be.
+    #[inline]
+    fn lent(&mut self, to: Rank, bytes: View<'_>) -> Option<Lent> {
+        let lent = self.loan(to, bytes)?;
+        if let Lent::Private(address) = lent {
+            self.huge.note(address, bytes.len());
+        }
+        Some(lent)
+    }
+
     /// Lets `work` use the pipes with a peer. Sees to it that the peer is rung if anything moved.
     #[inline]
     fn at_pair<R: PartialEq + Default>(
@@ -98,7 +108,7 @@ impl Pipes for ShmLinks {
         bytes: View<'_>,
         copy: fn(View<'_>, ViewMut<'_>),
     ) -> Option<usize> {
-        let lent = self.loan(to, bytes);
+        let lent = self.lent(to, bytes);
         let put = self.at_pair(to, |pair, own| {
             if lent.is_none() {
                 pair.light(bytes.len())?;
@@ -136,7 +146,7 @@ impl Pipes for ShmLinks {
     }
 
     fn lend(&mut self, to: Rank, bytes: View<'_>) -> Result<bool, LinkError> {
-        let Some(lent) = self.loan(to, bytes) else { return Ok(false) };
+        let Some(lent) = self.lent(to, bytes) else { return Ok(false) };
         self.at_pair(to, |pair, _| pair.source.lend(lent, bytes.len()))
     }
 
