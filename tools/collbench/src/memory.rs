@@ -1,11 +1,16 @@
 //! Memory the bench measures with: private to the rank, or registered with the communicator.
 //!
-//! Invariant: the first byte handed out lies `unalign` bytes after a cache line (private: after a page).
+//! Invariant: the first byte handed out lies `unalign` bytes after a cache line (private: after a page, and after a huge page if there is
+//! enough for one).
 
 use sohu_coll::{Buffer, Communicator, Error};
 
 const PAGE: usize = 4096;
 const LINE: usize = 64;
+
+/// A huge page. The library moves memory there that is lent often; how much of a buffer can be would be luck, and each run's own, if
+/// it began anywhere.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// One buffer.
 pub(crate) struct Memory {
@@ -29,11 +34,15 @@ impl Memory {
         unalign: usize,
         registered: bool,
     ) -> Result<Self, Error> {
-        let room = len + unalign + PAGE;
-        let (mut bytes, align) = if registered {
-            (Bytes::Registered(comm.alloc::<u8>(room)?), LINE)
-        } else {
-            (Bytes::Private(vec![0; room]), PAGE)
+        let align = match registered {
+            true => LINE,
+            false if len < HUGE_PAGE => PAGE,
+            false => HUGE_PAGE,
+        };
+        let room = len + unalign + align;
+        let mut bytes = match registered {
+            true => Bytes::Registered(comm.alloc::<u8>(room)?),
+            false => Bytes::Private(vec![0; room]),
         };
         let all = bytes.all();
         let start = all.as_ptr().align_offset(align) + unalign;
