@@ -162,6 +162,8 @@ pub trait Links: Send {
     /// `lend` gives a span of the same bytes, where they can be lent. Those that are read in place are lent without one
     /// until this ends: it is asked for when they are still out then.
     ///
+    /// `meanwhile` is called once at most, after `work`: where this rank has nothing left to do but to wait for the return of what it lent.
+    ///
     /// Returns nothing, and has done nothing, where this is no faster, or not possible now.
     fn exchange(
         &mut self,
@@ -170,8 +172,9 @@ pub trait Links: Send {
         lend: Option<&dyn Fn() -> ReadSpan>,
         looks: u32,
         work: &mut dyn FnMut(&[View<'_>]),
+        meanwhile: &mut dyn FnMut(),
     ) -> Option<Met> {
-        let _ = (call, bytes, lend, looks, work);
+        let _ = (call, bytes, lend, looks, work, meanwhile);
         None
     }
 

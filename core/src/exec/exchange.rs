@@ -12,6 +12,7 @@ use crate::kernel::{self, Store};
 use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, Half, LEND_MIN, Links, Met, SOURCES_MAX};
 use crate::rank::Rank;
 use crate::signature::Signature;
+use core::cell::Cell;
 use sohu_coll_mem::{ReadSpan, Regions, View, ViewMut};
 
 /// How an exchange works on what came.
@@ -200,7 +201,7 @@ pub(super) fn make(
     let bytes = region.read(range.clone());
     let lend = || region.lend(range.clone()).expect("nothing is out, and a pass has bytes");
     let lend: Option<&dyn Fn() -> ReadSpan> = if send.lends { Some(&lend) } else { None };
-    work(bound, round, regions, |work| links.exchange(call, bytes, lend, looks, work))
+    work(bound, round, regions, |work, meanwhile| links.exchange(call, bytes, lend, looks, work, meanwhile))
 }
 
 /// As [`make`], for a swap.
@@ -252,44 +253,77 @@ fn halves<R>(
     })
 }
 
-/// Has `meet` work on what came.
+/// Has `meet` work on what came, and meanwhile on what needs nobody.
 #[inline]
 fn work<R>(
     bound: &Bound,
     round: &Round,
     regions: &Regions<'_>,
-    meet: impl FnOnce(&mut dyn FnMut(&[View<'_>])) -> R,
+    meet: impl FnOnce(&mut dyn FnMut(&[View<'_>]), &mut dyn FnMut()) -> R,
 ) -> R {
+    let nothing = &mut || {};
     let (len, from) = (round.len, &*round.from);
     match round.kind {
         Exchange::Pair { own, own_first, into, finish } => {
             let own = own.region(regions).read(own.start..own.start + len);
             let into = into.region(regions).write(into.start..into.start + len);
-            meet(&mut |incoming| {
-                let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
-                bound.kernel.fold_pair(into, one, two, finish);
-            })
+            meet(
+                &mut |incoming| {
+                    let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
+                    bound.kernel.fold_pair(into, one, two, finish);
+                },
+                nothing,
+            )
         }
         Exchange::Take { into } => {
             let into = into.region(regions).write(into.start..into.start + len);
-            meet(&mut |incoming| incoming[0].copy_to(into))
+            meet(&mut |incoming| incoming[0].copy_to(into), nothing)
         }
         Exchange::Beside { own, at, len: own_len, into } => {
             let own = own.region(regions).read(own.start..own.start + own_len);
             let at = at.region(regions).write(at.start..at.start + own_len);
             let into = into.region(regions).write(into.start..into.start + len);
-            meet(&mut |incoming| {
-                // First what comes from afar: the own bytes are copied while it is under way.
-                incoming[0].copy_to(into);
-                own.copy_to(at);
-            })
+            // First what comes from afar: the own bytes are copied while it is under way, or its return.
+            let (lends, is_left) = (bound.passes[0].lends, Cell::new(false));
+            let copy = || {
+                store(own, at);
+                is_left.set(false);
+            };
+            let take = &mut |incoming: &[View<'_>]| {
+                store(incoming[0], into);
+                is_left.set(true);
+                if !lends {
+                    copy();
+                }
+            };
+            let met = meet(take, &mut || copy());
+            if is_left.get() {
+                copy();
+            }
+            met
         }
         Exchange::Halves => unreachable!("`halves` has the work of a swap"),
-        Exchange::Passes => meet(&mut |incoming| {
-            for pass in &bound.passes[round.sends..] {
-                take(bound, pass, from, incoming, regions);
-            }
-        }),
+        Exchange::Passes => meet(
+            &mut |incoming| {
+                for pass in &bound.passes[round.sends..] {
+                    take(bound, pass, from, incoming, regions);
+                }
+            },
+            nothing,
+        ),
+    }
+}
+
+/// From so many bytes on the kernels copy faster than the standard library, whose string instructions take 0.55 us for 32 KiB and not 0.45.
+const STORE_MIN: usize = 16 << 10;
+
+/// Stores what came, or own bytes.
+#[inline]
+fn store(from: View<'_>, into: ViewMut<'_>) {
+    if from.len() < STORE_MIN {
+        from.copy_to(into);
+    } else {
+        kernel::copy(from, into, None, Store::Cached);
     }
 }
 
@@ -305,7 +339,7 @@ pub(super) fn meet(
     match round.kind {
         Exchange::Halves => halves(bound, regions, |work| links.meet_swap(bound.passes[1].len, looks, work)),
         // What it works on is looked up now, while the bytes are under way.
-        _ => work(bound, round, regions, |work| links.meet(&round.from, round.len, looks, work)),
+        _ => work(bound, round, regions, |work, _| links.meet(&round.from, round.len, looks, work)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::fold::registers;
 use super::isa::Simd;
-use sohu_coll_mem::words::claim;
+use sohu_coll_mem::words::{claim, fetch};
 
 /// A copy loop of one family of instructions: the source, `into`, `also` (null where there is none), bytes.
 pub(super) type MoveFn = unsafe fn(*const u8, *mut u8, *mut u8, usize);
@@ -90,18 +90,6 @@ pub(super) unsafe fn fetching<S: Simd>(s: S, from: *const u8, into: *mut u8, ahe
     }
     // SAFETY: `at <= bytes`.
     unsafe { job.parts(s, at, bytes) };
-}
-
-/// Asks for the cache line at `address`, to be read soon.
-#[inline(always)]
-fn fetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing as far as the program can tell, and does nothing where nothing is mapped.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// From where to where.

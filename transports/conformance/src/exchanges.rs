@@ -338,7 +338,9 @@ pub fn failed_links_neither_offer_nor_meet<H: Harness>() {
             assert_eq!(met, Met::Otherwise);
             let lend = || -> ReadSpan { panic!("a span was asked for by links that failed") };
             let bytes = regions.input.read(0..LEND_MIN);
-            let met = link.exchange(&call(2), bytes, Some(&lend), LOOKS, &mut |_| panic!("work was called"));
+            let work = &mut |_: &[View<'_>]| panic!("work was called");
+            let met =
+                link.exchange(&call(2), bytes, Some(&lend), LOOKS, work, &mut || panic!("so was the rest"));
             assert_eq!(met, None);
             assert!(matches!(link.verify(), Err(LinkError::Mismatch { .. })));
         });

@@ -5,6 +5,7 @@ use crate::seeded::stream;
 use sohu_coll_core::Rank;
 use sohu_coll_core::link::{Links, Met};
 use sohu_coll_mem::{ReadSpan, View, ViewMut};
+use std::cell::{Cell, RefCell};
 
 /// The most often that a check looks again for what has yet to come.
 pub(crate) const LOOKS: u32 = 50;
@@ -119,12 +120,18 @@ impl Side {
         }
         let own = self.gifts[0].bytes.clone();
         let (bytes, lend) = lent.map_or((View::from(&own[..]), None), |(bytes, lend)| (bytes, Some(lend)));
-        let mut seen: Option<Vec<Vec<u8>>> = None;
-        let met = link.exchange(&call(self.sequence), bytes, lend, looks, &mut |views| {
-            assert!(seen.is_none(), "work was called twice");
-            seen = Some(views.iter().map(|view| bytes_of(*view)).collect());
+        let (seen, meanwhile): (RefCell<Option<Vec<Vec<u8>>>>, _) = (RefCell::new(None), Cell::new(0));
+        let work = &mut |views: &[View<'_>]| {
+            let twice = seen.replace(Some(views.iter().map(|view| bytes_of(*view)).collect()));
+            assert!(twice.is_none(), "work was called twice");
+        };
+        let met = link.exchange(&call(self.sequence), bytes, lend, looks, work, &mut || {
+            assert!(lend.is_some() && seen.borrow().is_some(), "nothing is waited for");
+            meanwhile.set(meanwhile.get() + 1);
         });
+        assert!(meanwhile.get() <= 1, "called {} times", meanwhile.get());
         let Some(met) = met else { return false };
+        let seen = seen.into_inner();
         self.gifts[0].sent = self.len;
         self.came_to(link, met, seen);
         true

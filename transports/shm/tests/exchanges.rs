@@ -107,7 +107,9 @@ fn told(len: usize, attack: impl Fn(&mut Villain)) -> (Result<usize, LinkError>,
     });
     let (again, _) = attacked(&|victim, bytes| {
         let work = &mut |_: &[View<'_>]| panic!("work saw bytes of an exchange that is none");
-        victim.exchange(&call(0), View::from(bytes), None, 3, work).expect("the links are at rest")
+        let met =
+            victim.exchange(&call(0), View::from(bytes), None, 3, work, &mut || panic!("nothing is lent"));
+        met.expect("the links are at rest")
     });
     assert_eq!(told, again, "in two steps, and in one go");
     (told, victim)
@@ -298,9 +300,10 @@ fn exchange(
     let (call, bytes) = (call(sequence), vec![1u8; len]);
     let mut said = Vec::new();
     let in_one_go = match random.below(2) {
-        0 => victim.exchange(&call, View::from(&bytes[..]), None, 3, &mut |views| {
-            said = views.iter().map(bytes_of).collect();
-        }),
+        0 => {
+            let work = &mut |views: &[View<'_>]| said = views.iter().map(bytes_of).collect();
+            victim.exchange(&call, View::from(&bytes[..]), None, 3, work, &mut || panic!("nothing is lent"))
+        }
         _ => None,
     };
     let sent =

@@ -354,8 +354,9 @@ impl Links for ShmLinks {
         lend: Option<&dyn Fn() -> ReadSpan>,
         looks: u32,
         work: &mut dyn FnMut(&[View<'_>]),
+        meanwhile: &mut dyn FnMut(),
     ) -> Option<Met> {
-        self.exchange_two(call, bytes, lend, looks, work)
+        self.exchange_two(call, bytes, (lend, looks), work, meanwhile)
     }
 
     fn swap(

@@ -62,6 +62,8 @@ pub(super) struct Peer {
     pub(super) owed: Owed,
     /// How many lines had gone when each board was last named in one: it is free once they were consumed.
     pub(super) boards: Box<[u64; BOARDS]>,
+    /// Where on its boards the peer's last bytes lay.
+    board: usize,
     /// Whether the line in front is the one with that signature.
     pub(super) front_is_first: bool,
     pub(super) front: Option<Front>,
@@ -109,6 +111,7 @@ impl Peer {
             chunks_put: 0,
             chunks_back: 0,
             opened: false,
+            board: 0,
             owed: Owed::default(),
             boards: Box::new([0; BOARDS]),
             front_is_first: false,
@@ -248,13 +251,21 @@ impl Peer {
     }
 
     #[inline]
-    pub(super) fn board(&self, at: u64, len: u64) -> Result<Front, LinkError> {
+    pub(super) fn board(&mut self, at: u64, len: u64) -> Result<Front, LinkError> {
         match bounded(at, len, &(0..BOARD_BYTES)) {
             Some((at, len)) if len <= EXCHANGE_MAX => {
+                self.board = at;
                 Ok(Front::Board { offset: self.layout.boards().start + at, len })
             }
             _ => Err(self.corrupt("bytes on a board that is not there")),
         }
+    }
+
+    /// Where the next `len` bytes on the peer's boards are likely to lie, for the first two take turns.
+    #[inline]
+    pub(super) fn next_board(&self, len: usize) -> View<'_> {
+        let turn = usize::from(self.board < EXCHANGE_MAX);
+        self.map.view(self.layout.boards().start + turn * EXCHANGE_MAX, len)
     }
 
     /// How many bytes of the front a pass can work on.

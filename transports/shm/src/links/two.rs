@@ -11,7 +11,7 @@ use super::{Call, Few, ShmLinks};
 use sohu_coll_core::Signature;
 use sohu_coll_core::link::{EXCHANGE_MAX, Met};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
-use sohu_coll_mem::words::{between_looks, head_start};
+use sohu_coll_mem::words::{after_own_stores, between_looks, head_start};
 use sohu_coll_mem::{ReadSpan, View, WriteSpan};
 
 const CHUNK_FIRST: u8 = FIRST | CHUNK;
@@ -55,9 +55,9 @@ impl ShmLinks {
         &mut self,
         call: &Signature,
         bytes: View<'_>,
-        lend: Lend<'_>,
-        looks: u32,
+        (lend, looks): (Lend<'_>, u32),
         work: &mut dyn FnMut(&[View<'_>]),
+        meanwhile: &mut dyn FnMut(),
     ) -> Option<Met> {
         let len = bytes.len();
         if self.failed.is_some() || !self.peers.only()?.is_at_rest() {
@@ -67,7 +67,15 @@ impl ShmLinks {
         let lend = self.put_two(signature, bytes, lend)?;
         let Some(peer) = self.peers.only() else { unreachable!("there was one") };
         if looks > 0 && (len <= HEAD_START_MAX || lend.is_some()) {
+            let fetched = lend.is_none() && (INLINE_MAX + 1..=self.ahead.theirs).contains(&len);
+            // What was asked for before the peer has stored it would be taken from it.
+            if fetched {
+                after_own_stores();
+            }
             head_start(HEAD_START);
+            if fetched {
+                peer.next_board(len).fetch();
+            }
         }
         peer.spin(looks);
         let Some(theirs) = peer.theirs(len, signature) else {
@@ -81,7 +89,6 @@ impl ShmLinks {
             }
             Theirs::At { offset, .. } => work(&[peer.map.view(offset, len)]),
         }
-        core::mem::forget(out);
         peer.opened = true;
         peer.rx.advance();
         if let Theirs::At { lent: true, .. } = theirs {
@@ -98,6 +105,9 @@ impl ShmLinks {
             }
             return Some(Met::Settled);
         };
+        // A hand-over from now the peer knows that its bytes were read, and so does this rank of its own.
+        meanwhile();
+        core::mem::forget(out);
         if peer.is_returned(looks) {
             return Some(Met::Settled);
         }
