@@ -11,11 +11,14 @@ use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
-use sohu_coll_mem::words::between_looks;
+use sohu_coll_mem::words::{between_looks, head_start};
 use sohu_coll_mem::{ReadSpan, View};
 
 /// The most bytes that travel in a call's first line.
 pub(super) const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
+
+/// The head start of a rank whose bytes this one waits for and has none of its own to put: it has little more to do.
+const HEAD_START_ONE_WAY: u32 = 3;
 
 /// What of the next board is asked for ahead of time, and of the place of the next message.
 #[derive(Clone, Copy)]
@@ -24,7 +27,7 @@ pub(super) struct Ahead {
     pub(super) most: usize,
     /// The most bytes of a call whose next board is asked for while its own is under way.
     pub(super) early: usize,
-    /// The most bytes of a peer's board that are asked for when it is about to say that they are there.
+    /// The most bytes of a peer's board that are asked for when it is about to say that they are there; half as many, where bytes go one way.
     pub(super) theirs: usize,
 }
 
@@ -143,6 +146,13 @@ impl ShmLinks {
     /// Looks for every peer's bytes, `looks` times more than once, and hands them to `work` when all are there.
     #[inline]
     pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+        if looks > 0
+            && (INLINE_MAX + 1..=self.ahead.theirs / 2).contains(&len)
+            && let Some(peer) = self.peers.only()
+        {
+            head_start(HEAD_START_ONE_WAY);
+            peer.next_board(len).fetch();
+        }
         // One after the other, for all are needed.
         let mut left = self.peers.iter_mut().fold(looks, |left, peer| peer.spin(left));
         loop {

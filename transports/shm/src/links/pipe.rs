@@ -99,6 +99,8 @@ pub(super) struct PipePair {
     own_beacon: Mapped,
     /// Where the bytes of the next bid are likely to go.
     next: Option<(usize, usize)>,
+    /// Where those of the peer's next one are.
+    theirs: Option<(usize, usize)>,
     /// How many answers went with bids, and how many that came so were taken.
     bidden: u64,
     heard: u64,
@@ -153,6 +155,7 @@ impl PipePair {
             beacon: beacon(other, mine),
             own_beacon: beacon(own, theirs),
             next: None,
+            theirs: None,
             bidden: 0,
             heard: 0,
             early: VecDeque::with_capacity(EARLY_MAX),

@@ -1,6 +1,7 @@
 //! The pipes of one rank, as the engine sees them.
 
 use super::ShmLinks;
+use super::exchange::Ahead;
 use super::pipe::{FETCHED_MIN, Lent, PipePair};
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
@@ -125,9 +126,9 @@ impl Pipes for ShmLinks {
         looks: u32,
         work: &mut dyn FnMut(Note, Note, View<'_>) -> Option<usize>,
     ) -> bool {
-        let most = self.ahead.most;
+        let Ahead { most, theirs, .. } = self.ahead;
         let dealt = self.at_pair(from, |pair, own| {
-            let dealt = pair.deal(limit, looks, work)?;
+            let dealt = pair.deal((limit, theirs), looks, work)?;
             if dealt {
                 pair.claim_place(own, most);
             }

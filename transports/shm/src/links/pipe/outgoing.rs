@@ -148,10 +148,8 @@ impl End {
 
     /// Where the bytes of the next bid go, if these are in one of the two places and it has as many.
     pub(super) fn other_place(&self, offset: usize, len: usize) -> Option<(usize, usize)> {
-        let start = self.outgoing.as_ref().expect("answers fit a line").range.start;
-        let pitch = len.next_multiple_of(SEGMENT_ALIGN);
-        (len <= SMALL && (offset == start || offset == start + pitch))
-            .then(|| (2 * start + pitch - offset, len))
+        let out = self.outgoing.as_ref().expect("answers fit a line");
+        other_place(out.range.start, offset, len)
     }
 
     /// The next line tells of a loan.
@@ -173,4 +171,11 @@ impl End {
             own.map.view_mut(out.range.start + likely.start, likely.len().min(most)).claim();
         }
     }
+}
+
+/// The other one of the two places of a trade, in a ring that begins at `start`, if `offset` is one.
+pub(super) fn other_place(start: usize, offset: usize, len: usize) -> Option<(usize, usize)> {
+    let pitch = len.next_multiple_of(SEGMENT_ALIGN);
+    let is_place = len <= SMALL && (offset == start || offset == start + pitch);
+    is_place.then(|| (2 * start + pitch - offset, len))
 }
