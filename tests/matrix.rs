@@ -15,6 +15,8 @@ mod messages;
 mod names;
 #[path = "matrix/operations.rs"]
 mod operations;
+#[path = "matrix/pages.rs"]
+mod pages;
 #[path = "matrix/places.rs"]
 mod places;
 #[path = "matrix/ragged.rs"]
@@ -86,6 +88,7 @@ const TESTS: &[Test] = &[
     ("short_blocks_that_go_along_with_their_lengths_end_where_they_should", memos::memos),
     ("more_ranks_than_tell_each_other_memos_agree_all_the_same", memos::too_many_for_memos),
     ("messages_reach_their_rank_in_any_order", messages::messages),
+    ("memory_that_is_lent_often_moves_and_holds_what_was_stored", pages::pages),
     ("ranks_may_be_in_place_where_others_are_not", places::places),
     ("splits_and_copies_have_the_ranks_they_should", groups::splits),
     ("threads_of_one_process_can_be_ranks", groups::threads),
@@ -116,6 +119,7 @@ const ROLES: &[Role] = &[
     ("typed", lives::play_typed),
     ("several", lives::play_several),
     ("split", groups::play_split),
+    ("pages", pages::play_pages),
     ("places", places::play_places),
     ("names", names::play_names),
     ("memory", names::play_memory),

@@ -56,9 +56,9 @@ impl<'a> View<'a> {
 
     /// Asks for the cache lines of the view ahead of a load from them: a hint, that changes nothing.
     #[inline]
-    pub fn fetch(&self) {
+    pub fn ask(&self) {
         for at in (0..self.len).step_by(LINE) {
-            crate::words::fetch(self.base.wrapping_add(at));
+            crate::words::ask(self.base.wrapping_add(at));
         }
     }
 

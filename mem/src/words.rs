@@ -135,7 +135,7 @@ pub fn after_own_stores() {
 
 /// Asks for the cache line at `address`, to be read soon.
 #[inline]
-pub fn fetch(address: *const u8) {
+pub fn ask(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing as far as the program can tell, and does nothing where nothing is mapped.
     unsafe {

@@ -21,6 +21,51 @@ pub(crate) fn shared_mappings() -> usize {
     maps.lines().filter(|line| line.contains("/memfd:") || line.contains("/dev/shm")).count()
 }
 
+/// To whom the system gives huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HugePages {
+    Always,
+    /// To those who ask.
+    Asked,
+    /// To nobody, or there are none of 2 MiB, or they can not be asked for at once: before Linux 6.1.
+    Never,
+}
+
+/// What this system does.
+pub(crate) fn huge_pages() -> HugePages {
+    let setting = |name: &str| {
+        let path = format!("/sys/kernel/mm/transparent_hugepage/{name}");
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    match setting("enabled") {
+        enabled if enabled.contains("[always]") => HugePages::Always,
+        enabled
+            if enabled.contains("[madvise]")
+                && setting("hpage_pmd_size").trim() == "2097152"
+                && version >= (6, 1) =>
+        {
+            HugePages::Asked
+        }
+        _ => HugePages::Never,
+    }
+}
+
+/// How many KiB of the mapping that holds `address` are in huge pages.
+pub(crate) fn huge_kib_at(address: usize) -> usize {
+    let maps = fs::read_to_string("/proc/self/smaps").expect("a process can see its mappings");
+    let holds = |line: &str| {
+        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        Some((number(start)?..number(end)?).contains(&address))
+    };
+    let mut lines = maps.lines().skip_while(|line| holds(line) != Some(true));
+    let huge = lines.find_map(|line| line.strip_prefix("AnonHugePages:"));
+    huge.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse().ok()).expect("the buffer is mapped")
+}
+
 /// The inodes of the sockets that a process has open.
 pub(crate) fn sockets(pid: Pid) -> BTreeSet<String> {
     let Ok(folder) = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid())) else { return BTreeSet::new() };

@@ -2,7 +2,7 @@
 
 use super::fold::registers;
 use super::isa::Simd;
-use sohu_coll_mem::words::{claim, fetch};
+use sohu_coll_mem::words::{ask, claim};
 
 /// A copy loop of one family of instructions: the source, `into`, `also` (null where there is none), bytes.
 pub(super) type MoveFn = unsafe fn(*const u8, *mut u8, *mut u8, usize);
@@ -82,7 +82,7 @@ pub(super) unsafe fn fetching<S: Simd>(s: S, from: *const u8, into: *mut u8, ahe
     let mut at = 0;
     while at + 4 * S::WIDTH <= bytes {
         for line in (at..at + 4 * S::WIDTH).step_by(64) {
-            fetch(ahead.wrapping_add(line));
+            ask(ahead.wrapping_add(line));
         }
         // SAFETY: four registers fit.
         unsafe { job.whole::<S, false>(s, at) };

@@ -151,7 +151,7 @@ impl ShmLinks {
             && let Some(peer) = self.peers.only()
         {
             head_start(HEAD_START_ONE_WAY);
-            peer.next_board(len).fetch();
+            peer.next_board(len).ask();
         }
         // One after the other, for all are needed.
         let mut left = self.peers.iter_mut().fold(looks, |left, peer| peer.spin(left));

@@ -67,14 +67,14 @@ impl ShmLinks {
         let lend = self.put_two(signature, bytes, lend)?;
         let Some(peer) = self.peers.only() else { unreachable!("there was one") };
         if looks > 0 && (len <= HEAD_START_MAX || lend.is_some()) {
-            let fetched = lend.is_none() && (INLINE_MAX + 1..=self.ahead.theirs).contains(&len);
+            let asks = lend.is_none() && (INLINE_MAX + 1..=self.ahead.theirs).contains(&len);
             // What was asked for before the peer has stored it would be taken from it.
-            if fetched {
+            if asks {
                 after_own_stores();
             }
             head_start(HEAD_START);
-            if fetched {
-                peer.next_board(len).fetch();
+            if asks {
+                peer.next_board(len).ask();
             }
         }
         peer.spin(looks);

@@ -34,7 +34,7 @@ const SLOW: core::ops::RangeInclusive<usize> = 1025..=4096;
 const HEAD_START_SLOW: u32 = 16;
 
 /// Where what they copied is asked for, own stores were waited for before.
-const HEAD_START_FETCHED: u32 = 3;
+const HEAD_START_ASKED: u32 = 3;
 
 /// A bid that has come.
 struct Bid {
@@ -109,8 +109,8 @@ impl PipePair {
             if let Some((offset, len)) = likely {
                 // What was asked for before the peer has stored it would be taken from it.
                 after_own_stores();
-                head_start(HEAD_START_FETCHED);
-                drain.map.view(offset, len).fetch();
+                head_start(HEAD_START_ASKED);
+                drain.map.view(offset, len).ask();
             } else {
                 head_start(if SLOW.contains(&limit) { HEAD_START_SLOW } else { HEAD_START });
             }
