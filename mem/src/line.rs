@@ -345,6 +345,13 @@ impl<W: Words, O: Orders> LineRx<W, O> {
         }
     }
 
+    /// Asks for the next line ahead of the look for it. A processor has room for so many lines that are under way: the one that all others
+    /// are for had better be the first of them.
+    #[inline]
+    pub fn ask_next(&self) {
+        self.words.ask(self.place.word(self.consumed));
+    }
+
     /// The next line, if it has come. The same one again until [`advance`](LineRx::advance).
     #[inline]
     pub fn peek(&mut self) -> Option<&Line> {

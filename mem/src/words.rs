@@ -88,6 +88,15 @@ pub trait Words {
         let _ = index;
     }
 
+    /// As [`claim`](Self::claim), to be read soon.
+    ///
+    /// # Panics
+    /// May panic when there is no such word.
+    #[inline]
+    fn ask(&self, index: usize) {
+        let _ = index;
+    }
+
     /// The word at `index`, for callers that have bounded it once and for all.
     ///
     /// # Safety
@@ -233,6 +242,11 @@ impl Words for Mapped {
     #[inline]
     fn claim(&self, index: usize) {
         claim(core::ptr::from_ref(self.word(index)).cast());
+    }
+
+    #[inline]
+    fn ask(&self, index: usize) {
+        ask(core::ptr::from_ref(self.word(index)).cast());
     }
 
     #[inline]

@@ -151,6 +151,7 @@ impl ShmLinks {
             && let Some(peer) = self.peers.only()
         {
             head_start(HEAD_START_ONE_WAY);
+            peer.rx.ask_next();
             peer.next_board(len).ask();
         }
         // One after the other, for all are needed.

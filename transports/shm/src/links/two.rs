@@ -74,6 +74,7 @@ impl ShmLinks {
             }
             head_start(HEAD_START);
             if asks {
+                peer.rx.ask_next();
                 peer.next_board(len).ask();
             }
         }

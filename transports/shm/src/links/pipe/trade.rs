@@ -110,6 +110,7 @@ impl PipePair {
                 // What was asked for before the peer has stored it would be taken from it.
                 after_own_stores();
                 head_start(HEAD_START_ASKED);
+                drain.rx.ask_next();
                 drain.map.view(offset, len).ask();
             } else {
                 head_start(if SLOW.contains(&limit) { HEAD_START_SLOW } else { HEAD_START });
