@@ -36,7 +36,7 @@ const TAKE_MAX: usize = 96 << 10;
 
 /// The most that is fetched at once, and ends a turn too: 512 KiB take 22 us so, and 25 in parts of 96. So long a copy of the kernel's takes
 /// 0.4 ms, in which this rank looks at nothing else; twice as much gains nothing, a quarter loses 5 %.
-const FETCH_MAX: usize = 4 << 20;
+pub(super) const FETCH_MAX: usize = 4 << 20;
 
 /// Fewer bytes go through the caches, however far.
 const FAR_MIN: usize = 4 << 10;

@@ -6,10 +6,10 @@
 //! parts: to the peer it is the same.
 
 use super::super::record::{GOES_AHEAD, Kind, Record};
-use super::super::route::{self, EAGER_BYTES};
+use super::super::route::{self, EAGER_BYTES, FETCH_MAX};
 use super::{Bytes, Courier, Item, Muddle, Way};
 use crate::kernel::{self, Store};
-use crate::link::LEND_MIN;
+use crate::link::{FETCH_MIN, LEND_MIN};
 use crate::pipe::Pipes;
 use crate::rank::Rank;
 use sohu_coll_mem::{View, ViewMut};
@@ -109,6 +109,11 @@ impl Courier {
             got = Some(used);
             got
         });
+        // What lies in the peer's private memory is fetched now that both halves were compared, if nothing is left to put.
+        if got == Some(0) && put == from.len() && (FETCH_MIN..=FETCH_MAX).contains(&into.len()) {
+            // An error is kept, and told by the method that is called next.
+            got = Some(pipes.fetch(peer, ViewMut::from(&mut into[..])).unwrap_or(0));
+        }
         Some(Trade { pair, put, goes_ahead, got })
     }
 
