@@ -124,6 +124,9 @@ impl Fabric {
             && (0..).map(Rank).zip(&theirs).all(|(peer, (blob, _))| peer == rank || *blob == [1])
         {
             links.fetch_from(&pids, if size > cores { usize::MAX } else { FETCHED_MAX });
+            if size > cores {
+                links.take_turns();
+            }
             if sharing.huge_pages {
                 links.lend_from_huge_pages();
             }

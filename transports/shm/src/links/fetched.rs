@@ -126,6 +126,11 @@ impl ShmLinks {
         }
     }
 
+    /// Ranks share cores, and lines take long: who has its turn asks for what all peers have sent meanwhile before it looks at the first.
+    pub fn take_turns(&mut self) {
+        self.ahead.turn = Some(Ahead::TURN);
+    }
+
     /// From now on private memory that is lent often is moved to huge pages, where the system has them: from there the kernel fetches
     /// faster.
     pub fn lend_from_huge_pages(&mut self) {
