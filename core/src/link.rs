@@ -56,6 +56,25 @@ pub enum Met {
     Settled,
 }
 
+/// What a rank does in an exchange with what its peers send it.
+pub struct Work<'a> {
+    /// Takes what came: one view for each rank that gives bytes, in order. Called once at most.
+    pub take: &'a mut dyn FnMut(&[View<'_>]),
+    /// Where the bytes of the one such rank go, if all of them go there as they are. Links that can not show them where they lie store them there
+    /// instead, and show `take` that place.
+    pub into: Option<ViewMut<'a>>,
+    /// What else there is to do. Called once at most, after `take`, where this rank has nothing left to do but to wait for the return of
+    /// what it lent; or not at all.
+    pub meanwhile: Option<&'a mut dyn FnMut()>,
+}
+
+impl<'a> Work<'a> {
+    /// Nothing but `take`.
+    pub fn new(take: &'a mut dyn FnMut(&[View<'_>])) -> Self {
+        Self { take, into: None, meanwhile: None }
+    }
+}
+
 /// What a rank gives the other one in a swap: the part that the other is to work on.
 pub struct Half<'a> {
     /// The bytes.
@@ -150,7 +169,7 @@ pub trait Links: Send {
     /// What there is to prepare for the bytes is best done before this and after [`offer`](Links::offer), while they
     /// are under way. Until this ends the exchange, or says that something else came, no method that moves bytes or
     /// verifies is called in between.
-    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: Work<'_>) -> Met {
         let _ = (from, len, looks, work);
         Met::Otherwise
     }
@@ -162,8 +181,6 @@ pub trait Links: Send {
     /// `lend` gives a span of the same bytes, where they can be lent. Those that are read in place are lent without one
     /// until this ends: it is asked for when they are still out then.
     ///
-    /// `meanwhile` is called once at most, after `work`: where this rank has nothing left to do but to wait for the return of what it lent.
-    ///
     /// Returns nothing, and has done nothing, where this is no faster, or not possible now.
     fn exchange(
         &mut self,
@@ -171,10 +188,9 @@ pub trait Links: Send {
         bytes: View<'_>,
         lend: Option<&dyn Fn() -> ReadSpan>,
         looks: u32,
-        work: &mut dyn FnMut(&[View<'_>]),
-        meanwhile: &mut dyn FnMut(),
+        work: Work<'_>,
     ) -> Option<Met> {
-        let _ = (call, bytes, lend, looks, work, meanwhile);
+        let _ = (call, bytes, lend, looks, work);
         None
     }
 

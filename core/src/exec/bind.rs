@@ -163,8 +163,8 @@ impl Bound {
         }
         Self {
             // An exchange offers bytes as they lie, and folds them without an operand.
-            exchange: exchange::find(&bound, program.job.size)
-                .filter(|_| !fetches && !binding.kernel.op().is_open()),
+            exchange: exchange::find(&bound, program.job.size, fetches)
+                .filter(|_| !binding.kernel.op().is_open()),
             posts: bound.iter().filter(|pass| pass.posts).count(),
             shared_at: share::find(&bound, program.job.size).filter(|_| !fetches),
             own: own::find(&bound, program.job.size).filter(|_| !fetches),

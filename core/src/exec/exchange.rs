@@ -9,7 +9,7 @@ use super::bind::{Bound, BoundPass, Kind, Spot};
 use super::fold;
 use crate::error::LinkError;
 use crate::kernel::{self, Store};
-use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, Half, LEND_MIN, Links, Met, SOURCES_MAX};
+use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, Half, LEND_MIN, Links, Met, SOURCES_MAX, Work};
 use crate::rank::Rank;
 use crate::signature::Signature;
 use core::cell::Cell;
@@ -45,23 +45,20 @@ pub(super) struct Round {
     pub(super) from: Box<[Rank]>,
     /// Whether all ranks send to all others, and take from them. Two of them do it in one go, if they can.
     pub(super) is_full: bool,
+    /// Whether what is sent is lent.
+    lends: bool,
 }
 
 /// The exchange that the passes are, if they are one: the first ones send the same bytes to all that get any, or a block
 /// to each; each other one stores what it takes; and no rank gives bytes to more than one of those.
-pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
+///
+/// Where memory is lent that has to be fetched, no rank takes from several: it would work on one after the other.
+pub(super) fn find(passes: &[BoundPass], ranks: u32, fetches: bool) -> Option<Round> {
     let first = passes.first()?;
     let others = ranks as usize - 1;
-    if is_swap(passes, ranks) {
-        let (blocks_to, from) = (Box::default(), first.to.clone());
-        return Some(Round {
-            kind: Exchange::Halves,
-            sends: 1,
-            blocks_to,
-            len: first.len,
-            from,
-            is_full: true,
-        });
+    if !fetches && is_swap(passes, ranks) {
+        let (kind, blocks_to, from) = (Exchange::Halves, Box::default(), first.to.clone());
+        return Some(Round { kind, sends: 1, blocks_to, len: first.len, from, is_full: true, lends: true });
     }
     let sends = passes.iter().take_while(|pass| pass.kind == Kind::Send && pass.after.is_empty()).count();
     let (out, rest) = passes.split_at(sends);
@@ -76,8 +73,9 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
     };
     let twice = (1..blocks_to.len()).any(|at| blocks_to[..at].contains(&blocks_to[at]));
     let is_full = sends == 1 && first.to.len() == others && taken == others;
-    // What goes to some is not lent: they are not all waited for, and a loan would be.
-    let most = if is_full && first.lends { EXCHANGE_LENT_MAX } else { EXCHANGE_MAX };
+    // What goes one way and is short is not lent: its readers are not all waited for, and a loan would be.
+    let lends = sends == 1 && first.lends && (is_full || fetches && taken == 0);
+    let most = if lends || fetches && sends == 0 { EXCHANGE_LENT_MAX } else { EXCHANGE_MAX };
     let small = (1..=most).contains(&len) && (sends <= 1 || sends * len <= EXCHANGE_MAX);
     let even = out.iter().all(|pass| pass.len == len && (sends == 1 || pass.to.len() == 1 && !twice));
     let all_or_one = |pass: &BoundPass| *pass.from == *from || pass.from.len() == 1;
@@ -85,7 +83,7 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
         (pass.from.is_empty() || pass.len == len && all_or_one(pass)) && pass.to.is_empty()
     };
     let is_one = others > 0 && small && even && taken == from.len() && rest.iter().all(takes);
-    if !is_one || sends > SOURCES_MAX || taken > SOURCES_MAX {
+    if !is_one || sends > SOURCES_MAX || taken > if fetches { 1 } else { SOURCES_MAX } {
         return None;
     }
     let kind = match rest {
@@ -100,7 +98,7 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32) -> Option<Round> {
         [one, other] => beside(one, other).or_else(|| beside(other, one)).unwrap_or(Exchange::Passes),
         _ => Exchange::Passes,
     };
-    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full })
+    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full, lends })
 }
 
 /// What the passes are, if they are a copy of own bytes and a receive.
@@ -158,8 +156,7 @@ pub(super) fn offer(
     let start = send.out_of.start;
     let region = send.out_of.region(regions);
     let bytes = region.read(start..start + send.len);
-    let lends = send.lends && round.is_full;
-    let lent = if lends { region.lend(start..start + send.len) } else { None };
+    let lent = if round.lends { region.lend(start..start + send.len) } else { None };
     let sent = links.offer(call, &send.to, bytes, lent);
     if sent == send.len { Ok(()) } else { Err(sent) }
 }
@@ -200,8 +197,8 @@ pub(super) fn make(
     let region = send.out_of.region(regions);
     let bytes = region.read(range.clone());
     let lend = || region.lend(range.clone()).expect("nothing is out, and a pass has bytes");
-    let lend: Option<&dyn Fn() -> ReadSpan> = if send.lends { Some(&lend) } else { None };
-    work(bound, round, regions, |work, meanwhile| links.exchange(call, bytes, lend, looks, work, meanwhile))
+    let lend: Option<&dyn Fn() -> ReadSpan> = if round.lends { Some(&lend) } else { None };
+    work(bound, round, regions, |work| links.exchange(call, bytes, lend, looks, work))
 }
 
 /// As [`make`], for a swap.
@@ -259,32 +256,29 @@ fn work<R>(
     bound: &Bound,
     round: &Round,
     regions: &Regions<'_>,
-    meet: impl FnOnce(&mut dyn FnMut(&[View<'_>]), &mut dyn FnMut()) -> R,
+    meet: impl FnOnce(Work<'_>) -> R,
 ) -> R {
-    let nothing = &mut || {};
     let (len, from) = (round.len, &*round.from);
     match round.kind {
         Exchange::Pair { own, own_first, into, finish } => {
             let own = own.region(regions).read(own.start..own.start + len);
             let into = into.region(regions).write(into.start..into.start + len);
-            meet(
-                &mut |incoming| {
-                    let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
-                    bound.kernel.fold_pair(into, one, two, finish);
-                },
-                nothing,
-            )
+            meet(Work::new(&mut |incoming| {
+                let (one, two) = if own_first { (own, incoming[0]) } else { (incoming[0], own) };
+                bound.kernel.fold_pair(into, one, two, finish);
+            }))
         }
         Exchange::Take { into } => {
             let into = into.region(regions).write(into.start..into.start + len);
-            meet(&mut |incoming| incoming[0].copy_to(into), nothing)
+            let take = &mut |incoming: &[View<'_>]| store(incoming[0], into);
+            meet(Work { take, into: Some(into), meanwhile: None })
         }
         Exchange::Beside { own, at, len: own_len, into } => {
             let own = own.region(regions).read(own.start..own.start + own_len);
             let at = at.region(regions).write(at.start..at.start + own_len);
             let into = into.region(regions).write(into.start..into.start + len);
             // First what comes from afar: the own bytes are copied while it is under way, or its return.
-            let (lends, is_left) = (bound.passes[0].lends, Cell::new(false));
+            let (lends, is_left) = (round.lends, Cell::new(false));
             let copy = || {
                 store(own, at);
                 is_left.set(false);
@@ -296,21 +290,18 @@ fn work<R>(
                     copy();
                 }
             };
-            let met = meet(take, &mut || copy());
+            let met = meet(Work { take, into: Some(into), meanwhile: Some(&mut || copy()) });
             if is_left.get() {
                 copy();
             }
             met
         }
         Exchange::Halves => unreachable!("`halves` has the work of a swap"),
-        Exchange::Passes => meet(
-            &mut |incoming| {
-                for pass in &bound.passes[round.sends..] {
-                    take(bound, pass, from, incoming, regions);
-                }
-            },
-            nothing,
-        ),
+        Exchange::Passes => meet(Work::new(&mut |incoming| {
+            for pass in &bound.passes[round.sends..] {
+                take(bound, pass, from, incoming, regions);
+            }
+        })),
     }
 }
 
@@ -320,7 +311,9 @@ const STORE_MIN: usize = 16 << 10;
 /// Stores what came, or own bytes.
 #[inline]
 fn store(from: View<'_>, into: ViewMut<'_>) {
-    if from.len() < STORE_MIN {
+    if from.as_ptr() == into.as_mut_ptr().cast_const() {
+        // It came there.
+    } else if from.len() < STORE_MIN {
         from.copy_to(into);
     } else {
         kernel::copy(from, into, None, Store::Cached);
@@ -339,7 +332,7 @@ pub(super) fn meet(
     match round.kind {
         Exchange::Halves => halves(bound, regions, |work| links.meet_swap(bound.passes[1].len, looks, work)),
         // What it works on is looked up now, while the bytes are under way.
-        _ => work(bound, round, regions, |work, _| links.meet(&round.from, round.len, looks, work)),
+        _ => work(bound, round, regions, |work| links.meet(&round.from, round.len, looks, work)),
     }
 }
 

@@ -4,15 +4,15 @@
 //! it should be is left where it lies, for the ordinary way to find and to name.
 
 use super::peer::Peer;
-use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, SIGNATURE_WORDS, SINK};
+use super::protocol::{BOARD, CHUNK, DATA, FIRST, Flight, Front, PRIVATE, SIGNATURE_WORDS, SINK};
 use super::{Call, Shared, ShmLinks};
 use crate::layout::{BOARDS, LINES};
 use sohu_coll_core::Signature;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
+use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX, Work};
 use sohu_coll_mem::line::PAYLOAD_WORDS;
 use sohu_coll_mem::words::{between_looks, head_start};
-use sohu_coll_mem::{ReadSpan, View};
+use sohu_coll_mem::{ReadSpan, View, ViewMut};
 
 /// The most bytes that travel in a call's first line.
 pub(super) const INLINE_MAX: usize = (PAYLOAD_WORDS - SIGNATURE_WORDS) * 8;
@@ -121,8 +121,8 @@ impl ShmLinks {
         mut words: [u64; PAYLOAD_WORDS],
         span: ReadSpan,
     ) -> Result<usize, LinkError> {
-        let len = span.len();
-        let Some(offset) = self.segment.map.offset_of(span.as_ptr(), len) else {
+        let (address, len) = (span.as_ptr(), span.len());
+        let Some((kind, place)) = self.lent_at(address, len) else {
             self.try_begin(call)?;
             return Ok(0);
         };
@@ -130,14 +130,27 @@ impl ShmLinks {
             self.try_begin(call)?;
             return Ok(0);
         };
-        words[SIGNATURE_WORDS..][..2].copy_from_slice(&[offset as u64, len as u64]);
+        words[SIGNATURE_WORDS..][..2].copy_from_slice(&[place, len as u64]);
         for peer in self.peers.iter_mut() {
             peer.fly(Flight::Lent(loan));
-            peer.put_first(CHUNK, &words, 0);
+            peer.put_first(kind, &words, 0);
         }
         self.try_begin(call)?;
         self.offered(len);
         Ok(len)
+    }
+
+    /// How a peer is told of the `len` bytes at `address` that are lent to it: the kind of line, and the place that it names.
+    #[inline]
+    pub(super) fn lent_at(&mut self, address: *const u8, len: usize) -> Option<(u8, u64)> {
+        if let Some(offset) = self.segment.map.offset_of(address, len) {
+            return Some((CHUNK, offset as u64));
+        }
+        if !self.fetches() {
+            return None;
+        }
+        self.huge.note(address.addr(), len);
+        Some((PRIVATE, address.addr() as u64))
     }
 
     /// The call has begun, and its first line with all of its bytes is out.
@@ -151,7 +164,7 @@ impl ShmLinks {
 
     /// Looks for every peer's bytes, `looks` times more than once, and hands them to `work` when all are there.
     #[inline]
-    pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+    pub(super) fn meet_all(&mut self, len: usize, looks: u32, work: Work<'_>) -> Met {
         self.ask_in_turn(len);
         if looks > 0
             && (INLINE_MAX + 1..=self.ahead.theirs / 2).contains(&len)
@@ -181,20 +194,22 @@ impl ShmLinks {
             left -= 1;
             between_looks();
         }
-        self.open = 0;
         if let Some(peer) = self.peers.only() {
-            work(&[peer.met(len)]);
+            let Some(bytes) = peer.met_or_fetched(len, work.into) else { return Met::Otherwise };
+            (work.take)(&[bytes]);
             peer.part(len);
         } else {
             let mut views = [View::EMPTY; SOURCES_MAX];
             let mut count = 0;
             for (view, peer) in views.iter_mut().zip(self.peers.iter()) {
-                *view = peer.met(len);
+                let Some(bytes) = peer.met(len) else { return Met::Otherwise };
+                *view = bytes;
                 count += 1;
             }
-            work(&views[..count]);
+            (work.take)(&views[..count]);
             self.peers.iter_mut().for_each(|peer| peer.part(len));
         }
+        self.open = 0;
         if self.shared.loans.out == 0 { Met::Settled } else { self.settle(looks) }
     }
 
@@ -261,11 +276,9 @@ impl Peer {
         let front = match (kind & FIRST, kind & !FIRST) {
             // The commonest, without the detour of a result: a line that is as long as it should be.
             (FIRST, DATA) if inline == len && len <= INLINE_MAX => Front::Data { start: start * 8, len },
-            (FIRST, BOARD | CHUNK) => {
+            (FIRST, BOARD | CHUNK | PRIVATE) => {
                 let (at, length) = (self.rx.word(start), self.rx.word(start + 1));
-                let lies =
-                    if kind == FIRST | BOARD { self.board(at, length) } else { self.chunk(at, length) };
-                match lies {
+                match self.named(kind, at, length) {
                     Ok(front) if front.len() == len => front,
                     _ => return Meeting::Otherwise,
                 }
@@ -294,12 +307,36 @@ impl Peer {
         if self.take_owed(shared) { self.meet(len, ours, shared) } else { Meeting::Otherwise }
     }
 
-    /// The bytes that were met.
+    /// Where the first line of an exchange, of this kind, says that its bytes lie.
     #[inline]
-    pub(super) fn met(&self, len: usize) -> View<'_> {
+    pub(super) fn named(&mut self, kind: u8, at: u64, len: u64) -> Result<Front, LinkError> {
+        match kind & !FIRST {
+            BOARD => self.board(at, len),
+            CHUNK => self.chunk(at, len),
+            _ => self.private(at, len),
+        }
+    }
+
+    /// The bytes that were met, where they lie; nothing if they have to be fetched.
+    #[inline]
+    pub(super) fn met(&self, len: usize) -> Option<View<'_>> {
         match self.front {
-            Some(Front::Data { start, .. }) => self.rx.payload().slice(start..start + len),
-            _ => self.view(len),
+            Some(Front::Data { start, .. }) => Some(self.rx.payload().slice(start..start + len)),
+            Some(Front::Private { .. }) => None,
+            _ => Some(self.view(len)),
+        }
+    }
+
+    /// The same, fetched if that has to be, to `into` if that is where they go; nothing if it fails, as it will again in the ordinary way.
+    #[inline]
+    pub(super) fn met_or_fetched<'a>(
+        &'a mut self,
+        len: usize,
+        into: Option<ViewMut<'a>>,
+    ) -> Option<View<'a>> {
+        match self.front {
+            Some(Front::Private { address, .. }) => self.fetch_whole(address, len, into),
+            _ => self.met(len),
         }
     }
 
@@ -307,7 +344,7 @@ impl Peer {
     #[inline]
     pub(super) fn part(&mut self, len: usize) {
         self.in_at = len as u64;
-        let lent = matches!(self.front, Some(Front::Chunk { .. }));
+        let lent = matches!(self.front, Some(Front::Chunk { .. } | Front::Private { .. }));
         self.front = None;
         self.rx.advance();
         // The next call is likely to be such a one, and to come soon.

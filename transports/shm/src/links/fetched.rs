@@ -183,6 +183,21 @@ impl Peer {
         }
     }
 
+    /// Fetches all of the `len` bytes that the peer lent at `address`: to `into`, if they go there. Nothing if it fails.
+    pub(super) fn fetch_whole<'a>(
+        &'a mut self,
+        address: u64,
+        len: usize,
+        into: Option<ViewMut<'a>>,
+    ) -> Option<View<'a>> {
+        let fetched = self.fetched.as_mut()?;
+        let bytes = match into {
+            Some(into) => fetched.read(address, into.first(len)).ok()?.then(|| into.first(len).as_view()),
+            None => Some(fetched.bounce(address, len).ok()?),
+        };
+        bytes.filter(|bytes| bytes.len() == len)
+    }
+
     /// Moves the next bytes of the peer's private memory to `into`, in one go, and consumes them. Returns how many.
     pub(super) fn fetch_into(&mut self, into: ViewMut<'_>) -> Result<usize, LinkError> {
         let (Some(Front::Private { address, len }), Some(fetched)) = (self.front, &self.fetched) else {

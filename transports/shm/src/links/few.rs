@@ -11,7 +11,7 @@ use super::peer::Peer;
 use super::protocol::{BOARD, DATA, FIRST, HEADER, SIGNATURE_WORDS, SINK};
 use super::{Call, Shared, ShmLinks};
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX};
+use sohu_coll_core::link::{EXCHANGE_MAX, Met, SOURCES_MAX, Work};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::View;
 use sohu_coll_mem::line::PAYLOAD_WORDS;
@@ -161,7 +161,7 @@ impl ShmLinks {
         from: &[Rank],
         len: usize,
         looks: u32,
-        work: &mut dyn FnMut(&[View<'_>]),
+        work: Work<'_>,
     ) -> Met {
         let few = Few::new(from);
         // One after the other, for all are needed.
@@ -198,25 +198,38 @@ impl ShmLinks {
             is_new = false;
             between_looks();
         }
+        if self.take_few(from, len, work).is_none() {
+            self.awaited = Few::ALL;
+            return Met::Otherwise;
+        }
         self.peers.iter_mut().for_each(|peer| peer.leave(&self.call));
         self.open = 0;
+        if self.shared.loans.out == 0 { Met::Settled } else { self.settle(looks) }
+    }
+}
+
+impl ShmLinks {
+    /// Has what came of the ranks of `from` taken; nothing if it can not be.
+    #[inline]
+    fn take_few(&mut self, from: &[Rank], len: usize, work: Work<'_>) -> Option<()> {
         match from {
-            [] => work(&[]),
+            [] => (work.take)(&[]),
             [one] => {
                 let peer = self.peers.at_mut(*one);
-                work(&[peer.met(len)]);
+                let bytes = peer.met_or_fetched(len, work.into)?;
+                (work.take)(&[bytes]);
                 peer.part(len);
             }
             _ => {
                 let mut views = [View::EMPTY; SOURCES_MAX];
                 for (view, rank) in views.iter_mut().zip(from) {
-                    *view = self.peers.at(*rank).met(len);
+                    *view = self.peers.at(*rank).met(len)?;
                 }
-                work(&views[..from.len()]);
+                (work.take)(&views[..from.len()]);
                 from.iter().for_each(|rank| self.peers.at_mut(*rank).part(len));
             }
         }
-        if self.shared.loans.out == 0 { Met::Settled } else { self.settle(looks) }
+        Some(())
     }
 }
 

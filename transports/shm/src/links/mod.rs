@@ -33,7 +33,7 @@ use pipe::PipePair;
 use protocol::Front;
 use room::Room;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{Half, LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window};
+use sohu_coll_core::link::{Half, LEND_MIN, LinkCaps, Links, Met, Refused, SOURCES_MAX, Sleep, Window, Work};
 use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::doorbell::Sleeper;
@@ -337,7 +337,7 @@ impl Links for ShmLinks {
         self.guard(|links| links.offer_each(call, to, blocks)).unwrap_or(false)
     }
 
-    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: Work<'_>) -> Met {
         if self.failed.is_some() {
             return Met::Otherwise;
         }
@@ -353,10 +353,9 @@ impl Links for ShmLinks {
         bytes: View<'_>,
         lend: Option<&dyn Fn() -> ReadSpan>,
         looks: u32,
-        work: &mut dyn FnMut(&[View<'_>]),
-        meanwhile: &mut dyn FnMut(),
+        work: Work<'_>,
     ) -> Option<Met> {
-        self.exchange_two(call, bytes, (lend, looks), work, meanwhile)
+        self.exchange_two(call, bytes, (lend, looks), work)
     }
 
     fn swap(

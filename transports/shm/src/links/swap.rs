@@ -97,8 +97,9 @@ impl ShmLinks {
                 }
             }
         };
+        let Some(bytes) = peer.met(len) else { return Met::Otherwise };
         self.open = 0;
-        work(peer.met(len), peer.memory(answer, len));
+        work(bytes, peer.memory(answer, len));
         peer.part(len);
         self.settle(looks)
     }
