@@ -6,7 +6,7 @@ use crate::builder::TransportKind;
 use crate::memory::Items;
 use sohu_coll_core::link::Links;
 use sohu_coll_core::{Element, Error, Rank};
-use sohu_coll_shm::{Fetch, Heap, Layout, Offer, Segment, ShmError, ShmLinks};
+use sohu_coll_shm::{Fetch, Heap, Layout, Offer, Process, Segment, ShmError, ShmLinks, StandIn};
 use sohu_coll_tcp::{Listener, TcpLinks};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -89,7 +89,9 @@ impl Fabric {
         // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
         let length = (segment.layout().len() as u64).to_le_bytes();
         // A rank alone has nobody to measure its kernel for.
-        let own = Offer::new(if size > 1 { sharing.fetch } else { Fetch::Never });
+        let fetch = if size > 1 { sharing.fetch } else { Fetch::Never };
+        let stand_in = if fetch == Fetch::Never { None } else { StandIn::shared() };
+        let own = Offer::new(fetch, stand_in.as_deref());
         let theirs = mesh.swap(&[&length, &own.to_bytes()[..]].concat(), Some(segment.fd()), deadline)?;
         let mut offers = Vec::with_capacity(size as usize);
         for (peer, (blob, _)) in (0..).map(Rank).zip(&theirs) {
@@ -115,15 +117,16 @@ impl Fabric {
             other => failed(other),
         })?;
         // Of which process each rank is, the system says.
-        let pids: Option<Vec<u32>> = mesh.pids().into_iter().collect();
-        let pids = pids.filter(|pids| offers.iter().zip(pids).all(|(offer, pid)| offer.holds(*pid)));
+        let processes = offers.iter().zip(mesh.pids()).map(|(offer, pid)| offer.process(pid?));
+        let processes: Option<Vec<Process>> = processes.collect();
         // No rank goes on before all have mapped everything: a rank that fails to is told of here.
-        let theirs = mesh.swap(&[u8::from(pids.is_some())], None, deadline)?;
+        let theirs = mesh.swap(&[u8::from(processes.is_some())], None, deadline)?;
         // Plans depend on it, so all do or none.
-        if let Some(pids) = pids
+        if let Some(processes) = processes
             && (0..).map(Rank).zip(&theirs).all(|(peer, (blob, _))| peer == rank || *blob == [1])
         {
-            links.fetch_from(&pids, if size > cores { usize::MAX } else { FETCHED_MAX });
+            let longest = if size > cores { usize::MAX } else { FETCHED_MAX };
+            links.fetch_from(&processes, stand_in, longest);
             if size > cores {
                 links.take_turns();
             }

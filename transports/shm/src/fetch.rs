@@ -5,8 +5,10 @@
 //! long. So each rank measures its kernel, and all agree. Whether a rank may read a peer's memory is up to the system (user,
 //! namespace, security modules), so each tries it.
 
+use crate::stand_in::StandIn;
 use sohu_coll_mem::ViewMut;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -57,14 +59,16 @@ pub struct Offer {
     token: u64,
     /// How fast this rank's kernel copies; 0 if it is not to.
     rate: u64,
+    /// The thread to name for it.
+    thread: u64,
 }
 
 impl Offer {
     /// Bytes of an offer that travels.
-    pub const BYTES: usize = 24;
+    pub const BYTES: usize = 32;
 
-    /// This process's own.
-    pub fn new(fetch: Fetch) -> Self {
+    /// This process's own, for as long as its stand-in is there.
+    pub fn new(fetch: Fetch, stand_in: Option<&StandIn>) -> Self {
         let rate = match fetch {
             Fetch::Auto => *RATE,
             Fetch::Always => u64::MAX,
@@ -72,12 +76,13 @@ impl Offer {
         };
         let token: &u64 = &TOKEN;
         let address = core::ptr::from_ref(token).addr() as u64;
-        Self { address, token: *token, rate }
+        let thread = stand_in.map_or_else(std::process::id, StandIn::number).into();
+        Self { address, token: *token, rate, thread }
     }
 
     /// As it travels.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
-        let words = [self.address, self.token, self.rate];
+        let words = [self.address, self.token, self.rate, self.thread];
         let mut bytes = [0; Self::BYTES];
         bytes.as_chunks_mut::<8>().0.iter_mut().zip(words).for_each(|(b, word)| *b = word.to_le_bytes());
         bytes
@@ -87,22 +92,31 @@ impl Offer {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
         let word = |at: usize| u64::from_le_bytes(bytes.as_chunks::<8>().0[at]);
-        Some(Self { address: word(0), token: word(1), rate: word(2) })
+        Some(Self { address: word(0), token: word(1), rate: word(2), thread: word(3) })
     }
 
-    /// Whether this rank can read the memory of the process of that number, which made the offer, and its kernel is fast enough.
-    pub fn holds(&self, pid: u32) -> bool {
-        let mut found = [0; 8];
-        self.rate >= RATE_MIN
-            && Process::of(pid).read(self.address, ViewMut::from(&mut found[..])).is_ok()
-            && u64::from_le_bytes(found) == self.token
+    /// How this rank reads the memory of the process of that number, which made the offer; nothing if it can not, or that one's kernel is not
+    /// fast enough.
+    pub fn process(&self, pid: u32) -> Option<Process> {
+        let holds = |process: &Process| {
+            let mut found = [0; 8];
+            process.read(self.address, ViewMut::from(&mut found[..])).is_ok()
+                && u64::from_le_bytes(found) == self.token
+        };
+        if self.rate < RATE_MIN {
+            return None;
+        }
+        // A thread of that very process, or it would say whose memory is read. In another namespace it has another number.
+        let is_its_own = |thread: &u32| Path::new(&format!("/proc/{pid}/task/{thread}")).exists();
+        let thread = u32::try_from(self.thread).ok().filter(is_its_own);
+        thread.into_iter().chain([pid]).map(Process::of).find(holds)
     }
 }
 
-/// Another process on this host, or this one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Process {
-    pid: u32,
+/// Another process on this host, or this one, as one of its threads stands for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    thread: u32,
 }
 
 /// Why memory could not be read.
@@ -117,9 +131,9 @@ pub(crate) enum Unread {
 }
 
 impl Process {
-    /// The one of that number, as this process counts them.
-    pub(crate) fn of(pid: u32) -> Self {
-        Self { pid }
+    /// The one that the thread of this number is of, as this process counts them. The first thread of a process has its number.
+    pub fn of(thread: u32) -> Self {
+        Self { thread }
     }
 
     /// The system call.
@@ -127,7 +141,7 @@ impl Process {
 
     /// Fills `into` with what lies at `address` of the process; where that is missing in part, so is what was read.
     pub(crate) fn read(self, address: u64, into: ViewMut<'_>) -> Result<(), Unread> {
-        let pid = libc::pid_t::try_from(self.pid).map_err(|_| Unread::Gone)?;
+        let thread = libc::pid_t::try_from(self.thread).map_err(|_| Unread::Gone)?;
         let mut done = 0;
         while done < into.len() {
             let at = address.checked_add(done as u64).and_then(|at| usize::try_from(at).ok());
@@ -137,7 +151,7 @@ impl Process {
             let remote = libc::iovec { iov_base: core::ptr::without_provenance_mut(at), iov_len: left.len() };
             // SAFETY: both lists have one entry. The kernel writes within `left`, which may be written while it lives, and
             // looks at the other address itself.
-            let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
+            let read = unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
             match usize::try_from(read) {
                 Ok(0) => return Err(Unread::Nothing),
                 Ok(read) => done += read,
@@ -159,24 +173,32 @@ mod tests {
 
     #[test]
     fn an_offer_travels_and_holds_while_its_process_says_the_truth() {
-        let (offer, pid) = (Offer::new(Fetch::Always), std::process::id());
+        let pid = std::process::id();
+        let stand_in = StandIn::shared().expect("a thread");
+        let offer = Offer::new(Fetch::Always, Some(&stand_in));
         assert_eq!(Offer::from_bytes(&offer.to_bytes()), Some(offer));
-        assert!(offer.holds(pid), "a process can read its own memory");
+        assert_eq!(offer.process(pid), Some(Process::of(stand_in.number())), "a process can read its own memory");
+        // Threads of other processes, and of none.
+        for thread in [1, u64::from(i32::MAX as u32), u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(Offer { thread, ..offer }.process(pid), Some(Process::of(pid)), "{thread}");
+        }
+        let alone = Offer::new(Fetch::Always, None);
+        assert_eq!(alone.process(pid), Some(Process::of(pid)), "it has no other thread to name");
         for lie in [
             Offer { token: !offer.token, ..offer },
             Offer { address: 0, ..offer },
             Offer { address: u64::MAX - 3, ..offer },
             Offer { rate: RATE_MIN - 1, ..offer },
-            Offer::new(Fetch::Never),
+            Offer::new(Fetch::Never, None),
         ] {
-            assert!(!lie.holds(pid), "{lie:?}");
+            assert_eq!(lie.process(pid), None, "{lie:?}");
         }
         // Beyond all processes, and no number of one.
         for nobody in [i32::MAX as u32, u32::MAX] {
-            assert!(!offer.holds(nobody), "{nobody}");
+            assert_eq!(offer.process(nobody), None, "{nobody}");
         }
         let long = [offer.to_bytes().as_slice(), &[0]].concat();
-        assert_eq!([&long[..], &long[..23]].map(Offer::from_bytes), [None; 2]);
+        assert_eq!([&long[..], &long[..31]].map(Offer::from_bytes), [None; 2]);
     }
 
     #[test]

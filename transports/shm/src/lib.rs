@@ -16,9 +16,11 @@ mod layout;
 mod links;
 mod map;
 mod segment;
+mod stand_in;
 
-pub use fetch::{Fetch, Offer};
+pub use fetch::{Fetch, Offer, Process};
 pub use heap::{Heap, HeapBytes};
 pub use layout::Layout;
 pub use links::ShmLinks;
 pub use segment::{Segment, ShmError};
+pub use stand_in::StandIn;

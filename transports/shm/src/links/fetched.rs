@@ -7,10 +7,12 @@ use super::{Call, ShmLinks, pipe};
 use crate::fetch::{Process, Unread};
 use crate::huge::HugePages;
 use crate::layout::LINE;
+use crate::stand_in::StandIn;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
 use sohu_coll_mem::words::{Mapped, Ordering, Words};
 use sohu_coll_mem::{View, ViewMut};
+use std::sync::Arc;
 
 /// Bytes of a peer's private memory that one pass works on: they are fetched to here first. Part of a core's own cache, and long
 /// enough that the system call does not count.
@@ -109,18 +111,19 @@ pub(super) fn bounded_private(
 }
 
 impl ShmLinks {
-    /// From now on private memory may be lent to all peers, and is fetched from them: `pids[r]` is the process of rank r, whose offer
-    /// [holds](crate::Offer::holds). Messages of more than `longest` bytes are staged all the same.
+    /// From now on private memory may be lent to all peers, and is fetched from them: `processes[r]` is [that](crate::Offer::process) of rank r,
+    /// and this rank's own stays as long as its stand-in. Messages of more than `longest` bytes are staged all the same.
     ///
     /// # Panics
     /// When there is not one process for each rank.
-    pub fn fetch_from(&mut self, pids: &[u32], longest: usize) {
-        assert!(pids.len() == self.peers.ranks(), "{} processes", pids.len());
+    pub fn fetch_from(&mut self, processes: &[Process], stand_in: Option<Arc<StandIn>>, longest: usize) {
+        assert!(processes.len() == self.peers.ranks(), "{} processes", processes.len());
+        self.stand_in = stand_in;
         // Where that is faster lines take long.
         self.ahead = Ahead::ALL;
         self.fetched_max = longest;
         for (peer, pipes) in self.peers.iter_mut().zip(&mut self.pipes) {
-            let process = Process::of(pids[peer.rank.index()]);
+            let process = processes[peer.rank.index()];
             peer.fetched = Some(Fetched::new(peer, process, BOUNCE_BYTES));
             pipes.drain.fetched = Some(Fetched::new(peer, process, pipe::BOUNCE_BYTES));
         }

@@ -24,6 +24,7 @@ use crate::heap::{Heap, HeapBytes};
 use crate::huge::HugePages;
 use crate::layout::{LINES, Layout};
 use crate::segment::{Segment, ShmError};
+use crate::stand_in::StandIn;
 use exchange::Ahead;
 use few::Few;
 use loans::Loans;
@@ -86,6 +87,8 @@ pub struct ShmLinks {
     /// The longest message, or rest of one, that is fetched.
     fetched_max: usize,
     huge: HugePages,
+    /// Whom peers name when they read this process's memory.
+    stand_in: Option<Arc<StandIn>>,
     /// Peers whose signature for this call is missing or that miss ours; 0 once all is verified.
     open: u32,
     /// In an exchange, the peers that it waits for.
@@ -138,6 +141,7 @@ impl ShmLinks {
             ahead: Ahead::SOME,
             fetched_max: 0,
             huge: HugePages::default(),
+            stand_in: None,
             open: 0,
             awaited: Few::ALL,
             bell: Sleeper::new(segment.map.words(layout.doorbell(), 8), SharedFutex::has_barrier()),
