@@ -11,7 +11,7 @@ pub const SLICE_FETCHED: usize = 512 << 10;
 /// peer has just written, as the result of a fold, comes at half of that.
 const FETCH_BYTES_PER_NS: f64 = 25.0;
 const FETCH_WRITTEN_PER_NS: f64 = 12.0;
-const FETCH_NS: f64 = 400.0;
+const FETCH_NS: f64 = 250.0;
 /// From here on what is fetched to be folded takes twice as long: it leaves the core's own cache in between.
 const FETCH_FOLD_NEAR: f64 = (512 << 10) as f64;
 /// Where ranks share cores, what part of that time it takes, as what is staged is counted, since some of what they fetch is in the cache of their own
@@ -50,13 +50,10 @@ impl Tuner {
     fn fetched_from(&self, collective: Collective) -> usize {
         let crowded = self.machine.share() > 1.0;
         let times = match collective {
-            Collective::AllReduce if !crowded => 4,
             Collective::AllToAll if crowded => 4,
             Collective::AllGather | Collective::ReduceScatter if crowded => 16,
             _ if crowded => usize::MAX,
-            // Who receives has nothing to stage meanwhile.
-            Collective::Broadcast | Collective::Gather | Collective::Scatter => 1,
-            _ => 2,
+            _ => 1,
         };
         self.machine.fetched_min.saturating_mul(times)
     }
