@@ -336,8 +336,8 @@ pub trait Links: Send {
 }
 
 /// Below this many bytes a message is copied even out of registered memory, and loans are not asked for: a loan
-/// costs a second hand-over, for its return.
-pub const LEND_MIN: usize = 1024;
+/// costs a second hand-over, for its return. Over a mesh 1 KiB both ways takes 0.34 us lent and 0.29 copied, 2 KiB 0.39 and 0.53.
+pub const LEND_MIN: usize = 1536;
 
 /// Shorter parts of a call are not lent out of private memory, even where links fetch it: the system call for it takes as long as a copy
 /// of half of them. A link takes what is left of a longer one from [`LEND_MIN`] on.
@@ -356,6 +356,9 @@ pub const OWED_MAX: usize = 8;
 
 /// The most bytes of an exchange whose bytes are lent: what is as fast in one piece.
 pub const EXCHANGE_LENT_MAX: usize = 64 << 10;
+
+/// The same where they are fetched to where they go. Nobody looks at a deadline meanwhile.
+pub const EXCHANGE_FETCHED_MAX: usize = 512 << 10;
 
 /// The most ranks one pass takes from at once.
 pub const SOURCES_MAX: usize = 64;

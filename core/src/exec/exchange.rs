@@ -9,7 +9,9 @@ use super::bind::{Bound, BoundPass, Kind, Spot};
 use super::fold;
 use crate::error::LinkError;
 use crate::kernel::{self, Store};
-use crate::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, Half, LEND_MIN, Links, Met, SOURCES_MAX, Work};
+use crate::link::{
+    EXCHANGE_FETCHED_MAX, EXCHANGE_LENT_MAX, EXCHANGE_MAX, Half, LEND_MIN, Links, Met, SOURCES_MAX, Work,
+};
 use crate::rank::Rank;
 use crate::signature::Signature;
 use core::cell::Cell;
@@ -73,20 +75,39 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32, fetches: bool) -> Option<Ro
     };
     let twice = (1..blocks_to.len()).any(|at| blocks_to[..at].contains(&blocks_to[at]));
     let is_full = sends == 1 && first.to.len() == others && taken == others;
-    // What goes one way and is short is not lent: its readers are not all waited for, and a loan would be.
-    let lends = sends == 1 && first.lends && (is_full || fetches && taken == 0);
-    let most = if lends || fetches && sends == 0 { EXCHANGE_LENT_MAX } else { EXCHANGE_MAX };
-    let small = (1..=most).contains(&len) && (sends <= 1 || sends * len <= EXCHANGE_MAX);
     let even = out.iter().all(|pass| pass.len == len && (sends == 1 || pass.to.len() == 1 && !twice));
     let all_or_one = |pass: &BoundPass| *pass.from == *from || pass.from.len() == 1;
     let takes = |pass: &BoundPass| {
         (pass.from.is_empty() || pass.len == len && all_or_one(pass)) && pass.to.is_empty()
     };
-    let is_one = others > 0 && small && even && taken == from.len() && rest.iter().all(takes);
+    let is_one = others > 0 && even && taken == from.len() && rest.iter().all(takes);
     if !is_one || sends > SOURCES_MAX || taken > if fetches { 1 } else { SOURCES_MAX } {
         return None;
     }
-    let kind = match rest {
+    let kind = kind(rest, ranks);
+    // What goes one way and is short is not lent: its readers are not all waited for, and a loan would be.
+    let lends = sends == 1 && first.lends && (is_full || fetches && taken == 0);
+    let is_stored = rest.is_empty() || matches!(kind, Exchange::Take { .. } | Exchange::Beside { .. });
+    let most = match lends || fetches && sends == 0 {
+        true if fetches && is_stored => EXCHANGE_FETCHED_MAX,
+        true => EXCHANGE_LENT_MAX,
+        false => EXCHANGE_MAX,
+    };
+    let is_small = (1..=most).contains(&len) && (sends <= 1 || sends * len <= EXCHANGE_MAX);
+    is_small.then(|| Round {
+        kind,
+        sends,
+        blocks_to: blocks_to.into(),
+        len,
+        from: from.into(),
+        is_full,
+        lends,
+    })
+}
+
+/// What is done with what comes, where `rest` are the passes that take it.
+fn kind(rest: &[BoundPass], ranks: u32) -> Exchange {
+    match rest {
         [fold] if fold.kind == Kind::Fold => match (&*fold.locals, &*fold.from, fold.into) {
             ([(place, own)], [_], Some(into)) => {
                 let finish = fold.finishes.then_some(ranks);
@@ -97,8 +118,7 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32, fetches: bool) -> Option<Ro
         [BoundPass { kind: Kind::Recv, into: Some(into), .. }] => Exchange::Take { into: *into },
         [one, other] => beside(one, other).or_else(|| beside(other, one)).unwrap_or(Exchange::Passes),
         _ => Exchange::Passes,
-    };
-    Some(Round { kind, sends, blocks_to: blocks_to.into(), len, from: from.into(), is_full, lends })
+    }
 }
 
 /// What the passes are, if they are a copy of own bytes and a receive.
@@ -252,12 +272,7 @@ fn halves<R>(
 
 /// Has `meet` work on what came, and meanwhile on what needs nobody.
 #[inline]
-fn work<R>(
-    bound: &Bound,
-    round: &Round,
-    regions: &Regions<'_>,
-    meet: impl FnOnce(Work<'_>) -> R,
-) -> R {
+fn work<R>(bound: &Bound, round: &Round, regions: &Regions<'_>, meet: impl FnOnce(Work<'_>) -> R) -> R {
     let (len, from) = (round.len, &*round.from);
     match round.kind {
         Exchange::Pair { own, own_first, into, finish } => {

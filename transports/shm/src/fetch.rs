@@ -151,7 +151,8 @@ impl Process {
             let remote = libc::iovec { iov_base: core::ptr::without_provenance_mut(at), iov_len: left.len() };
             // SAFETY: both lists have one entry. The kernel writes within `left`, which may be written while it lives, and
             // looks at the other address itself.
-            let read = unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
+            let read =
+                unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
             match usize::try_from(read) {
                 Ok(0) => return Err(Unread::Nothing),
                 Ok(read) => done += read,
@@ -177,7 +178,11 @@ mod tests {
         let stand_in = StandIn::shared().expect("a thread");
         let offer = Offer::new(Fetch::Always, Some(&stand_in));
         assert_eq!(Offer::from_bytes(&offer.to_bytes()), Some(offer));
-        assert_eq!(offer.process(pid), Some(Process::of(stand_in.number())), "a process can read its own memory");
+        assert_eq!(
+            offer.process(pid),
+            Some(Process::of(stand_in.number())),
+            "a process can read its own memory"
+        );
         // Threads of other processes, and of none.
         for thread in [1, u64::from(i32::MAX as u32), u64::from(u32::MAX), u64::MAX] {
             assert_eq!(Offer { thread, ..offer }.process(pid), Some(Process::of(pid)), "{thread}");

@@ -41,7 +41,8 @@ impl StandIn {
         let (keep, kept) = channel();
         let (tell, told) = channel();
         let sleep = move || sleep(&tell, &kept);
-        let thread = Builder::new().name("sohu-coll idle".into()).stack_size(STACK_BYTES).spawn(sleep).ok()?;
+        let thread =
+            Builder::new().name("sohu-coll idle".into()).stack_size(STACK_BYTES).spawn(sleep).ok()?;
         let number = told.recv().ok()?;
         Some(Self { process: std::process::id(), number, keep: Some(keep), thread: Some(thread) })
     }
@@ -100,7 +101,8 @@ mod tests {
         assert_ne!(number, std::process::id());
         drop(one);
         assert!(is_there(number), "another one has it still");
-        let status = std::fs::read_to_string(format!("/proc/self/task/{number}/status")).expect("it is there");
+        let status =
+            std::fs::read_to_string(format!("/proc/self/task/{number}/status")).expect("it is there");
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).expect("a line of it");
         // Signal 2 is the second bit.
         let blocked = u64::from_str_radix(blocked, 16).expect("a number");

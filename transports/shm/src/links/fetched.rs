@@ -10,6 +10,7 @@ use crate::layout::LINE;
 use crate::stand_in::StandIn;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
+use sohu_coll_core::link::EXCHANGE_LENT_MAX;
 use sohu_coll_mem::words::{Mapped, Ordering, Words};
 use sohu_coll_mem::{View, ViewMut};
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 /// Bytes of a peer's private memory that one pass works on: they are fetched to here first. Part of a core's own cache, and long
 /// enough that the system call does not count.
 pub(super) const BOUNCE_BYTES: usize = 128 << 10;
+
+// What an exchange folds is fetched whole.
+const _: () = assert!(BOUNCE_BYTES >= EXCHANGE_LENT_MAX);
 
 /// What is told of a chunk that the kernel can not fetch.
 const NOTHING: &str = "a private chunk where it has no memory, or none that the kernel fetches (device memory, say; it is staged with \

@@ -156,13 +156,7 @@ impl ShmLinks {
     /// Looks for the bytes of the ranks of `from`, `looks` times more than once, and hands them to `work` when all are
     /// there. Waits for no other peer but one that owes as many signatures as one may.
     #[inline(never)]
-    pub(super) fn meet_few(
-        &mut self,
-        from: &[Rank],
-        len: usize,
-        looks: u32,
-        work: Work<'_>,
-    ) -> Met {
+    pub(super) fn meet_few(&mut self, from: &[Rank], len: usize, looks: u32, work: Work<'_>) -> Met {
         let few = Few::new(from);
         // One after the other, for all are needed.
         let mut left = from.iter().fold(looks, |left, rank| self.peers.at_mut(*rank).spin(left));

@@ -162,13 +162,7 @@ impl ShmLinks {
 
     /// The peer has not come, or not as it should: notes what the ordinary way needs, and goes it.
     #[cold]
-    fn come_back(
-        &mut self,
-        call: &Signature,
-        len: usize,
-        lend: Lend<'_>,
-        work: Work<'_>,
-    ) -> Met {
+    fn come_back(&mut self, call: &Signature, len: usize, lend: Lend<'_>, work: Work<'_>) -> Met {
         self.begin_two(call, len);
         if let Some(lend) = lend {
             self.book_two(Some(lend()), None);
