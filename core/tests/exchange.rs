@@ -9,7 +9,7 @@ use sohu_coll_conformance::{Faults, LoopLinks, Seeded};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched};
 use sohu_coll_core::kernel::{Kernel, Store};
-use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LinkCaps, Links, Met, Window};
+use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LinkCaps, Links, Met, Window, Work};
 use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::plan::fuse::fuse_for;
 use sohu_coll_core::plan::{Extents, Job, Room};
@@ -216,7 +216,7 @@ impl Links for Counted {
         self.links.offer_blocks(call, to, blocks)
     }
 
-    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: Work<'_>) -> Met {
         let met = self.links.meet(from, len, looks, work);
         let mut meetings = self.meetings.lock().expect("no rank panicked");
         match met {

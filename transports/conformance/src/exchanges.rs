@@ -7,7 +7,7 @@ use crate::play::{FITS_MAX, Patience, call, until};
 use crate::seeded::Seeded;
 use crate::side::{LOOKS, Side, Way, said};
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met};
+use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LEND_MIN, Links, Met, Work};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, ReadSpan, Regions, View, ViewMut};
@@ -290,7 +290,8 @@ pub fn an_offer_of_another_call_is_told_and_not_handed_over<H: Harness>() {
             }
             for link in &mut links {
                 let peers: Vec<Rank> = (0..size).map(Rank).filter(|peer| *peer != link.rank()).collect();
-                let met = link.meet(&peers, len, LOOKS, &mut |_| panic!("work saw bytes of another call"));
+                let take = &mut |_: &[View<'_>]| panic!("bytes of another call were taken");
+                let met = link.meet(&peers, len, LOOKS, Work::new(take));
                 assert!(matches!(met, Met::NotYet | Met::Otherwise), "{met:?}");
             }
             let all: Vec<usize> = (0..size as usize).collect();
@@ -334,14 +335,14 @@ pub fn failed_links_neither_offer_nor_meet<H: Harness>() {
             let span = regions.input.lend(0..LEND_MIN);
             assert_eq!(link.offer(&call(2), &[peer], regions.input.read(0..LEND_MIN), span), 0);
             assert_eq!(ledger.out(), 0, "the span is out with links that failed");
-            let met = link.meet(&[peer], LEND_MIN, LOOKS, &mut |_| panic!("work was called on failed links"));
+            let take = &mut |_: &[View<'_>]| panic!("failed links gave bytes");
+            let met = link.meet(&[peer], LEND_MIN, LOOKS, Work::new(take));
             assert_eq!(met, Met::Otherwise);
             let lend = || -> ReadSpan { panic!("a span was asked for by links that failed") };
             let bytes = regions.input.read(0..LEND_MIN);
-            let work = &mut |_: &[View<'_>]| panic!("work was called");
-            let met =
-                link.exchange(&call(2), bytes, Some(&lend), LOOKS, work, &mut || panic!("so was the rest"));
-            assert_eq!(met, None);
+            let meanwhile = &mut || panic!("failed links wait for nothing");
+            let work = Work { meanwhile: Some(meanwhile), ..Work::new(take) };
+            assert_eq!(link.exchange(&call(2), bytes, Some(&lend), LOOKS, work), None);
             assert!(matches!(link.verify(), Err(LinkError::Mismatch { .. })));
         });
     }
@@ -359,10 +360,6 @@ fn lent(memory: &[u8], work: &mut dyn FnMut(&Regions<'_>, &Ledger)) {
 /// # Panics
 /// When the contract is broken.
 pub fn a_span_is_made_of_bytes_that_are_still_out_at_the_end_of_an_exchange<H: Harness>() {
-    // What is private is not lent in an exchange, which is too short for that.
-    if H::LENDS_PRIVATE {
-        return;
-    }
     for len in [LEND_MIN, LEND_MIN + 1, EXCHANGE_MAX, EXCHANGE_MAX + 1, EXCHANGE_LENT_MAX] {
         for late_by_a_look in [false, true] {
             let (mut links, mut memory) = H::lending(2, len);
@@ -407,7 +404,7 @@ pub fn a_span_that_was_offered_is_back_when_its_last_reader_is_done<H: Harness>(
             let (mut links, mut memory) = H::lending(size, len);
             let mut sides = sides(&links, Way::All, sequence, len);
             memory[0].copy_from_slice(&said(Way::All, Rank(0), Rank(1), sequence, len));
-            let lends = links[0].caps(Rank(1)).lends && !H::LENDS_PRIVATE;
+            let lends = links[0].caps(Rank(1)).lends;
             lent(&memory[0], &mut |regions, ledger| {
                 let span = regions.input.lend(0..len);
                 sides[0].offer(links[0].as_mut(), span);

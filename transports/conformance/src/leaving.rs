@@ -6,7 +6,7 @@ use crate::calls::failures;
 use crate::play::{Patience, call, until};
 use crate::side::{LOOKS, Side, Way};
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{EXCHANGE_MAX, Links, Met, OWED_MAX};
+use sohu_coll_core::link::{EXCHANGE_MAX, Links, Met, OWED_MAX, Work};
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::View;
 
@@ -110,7 +110,8 @@ pub fn another_call_is_told_to_ranks_that_have_left<H: Harness>() {
             for (link, has_left) in links.iter_mut().zip(&mut has_left) {
                 let from: &[Rank] = if link.rank() == root { &[] } else { &[root] };
                 let own = link.rank();
-                let met = link.meet(from, len, LOOKS, &mut |_| assert!(own != odd, "bytes of another call"));
+                let take = &mut |_: &[View<'_>]| assert!(own != odd, "bytes of another call");
+                let met = link.meet(from, len, LOOKS, Work::new(take));
                 *has_left = matches!(met, Met::Settled | Met::Everybody);
             }
             let mut patience = Patience::new();

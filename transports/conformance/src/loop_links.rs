@@ -7,7 +7,7 @@
 use crate::loop_fabric::{Fabric, Faults};
 use crate::seeded::Seeded;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{LinkCaps, Links, Met, OWED_MAX, SOURCES_MAX, Window};
+use sohu_coll_core::link::{LinkCaps, Links, Met, OWED_MAX, SOURCES_MAX, Window, Work};
 use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::{Rank, Signature};
 use sohu_coll_mem::{ReadSpan, View, ViewMut};
@@ -234,7 +234,7 @@ impl LoopLinks {
     }
 
     /// Hands the next `len` bytes of each rank of `from` to `work`, and takes them.
-    fn take_all(&mut self, from: &[Rank], len: usize, work: &mut dyn FnMut(&[View<'_>])) {
+    fn take_all(&mut self, from: &[Rank], len: usize, work: Work<'_>) {
         let mut bytes = vec![0; len * from.len()];
         for (peer, bytes) in from.iter().zip(bytes.chunks_mut(len)) {
             let mut pipe = self.fabric.pipe(*peer, self.rank);
@@ -242,7 +242,14 @@ impl LoopLinks {
             pipe.bytes.drain(..len);
         }
         let views: Vec<View<'_>> = bytes.chunks(len).map(View::from).collect();
-        work(&views);
+        match (&*views, work.into) {
+            // In every other call, as links that have to fetch do.
+            ([bytes], Some(into)) if self.call().sequence % 2 == 1 => {
+                bytes.copy_to(into);
+                (work.take)(&[into.as_view()]);
+            }
+            _ => (work.take)(&views),
+        }
     }
 
     fn move_window(
@@ -354,7 +361,7 @@ impl Links for LoopLinks {
         true
     }
 
-    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: &mut dyn FnMut(&[View<'_>])) -> Met {
+    fn meet(&mut self, from: &[Rank], len: usize, looks: u32, work: Work<'_>) -> Met {
         // Whatever more there is to come needs the other ranks to run: one look is as good as many.
         let _ = looks;
         if self.failed.is_some() || self.chance(self.fabric.faults.misses_percent) {

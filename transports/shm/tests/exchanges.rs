@@ -10,7 +10,7 @@ mod villain;
 use sohu_coll_conformance::Seeded;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{EXCHANGE_MAX, Links, Met};
+use sohu_coll_core::link::{EXCHANGE_MAX, Links, Met, Work};
 use sohu_coll_mem::line::Line;
 use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, View, ViewMut};
@@ -42,7 +42,8 @@ fn meet(link: &mut ShmLinks, len: usize) -> (Met, Vec<Vec<u8>>) {
     let mut said = Vec::new();
     let own = link.rank();
     let peers: Vec<Rank> = (0..link.size()).map(Rank).filter(|peer| *peer != own).collect();
-    let met = link.meet(&peers, len, 3, &mut |views| said = views.iter().map(bytes_of).collect());
+    let take = &mut |views: &[View<'_>]| said = views.iter().map(bytes_of).collect();
+    let met = link.meet(&peers, len, 3, Work::new(take));
     (met, said)
 }
 
@@ -103,12 +104,16 @@ fn told(len: usize, attack: impl Fn(&mut Villain)) -> (Result<usize, LinkError>,
     };
     let (told, victim) = attacked(&|victim, bytes| {
         offer(victim, 0, bytes);
-        victim.meet(&[PEER], len, 3, &mut |_| panic!("work saw bytes of an exchange that is none"))
+        victim.meet(
+            &[PEER],
+            len,
+            3,
+            Work::new(&mut |_| panic!("bytes of an exchange that is none were taken")),
+        )
     });
     let (again, _) = attacked(&|victim, bytes| {
-        let work = &mut |_: &[View<'_>]| panic!("work saw bytes of an exchange that is none");
-        let met =
-            victim.exchange(&call(0), View::from(bytes), None, 3, work, &mut || panic!("nothing is lent"));
+        let take = &mut |_: &[View<'_>]| panic!("bytes of an exchange that is none were taken");
+        let met = victim.exchange(&call(0), View::from(bytes), None, 3, Work::new(take));
         met.expect("the links are at rest")
     });
     assert_eq!(told, again, "in two steps, and in one go");
@@ -301,8 +306,10 @@ fn exchange(
     let mut said = Vec::new();
     let in_one_go = match random.below(2) {
         0 => {
-            let work = &mut |views: &[View<'_>]| said = views.iter().map(bytes_of).collect();
-            victim.exchange(&call, View::from(&bytes[..]), None, 3, work, &mut || panic!("nothing is lent"))
+            let take = &mut |views: &[View<'_>]| said = views.iter().map(bytes_of).collect();
+            let (take, meanwhile) = (Work::new(take), &mut || panic!("nothing is lent"));
+            let work = Work { meanwhile: Some(meanwhile), ..take };
+            victim.exchange(&call, View::from(&bytes[..]), None, 3, work)
         }
         _ => None,
     };

@@ -8,12 +8,12 @@ mod villain;
 
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{Links, Window};
+use sohu_coll_core::link::{Links, Met, Window, Work};
 use sohu_coll_core::pipe::Strand;
 use sohu_coll_mem::line::Line;
 use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, Regions, View, ViewMut};
-use sohu_coll_shm::ShmLinks;
+use sohu_coll_shm::{Process, ShmLinks};
 use villain::Villain;
 
 /// More than is fetched in one go for a pass, and no multiple of anything.
@@ -23,6 +23,10 @@ const LEN: usize = 300_007;
 const PRIVATE: u8 = 0x20;
 
 const PEER: Rank = Rank(1);
+
+fn own() -> Process {
+    Process::of(std::process::id())
+}
 
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 % 251) as u8).collect()
@@ -103,7 +107,7 @@ fn passes_fold_what_several_ranks_lent() {
 #[test]
 fn messages_beyond_the_longest_are_copied() {
     let (mut links, said) = (join::fetching(2, 1 << 16, 1 << 16), pattern(LEN));
-    links[0].fetch_from(&[std::process::id(); 2], LEN - 1);
+    links[0].fetch_from(&[own(); 2], None, LEN - 1);
     assert!(links[0].pipes().lends(PEER, View::from(&said[..LEN - 1])));
     assert!(!links[0].pipes().lends(PEER, View::from(&said[..])));
 }
@@ -148,13 +152,13 @@ fn messages_are_fetched_to_where_they_go() {
 fn told(words: [u64; 2], fetches: bool) -> [Result<usize, LinkError>; 2] {
     let (mut villain, mut victim) = Villain::new();
     if fetches {
-        victim.fetch_from(&[std::process::id(); 2], usize::MAX);
+        victim.fetch_from(&[own(); 2], None, usize::MAX);
     }
     villain.open().put(PRIVATE, 0, &words);
     let call = recv(&mut victim, PEER, &mut [0; 100]);
     let (mut villain, mut victim) = Villain::idle();
     if fetches {
-        victim.fetch_from(&[std::process::id(); 2], usize::MAX);
+        victim.fetch_from(&[own(); 2], None, usize::MAX);
     }
     let words = [words[0], words[1], 0, 0, 0, 0, 0];
     villain.pipe(Strand::Bytes, Line { kind: PRIVATE, words, ..Line::default() });
@@ -188,11 +192,64 @@ fn private_memory_that_is_none_is_corrupt() {
     }
 }
 
+/// What the victim of a first line of an exchange comes to, in one go and in two steps, to a place of its own and not, and what it is told
+/// by the ordinary methods where it met nobody.
+fn exchanged(place: [u64; 2], process: Process, meets: bool) -> Option<Result<usize, LinkError>> {
+    let mut told = Vec::new();
+    for (in_one_go, stored) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (mut villain, mut victim) = Villain::idle();
+        victim.fetch_from(&[process; 2], None, usize::MAX);
+        villain.open().put(PRIVATE, 0, &place);
+        let (bytes, mut room, mut seen) = (vec![1; 100], [7; 100], Vec::new());
+        let take = &mut |views: &[View<'_>]| {
+            seen = vec![0; views[0].len()];
+            views[0].copy_to(ViewMut::from(&mut seen[..]));
+        };
+        let work = Work { into: stored.then(|| ViewMut::from(&mut room[..])), ..Work::new(take) };
+        let met = if in_one_go {
+            victim.exchange(&join::call(0), View::from(&bytes[..]), None, 3, work).expect("it is at rest")
+        } else {
+            assert_eq!(victim.offer(&join::call(0), &[PEER], View::from(&bytes[..]), None), 100);
+            victim.meet(&[PEER], 100, 3, work)
+        };
+        assert_eq!(met, if meets { Met::Settled } else { Met::Otherwise }, "{place:x?}");
+        if meets {
+            assert_eq!(seen, pattern(100));
+            assert!(!stored || room[..] == seen[..], "it was stored where it goes");
+            continue;
+        }
+        assert_eq!((seen, room), (vec![], [7; 100]), "{place:x?}");
+        told.push(recv(&mut victim, PEER, &mut [0; 100]));
+    }
+    assert!(told.windows(2).all(|two| two[0] == two[1]), "{told:?}");
+    told.pop()
+}
+
+#[test]
+fn what_an_exchange_fetches_is_bounded_like_any_other() {
+    let good = pattern(100);
+    let address = good.as_ptr().addr() as u64;
+    assert_eq!(exchanged([address, 100], own(), true), None);
+    for place in [[address, 0], [address, u64::MAX], [u64::MAX - 50, 100], [0, 100]] {
+        let Some(Err(LinkError::Corrupt { peer: PEER, .. })) = exchanged(place, own(), false) else {
+            panic!("{place:x?}")
+        };
+    }
+    // Other bytes than those of the call are left to the ordinary way.
+    assert_eq!(exchanged([address, 99], own(), false), Some(Ok(99)));
+    let gone = Process::of(i32::MAX as u32);
+    assert_eq!(
+        exchanged([address, 100], gone, false),
+        Some(Ok(0)),
+        "of a process that is gone nothing comes"
+    );
+}
+
 #[test]
 fn of_a_process_that_is_gone_nothing_comes() {
     let (mut villain, mut victim) = Villain::new();
     // Beyond all processes.
-    victim.fetch_from(&[i32::MAX as u32; 2], usize::MAX);
+    victim.fetch_from(&[Process::of(i32::MAX as u32); 2], None, usize::MAX);
     villain.open().put(PRIVATE, 0, &[4096, 100]);
     let mut bytes = [7; 100];
     // Who watches over the ranks says so; to the links it is a peer that does nothing.

@@ -10,7 +10,7 @@ mod villain;
 use sohu_coll_conformance::Seeded;
 use sohu_coll_core::Rank;
 use sohu_coll_core::error::LinkError;
-use sohu_coll_core::link::{EXCHANGE_MAX, Links, Met, OWED_MAX};
+use sohu_coll_core::link::{EXCHANGE_MAX, Links, Met, OWED_MAX, Work};
 use sohu_coll_mem::line::Line;
 use sohu_coll_mem::{View, ViewMut};
 use sohu_coll_shm::ShmLinks;
@@ -26,14 +26,15 @@ fn spread(link: &mut ShmLinks, sequence: u32, bytes: &[u8]) -> Met {
     let own = link.rank();
     let to: Vec<Rank> = (0..link.size()).map(Rank).filter(|peer| *peer != own).collect();
     assert_eq!(link.offer(&call(sequence), &to, View::from(bytes), None), bytes.len(), "there is room");
-    link.meet(&[], bytes.len(), 3, &mut |views| assert!(views.is_empty()))
+    link.meet(&[], bytes.len(), 3, Work::new(&mut |views| assert!(views.is_empty())))
 }
 
 /// Takes `len` bytes of rank 0, if they have come.
 fn take(link: &mut ShmLinks, sequence: u32, len: usize) -> (Met, Vec<u8>) {
     assert!(link.offer_blocks(&call(sequence), &[], &[]), "there is room");
     let mut taken = vec![0; len];
-    let met = link.meet(&[Rank(0)], len, 3, &mut |views| views[0].copy_to(ViewMut::from(&mut taken[..])));
+    let take = &mut |views: &[View<'_>]| views[0].copy_to(ViewMut::from(&mut taken[..]));
+    let met = link.meet(&[Rank(0)], len, 3, Work::new(take));
     (met, taken)
 }
 
@@ -53,7 +54,7 @@ fn a_rank_that_takes_nothing_leaves_at_once_until_a_peer_owes_too_much() {
                 for link in &mut links[1..] {
                     assert_eq!(take(link, round, len), (Met::Settled, said(round)), "call {round}");
                 }
-                let met = links[0].meet(&[], len, 0, &mut |_| {});
+                let met = links[0].meet(&[], len, 0, Work::new(&mut |_| {}));
                 assert_eq!(met, Met::Settled, "all have made call {round}");
             }
         }
@@ -65,12 +66,12 @@ fn a_rank_that_waits_for_nobody_more_names_nobody() {
     let mut links = join::links(3, 1 << 16, 1 << 20);
     for sequence in 0..=AHEAD {
         assert!(links[2].offer_blocks(&call(sequence), &[], &[]));
-        assert_eq!(links[2].meet(&[Rank(0)], 8, 0, &mut |_| {}), Met::NotYet);
+        assert_eq!(links[2].meet(&[Rank(0)], 8, 0, Work::new(&mut |_| {})), Met::NotYet);
         let owing: Vec<Rank> = [Rank(1)].into_iter().filter(|_| sequence == AHEAD).collect();
         let awaited: Vec<Rank> = [Rank(0)].into_iter().chain(owing).collect();
         assert_eq!(links[2].unverified(), awaited, "call {sequence}");
         spread(&mut links[0], sequence, &[7; 8]);
-        let met = links[2].meet(&[Rank(0)], 8, 0, &mut |_| {});
+        let met = links[2].meet(&[Rank(0)], 8, 0, Work::new(&mut |_| {}));
         assert_eq!(met, if sequence < AHEAD { Met::Settled } else { Met::NotYet }, "call {sequence}");
     }
 }
@@ -81,7 +82,7 @@ fn told(attack: impl FnOnce(&mut Villain)) -> Result<bool, LinkError> {
     assert_eq!(spread(&mut victim, 0, &[1; 8]), Met::Settled);
     attack(&mut villain);
     assert_eq!(victim.offer(&call(1), &[PEER], View::from(&[1u8; 8][..]), None), 8);
-    let met = victim.meet(&[PEER], 8, 3, &mut |_| panic!("bytes came before what was owed"));
+    let met = victim.meet(&[PEER], 8, 3, Work::new(&mut |_| panic!("bytes came before what was owed")));
     assert_eq!(met, Met::Otherwise);
     let told = victim.verify();
     assert_eq!(victim.verify(), told, "an error stays");
@@ -147,7 +148,7 @@ fn memory_that_is_posted_in_a_call_that_was_left_is_passed_over() {
         let mut seen = 0;
         let mut met = Met::NotYet;
         while met == Met::NotYet {
-            met = victim.meet(&[PEER], 8, 0, &mut |views| seen = views[0].len());
+            met = victim.meet(&[PEER], 8, 0, Work::new(&mut |views| seen = views[0].len()));
         }
         assert_eq!((met, seen), (Met::Settled, 8));
     }
@@ -177,7 +178,7 @@ fn random_lines_never_crash_a_victim_that_leaves_calls() {
                 });
             }
             if victim.offer(&call(sequence), &[PEER], View::from(&[1u8; 8][..]), None) == 8
-                && victim.meet(&[], 8, 1, &mut |_| {}) == Met::Settled
+                && victim.meet(&[], 8, 1, Work::new(&mut |_| {})) == Met::Settled
             {
                 left += 1;
                 continue;

@@ -2,7 +2,7 @@
 
 use sohu_coll_core::link::Links as _;
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
-use sohu_coll_shm::{Fetch, Layout, Offer, Segment, ShmLinks};
+use sohu_coll_shm::{Fetch, Layout, Offer, Segment, ShmLinks, StandIn};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The links of `size` ranks, those of rank r at index r.
@@ -26,9 +26,10 @@ pub(crate) fn links(size: u32, staging_bytes: usize, heap_bytes: usize) -> Vec<S
 #[allow(dead_code, reason = "not every test file has private memory")]
 pub(crate) fn fetching(size: u32, staging_bytes: usize, heap_bytes: usize) -> Vec<ShmLinks> {
     let mut links = links(size, staging_bytes, heap_bytes);
-    let pid = std::process::id();
-    assert!(Offer::new(Fetch::Always).holds(pid), "a process can read its own memory");
-    links.iter_mut().for_each(|links| links.fetch_from(&vec![pid; size as usize], usize::MAX));
+    let stand_in = StandIn::shared();
+    let process = Offer::new(Fetch::Always, stand_in.as_deref()).process(std::process::id());
+    let processes = vec![process.expect("a process can read its own memory"); size as usize];
+    links.iter_mut().for_each(|links| links.fetch_from(&processes, stand_in.clone(), usize::MAX));
     links
 }
 
