@@ -9,7 +9,9 @@ use sohu_coll_conformance::{Faults, LoopLinks, Seeded};
 use sohu_coll_core::error::LinkError;
 use sohu_coll_core::exec::{Binding, Bound, Executor, Fetched};
 use sohu_coll_core::kernel::{Kernel, Store};
-use sohu_coll_core::link::{EXCHANGE_LENT_MAX, EXCHANGE_MAX, LinkCaps, Links, Met, Window, Work};
+use sohu_coll_core::link::{
+    EXCHANGE_FETCHED_MAX, EXCHANGE_LENT_MAX, EXCHANGE_MAX, FETCH_MIN, LinkCaps, Links, Met, Window, Work,
+};
 use sohu_coll_core::pipe::Pipes;
 use sohu_coll_core::plan::fuse::fuse_for;
 use sohu_coll_core::plan::{Extents, Job, Room};
@@ -17,8 +19,18 @@ use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
 use sohu_coll_mem::{ReadSpan, View, ViewMut};
 use std::sync::{Arc, Mutex};
 
-/// Which ranks make the call in one round.
+/// Which ranks make the call in one round, if nothing is fetched.
 fn exchangers(algorithm: &str, job: Job, count: usize, registered: bool) -> Vec<Rank> {
+    exchangers_of(algorithm, job, count, (registered, Fetched::Nothing))
+}
+
+/// Which ranks make the call in one round.
+fn exchangers_of(
+    algorithm: &str,
+    job: Job,
+    count: usize,
+    (registered, fetched): (bool, Fetched),
+) -> Vec<Rank> {
     let algorithm = by_name(algorithm).expect("there is such an algorithm");
     let is_one = |rank: &Rank| {
         let program = algorithm.program(&job, *rank);
@@ -29,7 +41,7 @@ fn exchangers(algorithm: &str, job: Job, count: usize, registered: bool) -> Vec<
             store: Store::Cached,
             input_registered: registered,
             output_registered: registered,
-            fetched: Fetched::Nothing,
+            fetched,
             within: None,
         };
         let extents = Extents::bind(&program, count, 4);
@@ -139,6 +151,34 @@ fn calls_with_more_rounds_are_no_exchanges() {
             assert!(!algorithm.fits(&job) || !is_exchange(algorithm.name(), job, 10, true), "one rank");
         }
     }
+}
+
+#[test]
+fn what_is_fetched_is_exchanged_by_ranks_that_take_from_one() {
+    let (stored, folded) = (EXCHANGE_FETCHED_MAX / 4, EXCHANGE_LENT_MAX / 4);
+    for (collective, size, most) in [
+        (Collective::AllGather, 2, Some(stored)),
+        (Collective::AllToAll, 2, Some(stored)),
+        (Collective::Broadcast, 2, Some(stored)),
+        (Collective::Broadcast, 5, Some(stored)),
+        (Collective::AllReduce, 2, Some(folded)),
+        (Collective::ReduceScatter, 2, Some(folded)),
+        // One after the other.
+        (Collective::AllGather, 3, None),
+        (Collective::AllReduce, 3, None),
+    ] {
+        let job = Job::new(collective, size);
+        for count in [FETCH_MIN / 4, folded, folded + 1, stored, stored + 1] {
+            let ranks = exchangers_of("one_shot", job, count, (false, Fetched::All)).len() as u32;
+            let expected = if most.is_some_and(|most| count <= most) { size } else { 0 };
+            assert_eq!(ranks, expected, "{job:?} of {count}");
+            let staged = exchangers_of("one_shot", job, count, (false, Fetched::Nothing));
+            assert!(staged.is_empty(), "{job:?} of {count}, staged");
+        }
+    }
+    // What is stored over is not lent.
+    let job = Job { in_place: true, ..Job::new(Collective::AllReduce, 2) };
+    assert!(exchangers_of("one_shot", job, FETCH_MIN / 4, (false, Fetched::All)).is_empty(), "{job:?}");
 }
 
 #[test]

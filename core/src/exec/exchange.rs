@@ -87,7 +87,7 @@ pub(super) fn find(passes: &[BoundPass], ranks: u32, fetches: bool) -> Option<Ro
     let kind = kind(rest, ranks);
     // What goes one way and is short is not lent: its readers are not all waited for, and a loan would be.
     let lends = sends == 1 && first.lends && (is_full || fetches && taken == 0);
-    let is_stored = rest.is_empty() || matches!(kind, Exchange::Take { .. } | Exchange::Beside { .. });
+    let is_stored = taken == 0 || matches!(kind, Exchange::Take { .. } | Exchange::Beside { .. });
     let most = match lends || fetches && sends == 0 {
         true if fetches && is_stored => EXCHANGE_FETCHED_MAX,
         true => EXCHANGE_LENT_MAX,

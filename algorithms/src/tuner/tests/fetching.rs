@@ -14,14 +14,14 @@ fn private_memory_is_fetched_where_that_was_faster() {
     let (kib, mib) = (|kib: usize| kib << 10, |mib: usize| mib << 20);
     // From the first of these many bytes to the last it is fetched; those of a block, where there are several. With a core for each rank.
     for (collective, first, last) in [
-        (Collective::AllReduce, kib(32), mib(5) - 1),
-        (Collective::AllGather, kib(16), mib(64) / 6),
-        (Collective::ReduceScatter, kib(16), mib(64) / 6),
-        (Collective::AllToAll, kib(16), mib(8)),
+        (Collective::AllReduce, kib(8), mib(5) - 1),
+        (Collective::AllGather, kib(8), mib(64) / 6),
+        (Collective::ReduceScatter, kib(8), mib(64) / 6),
+        (Collective::AllToAll, kib(8), mib(8)),
         (Collective::Broadcast, kib(8), mib(1)),
         (Collective::Gather, kib(8), mib(1)),
         (Collective::Scatter, kib(8), mib(1)),
-        (Collective::Reduce, kib(16), kib(128)),
+        (Collective::Reduce, kib(8), kib(128)),
     ] {
         for (bytes, expected) in
             [(first - 1, "staged"), (first, "fetched"), (last, "fetched"), (last + 1, "staged")]
