@@ -6,7 +6,7 @@ use crate::builder::TransportKind;
 use crate::memory::Items;
 use sohu_coll_core::link::Links;
 use sohu_coll_core::{Element, Error, Rank};
-use sohu_coll_shm::{Fetch, Heap, Layout, Offer, Process, Segment, ShmError, ShmLinks, StandIn};
+use sohu_coll_shm::{Fetch, Heap, Layout, Offer, Process, Segment, ShmError, ShmLinks};
 use sohu_coll_tcp::{Listener, TcpLinks};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -89,9 +89,7 @@ impl Fabric {
         // Ranks agree on the layout by its length: a rank with another one would be refused when it is mapped.
         let length = (segment.layout().len() as u64).to_le_bytes();
         // A rank alone has nobody to measure its kernel for.
-        let fetch = if size > 1 { sharing.fetch } else { Fetch::Never };
-        let stand_in = if fetch == Fetch::Never { None } else { StandIn::shared() };
-        let own = Offer::new(fetch, stand_in.as_deref());
+        let (own, stand_in) = Offer::new(if size > 1 { sharing.fetch } else { Fetch::Never });
         let theirs = mesh.swap(&[&length, &own.to_bytes()[..]].concat(), Some(segment.fd()), deadline)?;
         let mut offers = Vec::with_capacity(size as usize);
         for (peer, (blob, _)) in (0..).map(Rank).zip(&theirs) {

@@ -9,7 +9,7 @@ use crate::stand_in::StandIn;
 use sohu_coll_mem::ViewMut;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 /// Whether private memory is fetched by the kernel.
@@ -67,8 +67,8 @@ impl Offer {
     /// Bytes of an offer that travels.
     pub const BYTES: usize = 32;
 
-    /// This process's own, for as long as its stand-in is there.
-    pub fn new(fetch: Fetch, stand_in: Option<&StandIn>) -> Self {
+    /// This process's own, and the thread that stands in for it, if there is anything to read: it holds as long as that is kept.
+    pub fn new(fetch: Fetch) -> (Self, Option<Arc<StandIn>>) {
         let rate = match fetch {
             Fetch::Auto => *RATE,
             Fetch::Always => u64::MAX,
@@ -76,8 +76,9 @@ impl Offer {
         };
         let token: &u64 = &TOKEN;
         let address = core::ptr::from_ref(token).addr() as u64;
-        let thread = stand_in.map_or_else(std::process::id, StandIn::number).into();
-        Self { address, token: *token, rate, thread }
+        let stand_in = if rate >= RATE_MIN { StandIn::shared() } else { None };
+        let thread = stand_in.as_ref().map_or_else(std::process::id, |thread| thread.number()).into();
+        (Self { address, token: *token, rate, thread }, stand_in)
     }
 
     /// As it travels.
@@ -175,8 +176,8 @@ mod tests {
     #[test]
     fn an_offer_travels_and_holds_while_its_process_says_the_truth() {
         let pid = std::process::id();
-        let stand_in = StandIn::shared().expect("a thread");
-        let offer = Offer::new(Fetch::Always, Some(&stand_in));
+        let (offer, stand_in) = Offer::new(Fetch::Always);
+        let stand_in = stand_in.expect("there is a thread to be had");
         assert_eq!(Offer::from_bytes(&offer.to_bytes()), Some(offer));
         assert_eq!(
             offer.process(pid),
@@ -187,14 +188,13 @@ mod tests {
         for thread in [1, u64::from(i32::MAX as u32), u64::from(u32::MAX), u64::MAX] {
             assert_eq!(Offer { thread, ..offer }.process(pid), Some(Process::of(pid)), "{thread}");
         }
-        let alone = Offer::new(Fetch::Always, None);
-        assert_eq!(alone.process(pid), Some(Process::of(pid)), "it has no other thread to name");
+        assert!(Offer::new(Fetch::Never).1.is_none(), "nobody reads its memory");
         for lie in [
             Offer { token: !offer.token, ..offer },
             Offer { address: 0, ..offer },
             Offer { address: u64::MAX - 3, ..offer },
             Offer { rate: RATE_MIN - 1, ..offer },
-            Offer::new(Fetch::Never, None),
+            Offer::new(Fetch::Never).0,
         ] {
             assert_eq!(lie.process(pid), None, "{lie:?}");
         }

@@ -2,7 +2,7 @@
 
 use sohu_coll_core::link::Links as _;
 use sohu_coll_core::{Collective, DType, Rank, ReduceOp, Signature};
-use sohu_coll_shm::{Fetch, Layout, Offer, Segment, ShmLinks, StandIn};
+use sohu_coll_shm::{Fetch, Layout, Offer, Segment, ShmLinks};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The links of `size` ranks, those of rank r at index r.
@@ -26,8 +26,8 @@ pub(crate) fn links(size: u32, staging_bytes: usize, heap_bytes: usize) -> Vec<S
 #[allow(dead_code, reason = "not every test file has private memory")]
 pub(crate) fn fetching(size: u32, staging_bytes: usize, heap_bytes: usize) -> Vec<ShmLinks> {
     let mut links = links(size, staging_bytes, heap_bytes);
-    let stand_in = StandIn::shared();
-    let process = Offer::new(Fetch::Always, stand_in.as_deref()).process(std::process::id());
+    let (offer, stand_in) = Offer::new(Fetch::Always);
+    let process = offer.process(std::process::id());
     let processes = vec![process.expect("a process can read its own memory"); size as usize];
     links.iter_mut().for_each(|links| links.fetch_from(&processes, stand_in.clone(), usize::MAX));
     links
