@@ -14,7 +14,7 @@ use sohu_coll_mem::line::Line;
 use sohu_coll_mem::region::{Loan, scope};
 use sohu_coll_mem::{Ledger, Regions, View, ViewMut};
 use sohu_coll_shm::{Process, ShmLinks};
-use villain::Villain;
+use villain::{FIRST, Villain};
 
 /// More than is fetched in one go for a pass, and no multiple of anything.
 const LEN: usize = 300_007;
@@ -199,7 +199,7 @@ fn exchanged(place: [u64; 2], process: Process, meets: bool) -> Option<Result<us
     for (in_one_go, stored) in [(false, false), (false, true), (true, false), (true, true)] {
         let (mut villain, mut victim) = Villain::idle();
         victim.fetch_from(&[process; 2], None, usize::MAX);
-        villain.open().put(PRIVATE, 0, &place);
+        villain.put(FIRST | PRIVATE, 0, &place);
         let (bytes, mut room, mut seen) = (vec![1; 100], [7; 100], Vec::new());
         let take = &mut |views: &[View<'_>]| {
             seen = vec![0; views[0].len()];
