@@ -42,11 +42,12 @@ fn private_memory_is_fetched_where_that_was_faster() {
         let chosen = forced(&Tuner::new(fetching(2, 2)), "one_shot", &job, kib(256), false).protocol;
         assert_eq!(chosen, expected, "{collective} in place");
     }
-    // Ranks that share cores have better things to do than to wait for what they lent.
+    // Ranks that share cores wait for what they lent where it is worth it.
     for (collective, first) in [
         (Collective::AllReduce, None),
         (Collective::Broadcast, None),
-        (Collective::Gather, None),
+        (Collective::Gather, Some(kib(32))),
+        (Collective::Scatter, Some(kib(32))),
         (Collective::AllGather, Some(kib(128))),
         (Collective::ReduceScatter, Some(kib(128))),
         (Collective::AllToAll, Some(kib(32))),
