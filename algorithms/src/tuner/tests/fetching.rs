@@ -49,7 +49,7 @@ fn private_memory_is_fetched_where_that_was_faster() {
         (Collective::Gather, Some(kib(32))),
         (Collective::Scatter, Some(kib(32))),
         (Collective::AllGather, Some(kib(128))),
-        (Collective::ReduceScatter, Some(kib(128))),
+        (Collective::ReduceScatter, Some(kib(64))),
         (Collective::AllToAll, Some(kib(32))),
     ] {
         let chosen = |bytes| protocol(fetching(4, 2), collective, bytes, false);
@@ -107,7 +107,7 @@ fn blocks_of_any_lengths_are_fetched_by_the_longest_or_where_ranks_share_cores_b
     };
     let (apart, crowded) = (fetching(4, 4), fetching(4, 2));
     assert!(fetches(apart, 37, 1) && !fetches(apart, 4, 4) && !fetches(apart, 3 << 10, 3 << 10));
-    assert!(!fetches(crowded, 37, 16) && fetches(crowded, 75, 32) && fetches(crowded, 32, 32));
+    assert!(!fetches(crowded, 37, 15) && fetches(crowded, 37, 16) && fetches(crowded, 32, 32));
     assert!(fetches(crowded, 8 << 10, 3 << 10), "they had something else to do");
     assert!(!fetches(Machine::shm(4, 2), 8 << 10, 3 << 10), "nothing is fetched");
 }
